@@ -1,0 +1,396 @@
+"""A named dataset or the reader's own files, checked at the door.
+
+The gap: pandas and Pillow read files; neither says that a label column holds one class, that an image lies on its
+side, or that half of the columns were left out. Every function here ends in a `Dataset` or in one clear sentence.
+
+A missing *feature* is kept, as NaN or as an empty text; a missing *label* is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import runpy
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+__all__ = ["ROOT", "Dataset", "load", "names", "open_data", "read_image", "split"]
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The folder of the project: datasets and notebooks are found from here, whatever the working directory is."""
+
+MIN_ROWS_PER_CLASS = 10
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples of two classes, and what is known of them.
+
+    Attributes
+    ----------
+    name : str
+        The dataset's name, or the file's.
+    kind : {'numeric', 'text', 'image'}
+        What a row is.
+    X : ndarray of length n
+        'numeric': float64 of shape (n, n_features), NaN where a value is missing; 'text': strings; 'image': uint8 of
+        shape (n, height, width, 3), or the paths of files of any size: `read_image` takes either.
+    y : ndarray of shape (n,), dtype int64
+        0 or 1.
+    class_names : tuple of str
+        The names of class 0 and class 1, the positive one.
+    source, licence : str
+        Where the rows come from and what may be done with them.
+    feature_names : tuple of str
+        The names of the columns of a numeric X, else empty.
+    groups : ndarray of shape (n,) or None
+        Rows of one group must not be split between training and test.
+    notes : tuple of str
+        What was left out or filled in while reading, a sentence each.
+    """
+
+    name: str
+    kind: str
+    X: NDArray[Any]
+    y: NDArray[np.int64]
+    class_names: tuple[str, str]
+    source: str
+    licence: str
+    feature_names: tuple[str, ...] = ()
+    groups: NDArray[Any] | None = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __str__(self) -> str:
+        negative, positive = self.class_names
+        share = self.y.mean()
+        lines = [f"{self.name}: {len(self)} {self.kind} rows, {share:.1%} {positive!r} (1), the rest {negative!r} (0)"]
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+
+def names() -> list[str]:
+    """Return the names that `load` takes.
+
+    Examples
+    --------
+    >>> "breast_cancer" in names()
+    True
+    """
+    return sorted(path.parent.name for path in (ROOT / "datasets").glob("*/build.py"))
+
+
+def load(name: str) -> Dataset:
+    """Load a dataset that comes with the project, offline.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`; its card, ``datasets/<name>/README.md``, says where it comes from and what it cannot show.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    ValueError
+        There is no dataset of that name.
+
+    Examples
+    --------
+    >>> load("breast_cancer").X.shape
+    (569, 30)
+    """
+    if name not in names():
+        raise ValueError(f"there is no dataset {name!r}; there are: {', '.join(names())}.")
+    return runpy.run_path(str(ROOT / "datasets" / name / "build.py"))["build"]()
+
+
+def open_data(
+    path: str | os.PathLike[str], *, label_column: str = "label", text_column: str = "", positive_label: str = ""
+) -> Dataset:
+    """Read the reader's own examples of two classes.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder with one sub-folder of images a class; a CSV (or TSV) file with a header; or a text file with one
+        example a line, as ``label<TAB>text``, ``text<TAB>label`` or ``__label__name text``.
+    label_column : str
+        The column of a CSV file that holds the label.
+    text_column : str
+        The column of a CSV file that holds a text; empty: its numeric columns are the features.
+    positive_label : str
+        The label of class 1; empty: the last of the two in sorted order. With more than two labels, this one is set
+        against all others.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing is at `path`.
+    ValueError
+        The file is empty or not UTF-8, a column or label is missing, there is one class only or too few rows of one,
+        more than two labels and no `positive_label`, no numeric column, infinite values, or an unreadable image.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"nothing is at {str(path)!r} (looked in {Path.cwd()}).")
+    if path.is_dir():
+        return _image_folder(path, positive_label)
+    header = _first_line(path)
+    fields = header.split("\t")
+    if ".csv" in path.suffixes or (len(fields) > 1 and label_column in fields):
+        return _csv(path, header, label_column, text_column, positive_label)
+    return _text_file(path, positive_label)
+
+
+def read_image(source: str | os.PathLike[str] | BinaryIO | NDArray[Any]) -> NDArray[np.uint8]:
+    """Read any image as upright RGB.
+
+    Pillow leaves the EXIF orientation to the caller, gives grey, palette and RGBA images two to four channels, and
+    clips 16-bit grey to white; all of that is undone here. Transparency is dropped.
+
+    Parameters
+    ----------
+    source : path-like, binary file, or ndarray
+        An array must be uint8 of shape (height, width), (height, width, 3) or (height, width, 4).
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), dtype uint8
+
+    Raises
+    ------
+    ValueError
+        No image, a damaged one, or an array of another shape or dtype.
+
+    Examples
+    --------
+    >>> read_image(np.zeros((4, 6), dtype=np.uint8)).shape
+    (4, 6, 3)
+    """
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or not (source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (3, 4))):
+            raise ValueError(
+                "an image array must be uint8 of shape (height, width) or (height, width, 3 or 4);"
+                f" got {source.dtype} of shape {source.shape}."
+            )
+        return np.asarray(Image.fromarray(source).convert("RGB"))
+    try:
+        with Image.open(source) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{_shown(source)} is no readable image: {error}.") from error
+    if upright.mode.startswith("I;16"):
+        return np.repeat((np.asarray(upright, dtype=np.uint16) // 257).astype(np.uint8)[..., None], 3, axis=2)
+    if upright.mode in ("I", "F"):
+        raise ValueError(f"{_shown(source)} holds 32-bit values: scale them to 0-255 and save as 8 bit first.")
+    return np.asarray(upright.convert("RGB"))
+
+
+def split(dataset: Dataset, *, test_size: float = 0.3, seed: int = 0) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Choose rows for training and for testing, both classes in the same proportion.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Where it has groups, a group goes whole to one side, and `test_size` is met only roughly.
+    test_size : float
+        Share of the rows for testing, in (0, 1).
+    seed : int
+        The same seed gives the same rows.
+
+    Returns
+    -------
+    train, test : ndarray of int
+        Row numbers, sorted.
+
+    Examples
+    --------
+    >>> train, test = split(load("breast_cancer"), test_size=0.3)
+    >>> len(train), len(test)
+    (398, 171)
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+
+    if not 0 < test_size < 1:
+        raise ValueError(f"test_size must lie in (0, 1); got {test_size}.")
+    rows = np.arange(len(dataset))
+    if dataset.groups is None:
+        train, test = train_test_split(rows, test_size=test_size, random_state=seed, stratify=dataset.y)
+    else:
+        folds = StratifiedGroupKFold(max(2, round(1 / test_size)), shuffle=True, random_state=seed)
+        train, test = next(folds.split(rows, dataset.y, dataset.groups))
+    return np.sort(train), np.sort(test)
+
+
+def _shown(source: object) -> str:
+    return repr(str(source)) if isinstance(source, (str, os.PathLike)) else "the file"
+
+
+def _first_line(path: Path) -> str:
+    if path.suffix in (".gz", ".zip", ".bz2", ".xz"):
+        return ""
+    if path.stat().st_size == 0:
+        raise ValueError(f"{str(path)!r} is empty.")
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            return file.readline().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> ValueError:
+    return ValueError(f"{str(path)!r} is not UTF-8 text (byte {error.start}): save it as UTF-8 first.")
+
+
+def _labels(labels: Sequence[str], positive_label: str, where: str) -> tuple[NDArray[np.int64], tuple[str, str]]:
+    counts = Counter(labels)
+    found = sorted(counts)
+    if positive_label and positive_label not in counts:
+        raise ValueError(f"positive_label {positive_label!r} is not among the labels of {where}: {_some(found)}.")
+    if len(found) < 2:
+        raise ValueError(f"{where} holds one class only ({_some(found)}): two are needed to learn a difference.")
+    if len(found) > 2 and not positive_label:
+        raise ValueError(
+            f"{where} holds {len(found)} labels ({_some(found)}), two are needed:"
+            " name one as positive_label to set it against all others."
+        )
+    positive = positive_label or found[-1]
+    others = [label for label in found if label != positive]
+    y = np.array([label == positive for label in labels], dtype=np.int64)
+    class_names = (others[0] if len(others) == 1 else f"not {positive}", positive)
+    for name, rows in zip(class_names, np.bincount(y, minlength=2), strict=True):
+        if rows < MIN_ROWS_PER_CLASS:
+            raise ValueError(
+                f"{where} has {rows} rows of class {name!r}: at least {MIN_ROWS_PER_CLASS} of each are needed."
+            )
+    return y, class_names
+
+
+def _some(values: Sequence[str], most: int = 6) -> str:
+    return ", ".join(map(repr, values[:most])) + (", …" if len(values) > most else "")
+
+
+def _csv(path: Path, header: str, label_column: str, text_column: str, positive_label: str) -> Dataset:
+    try:
+        separator = csv.Sniffer().sniff(header, delimiters=",;\t|").delimiter if header else ","
+    except csv.Error:
+        separator = ","
+    try:
+        frame = pd.read_csv(path, sep=separator, encoding="utf-8-sig", skipinitialspace=True, na_values=["?"])
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as CSV: {error}.") from error
+    for parameter, column in (("label_column", label_column), ("text_column", text_column)):
+        if column and column not in frame:
+            raise ValueError(f"{parameter} {column!r} is not a column of {path.name}: {_some(list(map(str, frame)))}.")
+    missing = int(frame[label_column].isna().sum())
+    if missing:
+        raise ValueError(f"column {label_column!r} of {path.name} has no label in {missing} of {len(frame)} rows.")
+    where = f"column {label_column!r} of {path.name}"
+    y, class_names = _labels([_plain(value) for value in frame[label_column]], positive_label, where)
+    features = frame.drop(columns=label_column)
+    common: dict[str, Any] = {
+        "name": path.name,
+        "y": y,
+        "class_names": class_names,
+        "source": str(path),
+        "licence": "the reader's own",
+    }
+    if text_column:
+        texts = features[text_column]
+        notes = [f"{n} rows without text are kept as empty texts"] if (n := int(texts.isna().sum())) else []
+        X = texts.fillna("").astype(str).to_numpy(dtype=object)
+        return Dataset(kind="text", X=X, notes=tuple(notes), **common)
+    return _numeric(features, path, common)
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).strip()
+
+
+def _numeric(features: pd.DataFrame, path: Path, common: dict[str, Any]) -> Dataset:
+    unnamed = [name for name in features if str(name).startswith("Unnamed:")]
+    numbers = features.drop(columns=unnamed).select_dtypes(["number", "bool"]).astype(np.float64)
+    numbers = numbers.dropna(axis="columns", how="all")
+    if numbers.empty:
+        raise ValueError(f"{path.name} has no numeric column: for a text, name its column as text_column.")
+    infinite = [str(name) for name in numbers if np.isinf(numbers[name]).any()]
+    if infinite:
+        raise ValueError(f"{path.name} holds infinite values in: {_some(infinite)}.")
+    notes = []
+    if left_out := [str(name) for name in features if name not in numbers]:
+        notes.append(f"columns left out, as they are not numeric, without a name or empty: {_some(left_out)}")
+    if n := int(numbers.isna().to_numpy().sum()):
+        notes.append(f"{n} missing values are kept as NaN")
+    feature_names = tuple(map(str, numbers))
+    return Dataset(kind="numeric", X=numbers.to_numpy(), feature_names=feature_names, notes=tuple(notes), **common)
+
+
+def _text_file(path: Path, positive_label: str) -> Dataset:
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
+    fast_text = bool(lines) and lines[0].startswith("__label__")
+    separator = " " if fast_text else "\t"
+    for number, line in enumerate(lines, start=1):
+        if separator not in line.strip():
+            raise ValueError(
+                f"line {number} of {path.name} is neither label<TAB>text, text<TAB>label nor __label__name text:"
+                f" {line[:60]!r}."
+            )
+    label_first = [line.rstrip("\r").partition(separator)[::2] for line in lines]
+    label_last = [line.rstrip("\r").rpartition(separator)[::-2] for line in lines]
+    # The side with fewer different values is the label.
+    pairs = label_first
+    if not fast_text and len({label for label, _ in label_last}) < len({label for label, _ in label_first}):
+        pairs = label_last
+    labels = [label.strip().removeprefix("__label__") for label, _ in pairs]
+    y, class_names = _labels(labels, positive_label, path.name)
+    texts = np.array([text.strip() for _, text in pairs], dtype=object)
+    return Dataset(path.name, "text", texts, y, class_names, str(path), "the reader's own")
+
+
+def _image_folder(path: Path, positive_label: str) -> Dataset:
+    suffixes = set(Image.registered_extensions())
+    classes = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+    files = [
+        file
+        for child in classes
+        for file in sorted(child.rglob("*"))
+        if file.suffix.lower() in suffixes and not file.name.startswith(".")
+    ]
+    if not files:
+        raise ValueError(f"{str(path)!r} must hold one sub-folder of images a class; no image was found in any.")
+    labels = [file.relative_to(path).parts[0] for file in files]
+    y, class_names = _labels(labels, positive_label, path.name)
+    unreadable = []
+    for file in files:
+        try:
+            Image.open(file).close()
+        except (OSError, Image.DecompressionBombError):
+            unreadable.append(str(file.relative_to(path)))
+    if unreadable:
+        raise ValueError(
+            f"{len(unreadable)} of {len(files)} images in {path.name} are unreadable: {_some(unreadable)}."
+        )
+    X = np.array([str(file) for file in files], dtype=object)
+    return Dataset(path.name, "image", X, y, class_names, str(path), "the reader's own")

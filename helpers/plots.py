@@ -1,0 +1,197 @@
+"""Every figure, each with the sentence that stands in for it.
+
+The gap: matplotlib draws; it does not say in words what is drawn, and a reader who cannot see the figure, or a diff
+that cannot compare it, has only the words. Each function returns the figure and its sentence; `show` displays both.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from IPython.display import Image, display
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from numpy.typing import ArrayLike
+
+from helpers.decisions import apply_threshold, check_probabilities
+
+__all__ = ["COLOURS", "image_strip", "lines", "road", "scores", "show"]
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's palette (2008), told apart under every common colour blindness."""
+
+Described = tuple[Figure, str]
+
+
+def show(described: Described) -> None:
+    """Display a figure as PNG with its sentence as alternative text, and print the sentence under it.
+
+    Parameters
+    ----------
+    described : tuple of Figure and str
+        What the functions of this module return.
+    """
+    figure, sentence = described
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=110)
+    display(Image(png.getvalue(), alt=sentence))
+    print(sentence)
+
+
+def road() -> Described:
+    """Draw the road from raw input to decision.
+
+    Returns
+    -------
+    tuple of Figure and str
+    """
+    figure = Figure(figsize=(9.2, 3.1), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlim(0, 9.2)
+    axes.set_ylim(0, 3.1)
+    axes.axis("off")
+
+    def box(x: float, y: float, text: str, colour: str = "#FFFFFF") -> None:
+        shape = FancyBboxPatch(
+            (x, y - 0.26),
+            1.52,
+            0.52,
+            boxstyle="round,pad=0.02,rounding_size=0.1",
+            facecolor=colour,
+            edgecolor="#444444",
+        )
+        axes.add_patch(shape)
+        axes.text(x + 0.76, y, text, ha="center", va="center", fontsize=9.5)
+
+    def arrow(start: tuple[float, float], end: tuple[float, float]) -> None:
+        axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=11, color="#444444", shrinkA=2))
+
+    main = ["raw input", "preprocessing", "model", "probability", "decision"]
+    for step, text in enumerate(main):
+        box(0.1 + 1.86 * step, 2.6, text, "#CFE6F5" if text != "model" else "#FBE3C0")
+        if step:
+            arrow((1.62 + 1.86 * (step - 1), 2.6), (0.1 + 1.86 * step, 2.6))
+    for y, (first, second) in ((1.85, ("mask", "objects")), (1.1, ("forecast", "smoothed forecast"))):
+        box(5.68, y, first, "#CFE6F5")
+        box(7.54, y, second, "#CFE6F5")
+        arrow((5.32, 2.45), (5.68, y))
+        arrow((7.2, y), (7.54, y))
+    box(3.82, 0.4, "next model", "#FBE3C0")
+    arrow((4.58, 2.32), (4.58, 0.68))
+    axes.text(4.48, 1.45, "features", ha="right", va="center", fontsize=9.5, color="#444444")
+    axes.text(
+        5.68, 0.4, "one served graph holds all of it:\nno Python inside", va="center", fontsize=9.5, color="#444444"
+    )
+    sentence = (
+        "The road: raw input, preprocessing, model, then probability and decision, mask and objects, or forecast and"
+        " smoothed forecast; the model's output can also be a feature of the next model."
+    )
+    return figure, sentence
+
+
+def image_strip(images: Sequence[ArrayLike], titles: Sequence[str]) -> Described:
+    """Draw images side by side, each at its own proportions.
+
+    Parameters
+    ----------
+    images : sequence of array-like of shape (height, width) or (height, width, 3)
+        uint8, or float in [0, 1].
+    titles : sequence of str
+        One for each image.
+
+    Returns
+    -------
+    tuple of Figure and str
+    """
+    if len(images) != len(titles):
+        raise ValueError(f"there are {len(images)} images and {len(titles)} titles; one title for each is needed.")
+    figure = Figure(figsize=(1.75 * len(images), 2.15), layout="constrained")
+    axes = figure.subplots(1, len(images), squeeze=False)[0]
+    for place, image, title in zip(axes, images, titles, strict=True):
+        place.imshow(np.asarray(image), cmap="gray" if np.ndim(image) == 2 else None)
+        place.set_title(title, fontsize=9)
+        place.axis("off")
+    flat = [title.replace("\n", " ") for title in titles]
+    return figure, f"Images, from left to right: {'; '.join(flat)}."
+
+
+def scores(
+    y_true: ArrayLike, y_prob: ArrayLike, threshold: float, class_names: tuple[str, str] = ("0", "1")
+) -> Described:
+    """Draw how the probabilities of the two classes lie on either side of the threshold.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+        0 or 1.
+    y_prob : array-like of shape (n,) or (n, 1)
+        Probabilities of class 1.
+    threshold : float
+        In [0, 1].
+    class_names : tuple of str
+        Of class 0 and class 1.
+
+    Returns
+    -------
+    tuple of Figure and str
+    """
+    y, p = np.asarray(y_true), check_probabilities(y_prob)
+    labels = apply_threshold(p, threshold)
+    figure = Figure(figsize=(7, 2.6), layout="constrained")
+    axes = figure.subplots()
+    bins = np.linspace(0, 1, 26)
+    for label, hatch in ((0, ""), (1, "///")):
+        axes.hist(
+            p[y == label],
+            bins,
+            alpha=0.6,
+            color=COLOURS[label],
+            hatch=hatch,
+            edgecolor="white",
+            label=class_names[label],
+        )
+    axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:g}")
+    axes.set_yscale("symlog", linthresh=5)
+    axes.set_xlabel(f"probability of {class_names[1]}")
+    axes.set_ylabel("rows")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False)
+    sentence = (
+        f"{(labels[y == 1] == 1).sum()} of {(y == 1).sum()} {class_names[1]} rows reach the threshold {threshold:g},"
+        f" and so do {(labels[y == 0] == 1).sum()} of {(y == 0).sum()} {class_names[0]} rows."
+    )
+    return figure, sentence
+
+
+def lines(x: ArrayLike, series: Mapping[str, ArrayLike], x_label: str, y_label: str, sentence: str) -> Described:
+    """Draw curves over a common axis, each with its own dash and colour.
+
+    Parameters
+    ----------
+    x : array-like of shape (n,)
+    series : mapping of str to array-like of shape (n,)
+        Name to values; a curve ends where its values are not finite.
+    x_label, y_label : str
+        With units.
+    sentence : str
+        What the figure shows.
+
+    Returns
+    -------
+    tuple of Figure and str
+    """
+    figure = Figure(figsize=(7, 2.8), layout="constrained")
+    axes = figure.subplots()
+    styles: tuple[Any, ...] = ("-", "--", ":", "-.")
+    for number, (name, values) in enumerate(series.items()):
+        finite = np.where(np.isfinite(values), values, np.nan)
+        style = styles[number % len(styles)]
+        axes.plot(np.asarray(x), finite, style, color=COLOURS[number % len(COLOURS)], linewidth=2, label=name)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure, sentence
