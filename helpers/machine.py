@@ -56,15 +56,17 @@ def fresh_process(script: str | os.PathLike[str], *arguments: object) -> str:
     Raises
     ------
     RuntimeError
-        The script failed; the message is its last line on standard error.
+        The script failed; the message is the last exception that it named.
     """
     command = [sys.executable, os.fspath(script), *map(str, arguments)]
     done = subprocess.run(
         command, capture_output=True, text=True, encoding="utf-8", env={**ENVIRONMENT, **os.environ}, check=False
     )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"{Path(script).name} ended with status {done.returncode}: {last}")
+        # The traceback's last line at the left margin names the exception; what follows it explains at length.
+        errors = re.findall(r"^[\w.]+(?:Error|Exception|Exit|Interrupt)\b.*", done.stderr, flags=re.MULTILINE)
+        reason = (errors or done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RuntimeError(f"{Path(script).name} ended with status {done.returncode}: {reason}")
     return done.stdout
 
 

@@ -142,7 +142,7 @@ def scores(
     labels = apply_threshold(p, threshold)
     figure = Figure(figsize=(7, 2.6), layout="constrained")
     axes = figure.subplots()
-    bins = np.linspace(0, 1, 26)
+    bins = [edge / 25 for edge in range(26)]
     for label, hatch in ((0, ""), (1, "///")):
         axes.hist(
             p[y == label],

@@ -1,7 +1,7 @@
 """The parameter contract of a notebook, and one run of it.
 
-The gap: papermill injects whatever it is given. A misspelt name is a log line and exit status 0, ``threshold=abc`` runs,
-and a cell that declares ``in [0, 1]`` declares it to nobody. Here the tagged cell is read as a contract,
+The gap: papermill injects whatever it is given. A misspelt name is a log line and exit status 0, ``threshold=abc``
+runs, and a cell that declares ``in [0, 1]`` declares it to nobody. Here the tagged cell is read as a contract,
 ``name: type = default  # meaning, in [low, high]``, and held: by `run_notebook` before a kernel starts, and by `begin`
 inside the notebook, whoever runs it.
 """
@@ -90,20 +90,25 @@ class Parameter:
             raise ParameterError(sentence)
         if found := _INTERVAL.search(self.help):
             left, low, high, right = found.groups()
-            above = value >= float(low) if left == "[" else value > float(low)
-            below = value <= float(high) if right == "]" else value < float(high)
-            if not (above and below and math.isfinite(value)):
+            number: Any = value
+            above = number >= float(low) if left == "[" else number > float(low)
+            below = number <= float(high) if right == "]" else number < float(high)
+            if not (above and below and math.isfinite(number)):
                 raise ParameterError(sentence)
         if (found := _CHOICE.search(self.help)) and value not in found.group(1).split(", "):
             raise ParameterError(sentence)
         if self.type is str and value:
-            self._check_path(Path(value).expanduser())
+            self._check_path(Path(str(value)).expanduser())
         return value
 
     def _check_path(self, path: Path) -> None:
         if self.name == RESULTS_PATH:
             if path.is_dir():
                 raise ParameterError(f"{self.name} takes the name of a JSON file to write; {str(path)!r} is a folder.")
+            # Found now and not after the last cell, when the results would be lost.
+            folder = next(parent for parent in path.absolute().parents if parent.exists())
+            if not (folder.is_dir() and os.access(folder, os.W_OK)):
+                raise ParameterError(f"{self.name}: {str(path)!r} cannot be written below {str(folder)!r}.")
         elif self.name.endswith(("_path", "_dir")) and not path.exists():
             raise ParameterError(f"{self.name}: nothing is at {str(path)!r} (looked in {Path.cwd()}).")
 
@@ -172,7 +177,7 @@ def read_contract(source: str) -> dict[str, Parameter]:
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
-    contract = {}
+    contract: dict[str, Parameter] = {}
     for node in ast.parse(source).body:
         line = ast.get_source_segment(source, node)
         if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
@@ -214,7 +219,7 @@ def check_parameters(notebook: str | os.PathLike[str], values: Mapping[str, Any]
     Raises
     ------
     ParameterError
-        An unknown name (the nearest right one is named), a wrong type, a value out of range, a path at which nothing is.
+        An unknown name (the nearest right one is named), a wrong type, a value out of range, nothing at a path.
 
     Examples
     --------
@@ -239,7 +244,7 @@ def _refuse_unknown(given: Iterable[str], contract: Mapping[str, Parameter]) -> 
 
 
 def begin(namespace: Mapping[str, Any]) -> None:
-    """Open a notebook: hold its parameters to their contract and set `machine.ENVIRONMENT`, before TensorFlow is imported.
+    """Open a notebook: hold its parameters to their contract, and set what TensorFlow reads when it is imported.
 
     Parameters
     ----------
@@ -258,7 +263,7 @@ def begin(namespace: Mapping[str, Any]) -> None:
         os.environ.setdefault(name, value)
     executed = [source for source in namespace.get("In", []) if source.strip()]
     injected = [source for source in executed if source.startswith("# Parameters\n")]
-    contract = {}
+    contract: dict[str, Parameter] = {}
     for source in executed:
         try:
             contract = read_contract(source) or contract
@@ -417,7 +422,7 @@ def run_notebook(
                     progress_bar=False,
                     cwd=Path.cwd(),
                     # C libraries write to the file descriptor; their log lines are no output of a cell.
-                    extra_arguments=["--IPKernelApp.capture_fd_output=False"],
+                    extra_arguments=["--IPKernelApp.capture_fd_output=False", "--IPKernelApp.log_level=40"],
                 )
             except papermill.PapermillExecutionError as error:
                 run.error = f"cell {error.exec_count} in {section!r}: {error.ename}: {_first_sentence(error.evalue)}"
