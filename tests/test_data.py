@@ -1,0 +1,269 @@
+"""Reading the reader's own files: what is accepted, and the sentence for what is not."""
+
+import gzip
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers import data
+
+ROWS = "".join(f"{number},{number % 7},{'yes' if number % 3 else 'no'}\n" for number in range(60))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(name, text, encoding="utf-8"):
+        path = tmp_path / name
+        path.write_text(text, encoding=encoding, newline="")
+        return path
+
+    return _write
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of images of two classes, in every mode and size that readers bring."""
+    rng = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number, mode in enumerate(("RGB", "L", "P", "RGBA", "CMYK", "1", "LA") * 2):
+            pixels = rng.integers(0, 255, (20 + number, 30, 3), dtype=np.uint8)
+            suffix = "tiff" if mode in ("CMYK", "1") else "png"
+            Image.fromarray(pixels).convert(mode).save(tmp_path / "photos" / label / f"{number}.{suffix}")
+    return tmp_path / "photos"
+
+
+def test_csv_with_numbers(write):
+    dataset = data.open_data(write("a.csv", "height,weight,label\n" + ROWS))
+    assert (dataset.kind, dataset.X.shape, dataset.X.dtype) == ("numeric", (60, 2), np.float64)
+    assert dataset.feature_names == ("height", "weight")
+    assert dataset.class_names == ("no", "yes")
+    assert dataset.y.sum() == 40
+    assert dataset.notes == ()
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_other_separators(write, separator):
+    text = ("height,weight,label\n" + ROWS).replace(",", separator)
+    assert data.open_data(write("a.csv", text)).X.shape == (60, 2)
+
+
+def test_compressed_csv(tmp_path):
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(("height,weight,label\n" + ROWS).encode()))
+    assert data.open_data(tmp_path / "a.csv.gz").X.shape == (60, 2)
+
+
+def test_byte_order_mark_crlf_and_spaces(write):
+    text = ("\ufeffheight,weight,label\n" + ROWS.replace(",", ", ")).replace("\n", "\r\n")
+    dataset = data.open_data(write("a.csv", text))
+    assert dataset.feature_names == ("height", "weight")
+    assert dataset.class_names == ("no", "yes")
+
+
+def test_numeric_labels_and_their_names(write):
+    rows = "".join(f"{number},{number % 2}\n" for number in range(40))
+    dataset = data.open_data(write("a.csv", "x,target\n" + rows), label_column="target")
+    assert dataset.class_names == ("0", "1")
+    assert dataset.y.tolist() == [number % 2 for number in range(40)]
+
+
+def test_missing_values_and_columns_that_are_no_features_are_noted(write):
+    rows = "".join(f"{n},{'' if n < 3 else n},name{n},,{n % 2}\n" for n in range(30))
+    dataset = data.open_data(write("a.csv", ",age,name,empty,label\n" + rows))
+    assert dataset.feature_names == ("age",)
+    assert np.isnan(dataset.X[:3, 0]).all()
+    assert dataset.notes == (
+        "columns left out, as they are not numeric, without a name or empty: 'Unnamed: 0', 'name', 'empty'",
+        "3 missing values are kept as NaN",
+    )
+    assert "note: 3 missing values" in str(dataset)
+
+
+def test_question_marks_and_blanks_are_missing_values(write):
+    rows = "".join(f"{'?' if n < 2 else ' ' if n < 4 else n},{n % 2}\n" for n in range(30))
+    assert np.isnan(data.open_data(write("a.csv", "age,label\n" + rows)).X).sum() == 4
+
+
+def test_csv_with_texts(write):
+    rows = "".join(f'"good, film {n}",pos\n,neg\n' for n in range(10))
+    dataset = data.open_data(write("a.csv", "review,label\n" + rows), text_column="review")
+    assert dataset.kind == "text"
+    assert dataset.X[0] == "good, film 0"
+    assert dataset.X[1] == ""
+    assert dataset.notes == ("10 rows without text are kept as empty texts",)
+
+
+def test_one_label_against_the_rest(write):
+    rows = "".join(f"{n},{'abc'[n % 3]}\n" for n in range(60))
+    dataset = data.open_data(write("a.csv", "x,label\n" + rows), positive_label="b")
+    assert dataset.class_names == ("not b", "b")
+    assert dataset.y.sum() == 20
+
+
+def test_positive_label_turns_two_classes_round(write):
+    dataset = data.open_data(write("a.csv", "height,weight,label\n" + ROWS), positive_label="no")
+    assert dataset.class_names == ("yes", "no")
+    assert dataset.y.sum() == 20
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{label}\tSee you, {n}\n", "See you, {n}\t{label}\n", "__label__{label} See you, {n}\n"],
+    ids=["label first", "label last", "fastText"],
+)
+def test_text_files(write, line):
+    text = "".join(line.format(label=("spam", "ham")[n % 2], n=n) for n in range(30)) + "\n\n"
+    dataset = data.open_data(write("a.txt", text))
+    assert dataset.class_names == ("ham", "spam")
+    assert dataset.X[1] == "See you, 1"
+    assert dataset.y[:2].tolist() == [1, 0]
+
+
+def test_a_text_keeps_its_tabs(write):
+    text = "".join(f"{'ab'[n % 2]}\tone\ttwo {n}\n" for n in range(30))
+    assert data.open_data(write("a.txt", text)).X[0] == "one\ttwo 0"
+
+
+def test_a_text_keeps_its_line_separators(write):
+    """str.splitlines would break at U+0085 and make a line of half a sentence."""
+    text = "".join(f"{'ab'[n % 2]}\tone\u0085two\u2028three {n}\n" for n in range(30))
+    dataset = data.open_data(write("a.txt", text))
+    assert len(dataset) == 30
+    assert dataset.X[0] == "one\u0085two\u2028three 0"
+
+
+def test_tsv_with_a_header(write):
+    text = "label\ttext\n" + "".join(f"{'ab'[n % 2]}\tline {n}\n" for n in range(30))
+    dataset = data.open_data(write("a.tsv", text), text_column="text")
+    assert len(dataset) == 30
+    assert dataset.class_names == ("a", "b")
+
+
+def test_image_folder(images):
+    (images / "cat" / "Thumbs.db").write_bytes(b"no image")
+    (images / ".hidden").mkdir()
+    dataset = data.open_data(images)
+    assert (dataset.kind, len(dataset), dataset.class_names) == ("image", 28, ("cat", "dog"))
+    for path in dataset.X:
+        pixels = data.read_image(path)
+        assert pixels.dtype == np.uint8
+        assert pixels.shape[1:] == (30, 3)
+
+
+def test_images_are_turned_upright(tmp_path):
+    upright = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3)
+    exif = Image.Exif()
+    for orientation, stored in ((6, np.rot90(upright)), (3, np.rot90(upright, 2)), (8, np.rot90(upright, 3))):
+        exif[0x0112] = orientation
+        Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
+        np.testing.assert_array_equal(data.read_image(tmp_path / "a.png"), upright)
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
+    deep = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    assert data.read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_grey_and_transparent_arrays():
+    grey = np.full((3, 5), 7, dtype=np.uint8)
+    assert data.read_image(grey)[0, 0].tolist() == [7, 7, 7]
+    assert data.read_image(np.full((3, 5, 4), 7, dtype=np.uint8)).shape == (3, 5, 3)
+
+
+CSV_FAULTS = [
+    ("", {}, "is empty"),
+    ("a,b\n1,2\n", {}, "label_column 'label' is not a column of bad.csv: 'a', 'b'"),
+    ("height,weight,label\n" + ROWS, {"text_column": "txt"}, "text_column 'txt' is not a column"),
+    ("height,weight,label\n" + ROWS, {"positive_label": "maybe"}, "'maybe' is not among the labels.*'no', 'yes'"),
+    ("x,label\n" + "1,a\n" * 30, {}, "one class only"),
+    ("x,label\n" + "1,a\n" * 30 + "1,b\n" * 3, {}, "3 rows of class 'b': at least 10"),
+    ("x,label\n" + "".join(f"{n},{n}\n" for n in range(30)), {}, "30 labels.*name one as positive_label"),
+    ("x,label\n" + "1,a\n2,b\n" * 20 + "3,\n" * 2, {}, "no label in 2 of 42 rows"),
+    ("x,label\n" + "red,a\nblue,b\n" * 20, {}, "no numeric column: for a text, name its column as text_column"),
+    ("x,label\n" + "1,a\ninf,b\n" * 20, {}, "infinite values in: 'x'"),
+    ("x,label\n" + '1,a\n"2,b\n' * 20 + '"', {}, "cannot be read as CSV|labels|class"),
+    ("x,label\n", {}, "one class only"),
+]
+
+
+@pytest.mark.parametrize(("text", "options", "message"), CSV_FAULTS)
+def test_csv_faults_get_one_sentence(write, text, options, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        data.open_data(write("bad.csv", text), **options)
+    assert "\n" not in str(caught.value).strip()
+
+
+@pytest.mark.parametrize("name", ["bad.csv", "bad.txt"])
+@pytest.mark.parametrize("where", [0, 5000])
+def test_not_utf8(write, name, where):
+    text = "x,label\n" if name == "bad.csv" else ""
+    rows = "1,a\n2,b\n" * 3000 if name == "bad.csv" else "a\tone\nb\ttwo\n" * 3000
+    at = len(text) + where
+    text = (text + rows)[:at] + "é" + (text + rows)[at:]
+    with pytest.raises(ValueError, match="not UTF-8"):
+        data.open_data(write(name, text, encoding="latin-1"))
+
+
+def test_a_text_file_without_labels(write):
+    with pytest.raises(ValueError, match=r"line 2 of bad.txt is neither label<TAB>text"):
+        data.open_data(write("bad.txt", "a\tone\njust a line\n"))
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=re.escape("nothing is at")):
+        data.open_data(tmp_path / "no.csv")
+
+
+def test_image_folder_faults(images, tmp_path):
+    with pytest.raises(ValueError, match="one sub-folder of images a class"):
+        data.open_data(tmp_path / "photos" / "cat")
+    (images / "dog" / "broken.png").write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match=r"1 of 29 images in photos are unreadable: 'dog.broken.png'"):
+        data.open_data(images)
+    with pytest.raises(ValueError, match=r"broken.png' is no readable image"):
+        data.read_image(images / "dog" / "broken.png")
+
+
+def test_a_truncated_image_is_refused(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 50, 3), dtype=np.uint8)).save(tmp_path / "a.jpg")
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="no readable image"):
+        data.read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("bad", [np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), np.zeros((1, 4, 4, 3), np.uint8)])
+def test_arrays_that_are_no_images(bad):
+    with pytest.raises(ValueError, match="an image array must be uint8"):
+        data.read_image(bad)
+
+
+def test_unknown_dataset():
+    with pytest.raises(ValueError, match=r"no dataset 'cancer'; there are: breast_cancer"):
+        data.load("cancer")
+
+
+def test_split_keeps_classes_in_proportion_and_covers_all_rows():
+    dataset = data.load("breast_cancer")
+    train, test = data.split(dataset, test_size=0.3, seed=1)
+    assert sorted([*train, *test]) == list(range(len(dataset)))
+    assert abs(dataset.y[test].mean() - dataset.y[train].mean()) < 0.01
+    assert data.split(dataset, seed=1)[1].tolist() == test.tolist()
+    assert data.split(dataset, seed=2)[1].tolist() != test.tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_split_keeps_groups_whole(seed):
+    dataset = data.load("textures")
+    train, test = data.split(dataset, seed=seed)
+    assert not set(dataset.groups[train]) & set(dataset.groups[test])
+    assert set(dataset.y[train]) == set(dataset.y[test]) == {0, 1}
+
+
+@pytest.mark.parametrize("test_size", [0, 1, 30, float("nan")])
+def test_split_refuses_a_wrong_size(test_size):
+    with pytest.raises(ValueError, match=r"test_size must lie in \(0, 1\)"):
+        data.split(data.load("breast_cancer"), test_size=test_size)

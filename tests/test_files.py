@@ -1,0 +1,197 @@
+"""The files around the code: the lock, what is generated, cards, links, and the sanitizing of outputs."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import nbformat
+import pytest
+import yaml
+from nbval.plugin import get_sanitize_patterns
+from packaging.requirements import Requirement
+
+from helpers import data
+from helpers.data import ROOT
+
+sys.path.insert(0, str(ROOT / "tools"))
+import generate
+import store
+
+LOCK = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PINS = [Requirement(line) for line in re.findall(r"^([A-Za-z0-9][^\\\n]*?) ?\\?$", LOCK, flags=re.MULTILINE)]
+
+
+def test_every_package_is_pinned_with_hashes():
+    blocks = re.split(r"\n(?=[A-Za-z0-9])", LOCK)[1:]
+    assert len(blocks) == len(PINS) > 100
+    assert all(re.match(r"\S+==\S+", block) and "--hash=sha256:" in block for block in blocks)
+
+
+def test_the_lock_names_no_index():
+    assert not re.search(r"https?://|--(extra-)?index-url|--find-links|file:", LOCK)
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize(
+    ("sys_platform", "machine", "build"),
+    [("linux", "x86_64", "tensorflow-cpu"), ("win32", "AMD64", "tensorflow-cpu"), ("darwin", "arm64", "tensorflow")],
+)
+def test_the_lock_serves_each_platform_with_one_tensorflow(python, sys_platform, machine, build):
+    here = {
+        "python_version": python,
+        "python_full_version": f"{python}.1",
+        "sys_platform": sys_platform,
+        "platform_machine": machine,
+        "platform_system": {"linux": "Linux", "win32": "Windows", "darwin": "Darwin"}[sys_platform],
+        "os_name": "nt" if sys_platform == "win32" else "posix",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+    }
+    names = [pin.name for pin in PINS if pin.marker is None or pin.marker.evaluate(here)]
+    assert len(names) == len(set(names)), "one version of each"
+    assert [name for name in names if name in ("tensorflow", "tensorflow-cpu")] == [build]
+
+
+def test_every_declared_package_is_in_the_lock():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    names = {Requirement(line).name for line in declared} - {project["name"]}
+    assert names <= {pin.name for pin in PINS}
+
+
+def test_environment_yml_has_the_pins_of_the_lock():
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    assert text == generate.environment_yml(LOCK), "run: python tools/generate.py"
+    (pip,) = (entry["pip"] for entry in yaml.safe_load(text)["dependencies"] if isinstance(entry, dict))
+    assert pip[-1] == "-e ."
+    assert {str(Requirement(line)) for line in pip[:-1]} == {str(pin) for pin in PINS}
+
+
+def test_the_table_in_readme_is_made_from_the_notebooks():
+    assert generate.with_table(README) == README, "run: python tools/generate.py"
+    assert generate.notebook_table() in README
+
+
+def test_the_commands_in_readme_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE)
+    mentioned = re.findall(r"(?:^|`)make(?: ([a-z]+))?", README, flags=re.MULTILINE)
+    assert {"run", "test", "lab", "store", "clean"} <= set(targets)
+    assert {name for name in mentioned if name} <= set(targets)
+    assert targets[0] == "run", "the default"
+
+
+def test_ci_calls_the_test_command_of_readme_and_nothing_else():
+    lines = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines == ['cd "$(dirname "$0")/.." && exec make test']
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "datasets/README.md"])
+def test_links_lead_somewhere(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", text):
+        file = (ROOT / name).parent / target
+        assert file.exists(), target
+        if anchor:
+            cells = nbformat.read(file, as_version=4).cells
+            titles = re.findall(r"^#+ (.+)$", "\n".join(cell.source for cell in cells), flags=re.MULTILINE)
+            assert anchor in [title.replace(" ", "-") for title in titles], anchor
+
+
+@pytest.mark.parametrize("name", data.names())
+def test_a_card_says_what_the_data_are(name):
+    card = (ROOT / "datasets" / name / "README.md").read_text(encoding="utf-8")
+    facts = dict(re.findall(r"^\| (\w+) \| (.+) \|$", card, flags=re.MULTILINE))
+    dataset = data.load(name)
+    assert facts["kind"] == dataset.kind
+    assert facts["rows"] == str(len(dataset))
+    assert facts["positives"] == f"{dataset.y.sum()} {dataset.class_names[1]}"
+    assert facts["licence"] == dataset.licence
+    assert facts["source"]
+    for part in ("**Known.**", "**Unknown.**", "**Not to be used to claim**"):
+        assert part in card
+    row = f"| [{name}]({name}/README.md) | {dataset.kind} | {len(dataset)} | {dataset.licence} |"
+    assert row in (ROOT / "datasets" / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_is_sanitized():
+    """nbval drops a pair without a word if it is not written to its liking."""
+    text = (ROOT / "tests" / "sanitize.cfg").read_text(encoding="utf-8")
+    patterns = get_sanitize_patterns(text)
+    assert len(patterns) == len(re.findall(r"^regex", text, flags=re.MULTILINE)) == 2
+
+    def sanitize(line):
+        for regex, replacement in patterns:
+            line = re.sub(regex, replacement, line)
+        return line
+
+    assert sanitize("took 12.5 ms and 3 s") == sanitize("took 7 ms and 0.25 s")
+    assert sanitize("<Layer at 0x7f3bc4e91d90>") == sanitize("<Layer at 0x7fd1a2b3c4d5>")
+    assert sanitize("AUC 0.992, 13 of 120 decisions") == "AUC 0.992, 13 of 120 decisions"
+    assert sanitize("3 samples") == "3 samples"
+
+
+def test_a_changed_number_in_a_stored_output_is_noticed(tmp_path):
+    """The comparison can fail: the same options as `make test`, on a notebook whose stored output is wrong."""
+    cells = [
+        nbformat.v4.new_code_cell(
+            "print(1 + 1)", execution_count=1, outputs=[nbformat.v4.new_output("stream", name="stdout", text="3\n")]
+        ),
+        nbformat.v4.new_code_cell(
+            "import sys\nprint('log', file=sys.stderr)\nprint('took 3 ms')",
+            execution_count=2,
+            outputs=[nbformat.v4.new_output("stream", name="stdout", text="took 5 ms\n")],
+        ),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "wrong.ipynb")
+    command = [sys.executable, "-m", "pytest", "-n0", "-rA", f"--rootdir={ROOT}", f"--confcutdir={ROOT}"]
+    command += ["-c", str(ROOT / "pyproject.toml"), "-p", "conftest", str(tmp_path / "wrong.ipynb")]
+    done = subprocess.run(command, cwd=ROOT / "tests", capture_output=True, text=True, check=False)
+    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_what_differs_from_run_to_run_is_not_stored():
+    output = nbformat.v4.new_output("stream", name="stdout", text="a\n")
+    pieces = [output, nbformat.v4.new_output("stream", name="stdout", text="b\n")]
+    cell = nbformat.v4.new_code_cell("print()", outputs=pieces, execution_count=9, metadata={"papermill": {"x": 1}})
+    injected = nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["injected-parameters"]})
+    cleaned = store.clean(nbformat.v4.new_notebook(cells=[injected, cell], metadata={"papermill": {"x": 1}}))
+    assert len(cleaned.cells) == 1
+    assert cleaned.cells[0].execution_count == 1
+    assert cleaned.cells[0].outputs[0].text == "a\nb\n"
+    assert "papermill" not in cleaned.metadata
+    assert "papermill" not in cleaned.cells[0].metadata
+
+
+@pytest.mark.parametrize(("tags", "same"), [(["nbval-ignore-output"], True), ([], False)])
+def test_new_times_alone_are_no_reason_to_store(tags, same):
+    def notebook(text):
+        output = nbformat.v4.new_output("stream", name="stdout", text=text)
+        cell = nbformat.v4.new_code_cell("t()", id="a", outputs=[output], metadata={"tags": tags})
+        return nbformat.v4.new_notebook(cells=[cell])
+
+    assert store.same(notebook("3.1 ms"), notebook("2.9 ms")) is same
+
+
+def test_import_helpers_is_cheap():
+    """Under 0.2 s: it loads nothing of weight. Modules are counted, not seconds."""
+    script = "import sys, helpers; print(*(m for m in sys.modules if '.' not in m))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"tensorflow", "keras", "skimage", "matplotlib", "sklearn", "pandas", "numpy"} & set(loaded)
+
+
+@pytest.mark.parametrize("module", ["data", "decisions", "machine", "runs"])
+def test_only_plots_imports_matplotlib_and_nothing_here_imports_tensorflow(module):
+    script = f"import sys, helpers.{module}; print(*(m for m in sys.modules if '.' not in m))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"tensorflow", "keras", "matplotlib"} & set(loaded)
+
+
+def test_no_room_imports_anothers_private_names():
+    for file in (ROOT / "helpers").glob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"from helpers\.\w+ import .*\b_\w|\b(data|runs|machine|decisions|plots)\._[a-z]", text), (
+            file
+        )

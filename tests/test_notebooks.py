@@ -1,0 +1,293 @@
+"""What holds for every notebook, present and future. nbval compares the stored outputs beside this file's tests."""
+
+import ast
+import base64
+import contextlib
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+from papermill.inspection import inspect_notebook
+
+from helpers import runs
+from helpers.data import ROOT
+
+PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SECTIONS = ["When it goes wrong", "In production", "Exercises", "Results", "What to remember"]
+MEGABYTE = 1_000_000
+
+each = pytest.mark.parametrize("path", PATHS, ids=[path.stem for path in PATHS])
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def code(path):
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def prose(path):
+    return [cell.source for cell in read(path).cells if cell.cell_type == "markdown"]
+
+
+def headings(path):
+    return re.findall(r"^(#+) (.+)$", "\n".join(prose(path)), flags=re.MULTILINE)
+
+
+def contract(path):
+    return runs.read_contract(code(path)[0].source)
+
+
+def printed(path, *, compared=True):
+    """The text of all outputs, or of those only that nbval compares."""
+    cells = [cell for cell in code(path) if not (compared and "nbval-ignore-output" in tags(cell))]
+    outputs = [output for cell in cells for output in cell.outputs]
+    texts = [output.get("text", "") for output in outputs]
+    return "\n".join(texts + [output.get("data", {}).get("text/plain", "") for output in outputs])
+
+
+def test_there_are_notebooks_and_their_names_are_numbered():
+    assert PATHS
+    assert PATHS == runs.notebooks()
+    assert all(re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem) for path in PATHS)
+
+
+# --- as stored ---------------------------------------------------------------------------------------------------
+
+
+@each
+def test_every_code_cell_was_executed_in_order(path):
+    assert [cell.execution_count for cell in code(path)] == list(range(1, len(code(path)) + 1))
+
+
+@each
+def test_no_error_no_stderr_and_no_huge_output_is_stored(path):
+    for cell in code(path):
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output.text
+            assert len(json.dumps(output)) < MEGABYTE
+
+
+@each
+def test_no_path_of_a_machine_is_stored(path):
+    text = path.read_text(encoding="utf-8")
+    images = re.compile(r'"image/png": "[^"]*"')
+    found = re.findall(r"/(?:home|root|Users|tmp|var|work|mnt|opt)/[\w.]+|[A-Z]:\\\\\\\\?\w+", images.sub("", text))
+    assert not found
+
+
+@each
+def test_the_notebook_is_as_the_formatter_leaves_it(path):
+    """What differs from run to run is not stored: see tools/store.py."""
+    metadata = read(path).metadata
+    assert set(metadata) == {"kernelspec", "language_info"}
+    assert metadata.kernelspec.name == "python3"
+    assert all(set(cell.metadata) <= {"tags"} for cell in read(path).cells)
+
+
+@each
+def test_every_image_has_alternative_text_that_is_printed_too(path):
+    for cell in code(path):
+        for output in cell.outputs:
+            for kind in output.get("data", {}):
+                assert not kind.startswith("image/svg"), "SVG text would be compared"
+                if kind.startswith("image/"):
+                    alt = output.metadata.get(kind, {}).get("alt", "")
+                    assert len(alt) > 20
+                    assert alt in printed(path)
+                    assert base64.b64decode(output.data[kind])
+
+
+@each
+def test_images_in_prose_have_alternative_text(path):
+    assert not re.search(r"!\[\s*\]\(|<img(?![^>]*alt=)", "\n".join(prose(path)))
+
+
+# --- anatomy -----------------------------------------------------------------------------------------------------
+
+
+@each
+def test_the_header_asks_answers_and_says_how_long_it_takes(path):
+    title, answer, *rest = prose(path)[0].split("\n\n")
+    assert re.fullmatch(r"# .+\?", title)
+    assert len(answer.split()) > 25
+    for word in ("**What you will do**", "**What you need**", "**Time**"):
+        assert any(part.startswith(word) for part in rest), f"{word} is missing"
+    assert re.search(r"\*\*Time\*\*: \d+ minutes to read, \d+ minutes? to run", prose(path)[0])
+
+
+@each
+def test_the_sections_stand_in_order(path):
+    levels = [name for level, name in headings(path) if level == "##"]
+    assert levels[0] == "Setup"
+    places = [levels.index(name) for name in SECTIONS]
+    assert places == sorted(places)
+    assert places[-1] == len(levels) - 1
+    assert [level for level, _ in headings(path)].count("#") == 1
+
+
+@each
+def test_something_is_tried_the_naive_way_first(path):
+    assert any("naive way" in name for _, name in headings(path))
+
+
+@each
+def test_it_ends_with_three_sentences_and_a_next_step(path):
+    last = prose(path)[-1]
+    assert re.findall(r"^(\d)\. \S", last, flags=re.MULTILINE) == ["1", "2", "3"]
+    assert "**Next**" in last
+
+
+@each
+def test_each_exercise_has_a_place_a_solution_and_a_check(path):
+    kinds = [
+        "solution" if "solution" in tags(cell) else "place" if "# Your turn" in cell.source else "other"
+        for cell in code(path)
+    ]
+    exercises = [name for level, name in headings(path) if level == "###" and re.match(r"\d\. ", name)]
+    assert 2 <= len(exercises) <= 3
+    assert kinds.count("place") == kinds.count("solution") == len(exercises)
+    for number, kind in enumerate(kinds):
+        if kind == "place":
+            assert kinds[number + 1] == "solution"
+            assert "assert" in code(path)[number + 2].source, "the cell after the solution checks it"
+
+
+@each
+def test_every_decimal_number_in_the_prose_was_printed_by_a_compared_cell(path):
+    text = re.sub(r"`[^`]*`|\$[^$]*\$|\]\([^)]*\)|<[^>]*>|^\|.*\|$", "", "\n".join(prose(path)), flags=re.MULTILINE)
+    shown = set(re.findall(r"\d+\.\d+", printed(path)))
+    numbers = re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\w)", text)
+    settings = {str(parameter.default) for parameter in contract(path).values()}
+    bounds = {
+        str(node.value) for cell in code(path) for node in ast.walk(parsed(cell)) if isinstance(node, ast.Constant)
+    }
+    assert [number for number in numbers if number not in shown | settings | bounds] == []
+
+
+def parsed(cell):
+    return ast.parse(re.sub(r"^[%!].*$", "", cell.source, flags=re.MULTILINE))
+
+
+@each
+def test_links_lead_somewhere(path):
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", "\n".join(prose(path))):
+        if target.startswith("http"):
+            continue
+        file = path if not target else path.parent / target
+        assert file.exists(), target
+        if anchor:
+            assert anchor in [name.replace(" ", "-") for _, name in headings(file)], anchor
+
+
+# --- parameters --------------------------------------------------------------------------------------------------
+
+
+@each
+def test_parameters_are_literals_in_the_first_code_cell(path):
+    assert [number for number, cell in enumerate(code(path)) if "parameters" in tags(cell)] == [0]
+    names = set(contract(path))
+    assert {"seed", "results_path"} <= names
+    assert any(name.endswith(("_path", "_dir")) for name in names - {"results_path"})
+
+
+@each
+def test_papermill_shows_every_parameter_with_type_and_help(path):
+    with contextlib.redirect_stdout(io.StringIO()):
+        shown = inspect_notebook(path)
+    assert set(shown) == set(contract(path))
+    for name, parameter in shown.items():
+        assert parameter["inferred_type_name"] in runs.TYPES, name
+        assert len(parameter["help"]) > 10, name
+
+
+@each
+def test_numbers_have_a_range_and_defaults_lie_in_it(path):
+    for parameter in contract(path).values():
+        if parameter.type in (int, float):
+            assert " in " in parameter.accepted, f"{parameter.name} states no range"
+        assert parameter.check(parameter.default) == parameter.default
+
+
+def refused(path):
+    """Three requests that no notebook may accept: a misspelt name, a wrong type, a value out of range."""
+    number = next(parameter for parameter in contract(path).values() if parameter.type in (int, float))
+    return [({f"{number.name}s": 0}, "no parameter"), ({number.name: "abc"}, "takes"), ({number.name: -1e9}, "takes")]
+
+
+@each
+def test_bad_parameters_are_refused_before_a_kernel_starts(path):
+    for values, sentence in refused(path):
+        with pytest.raises(runs.ParameterError, match=sentence) as caught:
+            runs.check_parameters(path, values)
+        assert "\n" not in str(caught.value)
+
+
+@each
+@pytest.mark.parametrize("number", range(3))
+def test_bad_parameters_are_refused_in_the_notebook_too(path, tmp_path, number):
+    """papermill alone accepts all three."""
+    values, sentence = refused(path)[number]
+    with pytest.raises(papermill.PapermillExecutionError) as caught:
+        papermill.execute_notebook(path, tmp_path / "out.ipynb", values, progress_bar=False, cwd=tmp_path)
+    assert caught.value.ename == "ParameterError"
+    assert sentence in caught.value.evalue
+    assert "\n" not in caught.value.evalue
+    assert len("".join(caught.value.traceback)) < 300, "Jupyter shows the sentence, not a traceback"
+
+
+# --- runs --------------------------------------------------------------------------------------------------------
+
+
+@each
+def test_it_runs_from_an_empty_folder_and_reports_what_it_printed(path, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = runs.run_notebook(path, tmp_path / "out")
+    assert run.error == ""
+    assert list((tmp_path / "elsewhere").iterdir()) == [], "a notebook leaves nothing where it runs"
+    first = next(iter(run.results.values()))
+    assert isinstance(first, (int, float))
+    assert all(isinstance(value, (int, float, str, bool)) for value in run.results.values())
+    for name, value in run.results.items():
+        assert re.search(rf"^{name} +{re.escape(str(value))}$", printed(path), flags=re.MULTILINE), (name, value)
+    assert run.peak_mb < 2000
+
+
+@each
+def test_it_runs_under_nbconvert(path, tmp_path):
+    command = [sys.executable, "-m", "nbconvert", "--execute", "--to", "html", "--output-dir", str(tmp_path), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    html = (tmp_path / f"{path.stem}.html").read_text(encoding="utf-8")
+    assert "No description has been provided for this image" not in html
+
+
+@each
+def test_the_copy_for_students_has_no_solutions_and_no_outputs(path, tmp_path):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    recipe = re.search(r"nbconvert (--to notebook .*?) notebooks/\*\.ipynb", makefile, flags=re.DOTALL)
+    options = recipe.group(1).replace("\\\n", " ").replace("build/workshop", str(tmp_path)).split()
+    subprocess.run([sys.executable, "-m", "nbconvert", *options, str(path)], check=True, capture_output=True)
+    student = read(tmp_path / path.name)
+    assert not any("solution" in tags(cell) for cell in student.cells)
+    assert not any(cell.get("outputs") for cell in student.cells)
+    assert len(student.cells) == len(read(path).cells) - sum("solution" in tags(cell) for cell in code(path))
+
+
+def test_no_test_names_a_notebook():
+    """A new notebook is tested like the others."""
+    for file in Path(__file__).parent.glob("test_notebooks.py"):
+        assert not any(path.stem in file.read_text(encoding="utf-8") for path in PATHS)

@@ -1,0 +1,36 @@
+"""Figures: their sentences are computed, and what is shown carries them."""
+
+import numpy as np
+import pytest
+
+from helpers import plots
+
+
+def test_the_sentence_of_scores_counts():
+    figure, sentence = plots.scores([0, 0, 1, 1, 1], [0.1, 0.7, 0.7, 0.9, 0.2], 0.7, ("no", "yes"))
+    assert sentence == "2 of 3 yes rows reach the threshold 0.7, and so do 1 of 2 no rows."
+    assert figure.axes[0].get_xlabel() == "probability of yes"
+
+
+def test_a_strip_needs_a_title_for_each_image():
+    figure, sentence = plots.image_strip([np.zeros((4, 4)), np.zeros((4, 4, 3))], ["a\nb", "c"])
+    assert sentence == "Images, from left to right: a b; c."
+    assert len(figure.axes) == 2
+    with pytest.raises(ValueError, match="1 images and 2 titles"):
+        plots.image_strip([np.zeros((4, 4))], ["a", "b"])
+
+
+def test_lines_break_where_values_are_not_finite():
+    figure, _ = plots.lines([0, 1, 2], {"a": [0, np.inf, 2]}, "x", "y", "A line.")
+    assert np.isnan(figure.axes[0].lines[0].get_ydata()[1])
+
+
+def test_what_is_shown_carries_its_sentence(monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr(plots, "display", shown.append)
+    plots.show(plots.road())
+    printed = capsys.readouterr().out.strip()
+    assert printed.startswith("The road: raw input")
+    png, metadata = shown[0]._repr_png_()
+    assert png
+    assert metadata["alt"] == printed
