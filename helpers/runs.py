@@ -249,8 +249,9 @@ def begin(namespace: Mapping[str, Any]) -> None:
     Parameters
     ----------
     namespace : mapping
-        ``globals()`` of the notebook. The contract is read from the cells that IPython has executed, so it needs no
-        file, works in every runner, and also sees the cell that papermill injects.
+        ``globals()`` of the notebook. The contract is read from IPython's history of executed cells, ``In``: it needs
+        no file, holds for a copy of the notebook too, and also sees the cell that papermill injects. nbval keeps no
+        history; there the values are the stored ones, and nothing is held.
 
     Raises
     ------
@@ -262,20 +263,25 @@ def begin(namespace: Mapping[str, Any]) -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     executed = [source for source in namespace.get("In", []) if source.strip()]
-    injected = [source for source in executed if source.startswith("# Parameters\n")]
-    contract: dict[str, Parameter] = {}
-    for source in executed:
-        try:
-            contract = read_contract(source) or contract
-        except (ValueError, SyntaxError, tokenize.TokenError):
-            continue
-    if not contract:
+    if not executed:
+        return
+    declared = [found for found in map(_declarations, executed) if found]
+    if not declared:
         raise RuntimeError("run the cell with the parameters first: it is the first one with code.")
-    for source in injected:
-        targets = (node.targets[0] for node in ast.parse(source).body if isinstance(node, ast.Assign))
-        _refuse_unknown((target.id for target in targets if isinstance(target, ast.Name)), contract)
+    contract = declared[-1]
+    for source in executed:
+        if source.startswith("# Parameters\n"):
+            assigned = [node.targets[0] for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+            _refuse_unknown([ast.unparse(target) for target in assigned], contract)
     for name, parameter in contract.items():
         parameter.check(namespace[name])
+
+
+def _declarations(source: str) -> dict[str, Parameter]:
+    try:
+        return read_contract(source)
+    except (ValueError, SyntaxError, tokenize.TokenError):
+        return {}
 
 
 def report(results: Mapping[str, float | int | str | bool], results_path: str = "") -> None:

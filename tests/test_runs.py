@@ -50,7 +50,7 @@ def notebook(tmp_path):
 
 
 def test_a_contract_is_read(contract):
-    assert list(contract) == "threshold rate window method shuffle data_path results_path".split()
+    assert list(contract) == ["threshold", "rate", "window", "method", "shuffle", "data_path", "results_path"]
     assert contract["window"] == runs.Parameter("window", int, 24, "hours, in [1, 168]")
 
 
@@ -207,6 +207,11 @@ def test_no_kernel_starts_for_a_wrong_parameter(notebook, tmp_path):
 def test_begin_needs_the_parameters():
     with pytest.raises(RuntimeError, match="run the cell with the parameters first"):
         runs.begin({"In": ["", "import numpy as np"]})
+
+
+def test_begin_without_a_history_holds_nothing():
+    """nbval executes cells without one."""
+    runs.begin({"In": [""]})
 
 
 def test_begin_takes_the_cell_as_it_was_changed_by_the_reader():
