@@ -346,19 +346,24 @@ def _numeric(features: pd.DataFrame, path: Path, common: dict[str, Any]) -> Data
 
 def _text_file(path: Path, positive_label: str) -> Dataset:
     try:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from error
-    fast_text = bool(lines) and lines[0].startswith("__label__")
+    fast_text = text.startswith("__label__")
     separator = " " if fast_text else "\t"
-    for number, line in enumerate(lines, start=1):
-        if separator not in line.strip():
+    lines = []
+    # Not splitlines: it would also break at characters inside a text, such as U+0085.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        if separator not in line or (fast_text and not line.startswith("__label__")):
             raise ValueError(
                 f"line {number} of {path.name} is neither label<TAB>text, text<TAB>label nor __label__name text:"
                 f" {line[:60]!r}."
             )
-    label_first = [line.rstrip("\r").partition(separator)[::2] for line in lines]
-    label_last = [line.rstrip("\r").rpartition(separator)[::-2] for line in lines]
+        lines.append(line)
+    label_first = [line.partition(separator)[::2] for line in lines]
+    label_last = [line.rpartition(separator)[::-2] for line in lines]
     # The side with fewer different values is the label.
     pairs = label_first
     if not fast_text and len({label for label, _ in label_last}) < len({label for label, _ in label_first}):

@@ -212,6 +212,16 @@ def test_a_text_file_without_labels(write):
         data.open_data(write("bad.txt", "a\tone\njust a line\n"))
 
 
+def test_a_fasttext_file_with_a_line_of_another_kind(write):
+    with pytest.raises(ValueError, match=r"line 3 of bad.txt is neither"):
+        data.open_data(write("bad.txt", "__label__a one\n\nfree text here\n"))
+
+
+def test_an_empty_text_is_kept(write):
+    text = "".join(f"{'ab'[n % 2]}\t{'' if n == 0 else n}\r\n" for n in range(30))
+    assert data.open_data(write("a.txt", text)).X[:2].tolist() == ["", "1"]
+
+
 def test_nothing_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=re.escape("nothing is at")):
         data.open_data(tmp_path / "no.csv")

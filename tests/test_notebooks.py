@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
 from papermill.inspection import inspect_notebook
+from PIL import Image
 
 from helpers import runs
 from helpers.data import ROOT
@@ -264,6 +266,63 @@ def test_it_runs_from_an_empty_folder_and_reports_what_it_printed(path, tmp_path
     for name, value in run.results.items():
         assert re.search(rf"^{name} +{re.escape(str(value))}$", printed(path), flags=re.MULTILINE), (name, value)
     assert run.peak_mb < 2000
+
+
+def write_csv(folder):
+    """A small table as readers have them: missing values, a category, an index, labels that are words, a semicolon."""
+    rng = np.random.default_rng(0)
+    lines = [";age;income;town;label"]
+    for row in range(80):
+        positive = row % 4 == 0
+        age = "" if row % 9 == 0 else f"{rng.normal(50 if positive else 30, 8):.1f}"
+        lines.append(
+            f"{row};{age};{rng.integers(900, 9000)};{'Bonn' if row % 2 else 'Köln'};{'yes' if positive else 'no'}"
+        )
+    (folder / "own.csv").write_text("\n".join(lines), encoding="utf-8")
+    return folder / "own.csv"
+
+
+def write_images(folder):
+    """Photographs of two classes, of many sizes and modes, one on its side."""
+    rng = np.random.default_rng(0)
+    for label, low in (("day", 120), ("night", 0)):
+        (folder / "own" / label).mkdir(parents=True)
+        for number in range(14):
+            size = rng.integers(20, 140, 2)
+            image = Image.fromarray(rng.integers(low, low + 120, (*size, 3), dtype=np.uint8))
+            exif = Image.Exif()
+            exif[0x0112] = 6 if number == 0 else 1
+            image.convert(("RGB", "L", "P", "RGBA")[number % 4]).save(
+                folder / "own" / label / f"{number}.png", exif=exif
+            )
+    return folder / "own"
+
+
+def write_text(folder):
+    """Messages, label first; among them an empty one, one that is only punctuation, and one in another script."""
+    texts = {
+        "ham": ["see you at noon", "thanks for the book", "...", "до завтра"],
+        "spam": ["win a prize", "free prize now"],
+    }
+    lines = [f"{label}\t{texts[label][row % len(texts[label])]} {row}" for row in range(40) for label in texts]
+    (folder / "own.txt").write_text("\n".join([*lines, "ham\t ", "ham\t..."]), encoding="utf-8")
+    return folder / "own.txt"
+
+
+KINDS = {"CSV": write_csv, "image": write_images, "text file": write_text}
+
+
+@each
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_works_on_the_readers_own_data(path, kind, tmp_path):
+    """What `data_path` takes is said in its comment; that is what is tried."""
+    parameter = contract(path).get("data_path")
+    if parameter is None or kind not in parameter.help:
+        pytest.skip(f"data_path does not take a {kind}")
+    run = runs.run_notebook(path, tmp_path / "out", {"data_path": str(KINDS[kind](tmp_path))})
+    assert run.error == ""
+    shown = [output.get("text", "") for cell in code(run.output) for output in cell.outputs]
+    assert any(re.search(r"^own(\.csv|\.txt)?: \d+ ", text, flags=re.MULTILINE) for text in shown)
 
 
 @each
