@@ -7,6 +7,7 @@ that cannot compare it, has only the words. Each function returns the figure and
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.ticker import ScalarFormatter
 from numpy.typing import ArrayLike
 
 from helpers.decisions import apply_threshold, check_probabilities
@@ -38,7 +40,7 @@ def show(described: Described) -> None:
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=110)
     display(Image(png.getvalue(), alt=sentence))
-    print(sentence)
+    print(textwrap.fill(sentence, 94))
 
 
 def road() -> Described:
@@ -155,6 +157,8 @@ def scores(
         )
     axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:g}")
     axes.set_yscale("symlog", linthresh=5)
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.set_yticks([tick for tick in (0, 2, 5, 10, 20, 50, 100, 1000, 10_000) if tick <= axes.get_ylim()[1]])
     axes.set_xlabel(f"probability of {class_names[1]}")
     axes.set_ylabel("rows")
     axes.spines[["top", "right"]].set_visible(False)

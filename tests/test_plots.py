@@ -29,7 +29,7 @@ def test_what_is_shown_carries_its_sentence(monkeypatch, capsys):
     shown = []
     monkeypatch.setattr(plots, "display", shown.append)
     plots.show(plots.road())
-    printed = capsys.readouterr().out.strip()
+    printed = " ".join(capsys.readouterr().out.split())
     assert printed.startswith("The road: raw input")
     png, metadata = shown[0]._repr_png_()
     assert png
