@@ -4,7 +4,9 @@
 #   make test            everything that has to hold
 #   make lab             JupyterLab on the notebooks
 #   make store           execute the notebooks and store their outputs
-#   make workshop        copies for students, without solutions and outputs
+#   make workshop        copies for students, without solutions and outputs, into build/workshop
+#                        (make lab NOTEBOOKS=build/workshop opens them)
+#   make bench           ours beside the alternatives; writes the table into README
 #   make lock            newest allowed versions into the lock, and what is generated from it
 #   make clean           remove .venv and everything that was built
 
@@ -16,11 +18,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 endif
 READY := .venv/.ready
+NOTEBOOKS ?= notebooks
+# JupyterLab would ask the network for news and newer versions of itself.
+OFFLINE := --LabApp.news_url= --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 UV_PIN = $$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.txt)
 
 # A recipe that fails or is interrupted must not leave a target that looks finished.
 .DELETE_ON_ERROR:
-.PHONY: run test lab store workshop lock clean
+.PHONY: run test lab store workshop bench lock clean
 
 run: $(READY)
 	@$(BIN)/python -m helpers $(NOTEBOOK) $(ARGS)
@@ -34,15 +39,19 @@ test: $(READY)
 	@$(BIN)/pytest $(ARGS)
 
 lab: $(READY)
-	@$(BIN)/jupyter lab --notebook-dir=. $(ARGS) notebooks/00_start_here.ipynb
+	@$(BIN)/jupyter lab --notebook-dir=. $(OFFLINE) $(ARGS) $(NOTEBOOKS)/00_start_here.ipynb
 
 store: $(READY)
 	@$(BIN)/python tools/store.py $(NOTEBOOK)
 
 workshop: $(READY)
+	@test ! -e build/workshop || { echo "build/workshop is there already, perhaps with answers: move it away first"; exit 1; }
 	@$(BIN)/jupyter nbconvert --to notebook --output-dir build/workshop --ClearOutputPreprocessor.enabled=True \
 	    --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=solution notebooks/*.ipynb
-	@echo "==> copies for students: build/workshop"
+	@echo "==> copies for students; to open them: make lab NOTEBOOKS=build/workshop"
+
+bench: $(READY)
+	@$(BIN)/python benchmarks/bench.py
 
 lock: $(READY)
 	@$(BIN)/python tools/generate.py --upgrade
@@ -53,6 +62,8 @@ clean:
 # Without the stamp nothing in .venv is trusted: a set-up that was interrupted starts afresh (from uv's cache).
 $(READY): requirements.txt pyproject.toml
 	@echo "==> .venv from requirements.txt, about half a minute (later calls skip this)"
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	    echo "$(PYTHON) is no Python 3.11, 3.12 or 3.13; name one:  make PYTHON=python3.12"; exit 1; }
 	@test -f $(READY) || $(PYTHON) -m venv --clear .venv
 	@rm -f $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV_PIN)"

@@ -2,7 +2,10 @@
 
 import sys
 
-from helpers.cli import main
+try:
+    from helpers.cli import main
+except ModuleNotFoundError as error:
+    sys.exit(f"The package {error.name} is missing; `make clean` and then `make` set everything up anew.")
 
 if __name__ == "__main__":
     sys.exit(main())

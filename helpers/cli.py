@@ -38,11 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parameters = dict(options.p)
     try:
         chosen = [path for prefix in options.notebook or [""] for path in runs.notebooks(prefix)]
-        for path in chosen:
-            runs.check_parameters(path, parameters)
     except ValueError as error:
         console.print(f"[red]Nothing was run:[/] {error}", soft_wrap=True)
         return 2
+    for path in chosen:
+        try:
+            runs.check_parameters(path, parameters)
+        except ValueError as error:
+            console.print(f"[red]Nothing was run:[/] {path.stem}: {error}", soft_wrap=True)
+            return 2
     signal.signal(signal.SIGTERM, lambda *_: _interrupt())
     finished: list[runs.Run] = []
     interrupted = False
@@ -55,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for run in failed:
         console.print(f"[red]{run.notebook.stem} failed[/] in {run.error}", soft_wrap=True)
     if interrupted:
-        console.print("[red]Interrupted:[/] what is in the table is complete, the other notebooks are not.")
+        console.print(f"[red]Interrupted:[/] {len(finished)} of {len(chosen)} notebooks were run to their end.")
         return 130
     return 1 if failed else 0
 
@@ -74,7 +78,7 @@ def _run_all(
 ) -> None:
     context = multiprocessing.get_context("spawn")
     workers = _workers(len(chosen))
-    console.print(f"Running {len(chosen)} notebooks, {workers} at a time, into {folder}")
+    console.print(f"Notebooks to run: {len(chosen)}, {workers} at a time, into {folder}")
     section = TextColumn("{task.fields[section]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
     columns = (TextColumn("{task.fields[name]}"), BarColumn(16), TextColumn("{task.fields[cell]}"))
     cells = context.Queue()

@@ -9,6 +9,7 @@ A missing *feature* is kept, as NaN or as an empty text; a missing *label* is re
 from __future__ import annotations
 
 import csv
+import difflib
 import os
 import runpy
 from collections import Counter
@@ -22,12 +23,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-__all__ = ["ROOT", "Dataset", "load", "names", "open_data", "read_image", "split"]
+from helpers.machine import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-"""The folder of the project: datasets and notebooks are found from here, whatever the working directory is."""
+__all__ = ["Dataset", "load", "names", "open_data", "read_image", "split"]
 
 MIN_ROWS_PER_CLASS = 10
+MISSING = ["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "None", "null", "NULL"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,12 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """Return one column of a numeric X; ValueError if there is none of that name."""
+        if name not in self.feature_names:
+            raise ValueError(f"{self.name} has no numeric column {name!r}; it has: {_some(self.feature_names)}.")
+        return self.X[:, self.feature_names.index(name)]
 
     def __str__(self) -> str:
         negative, positive = self.class_names
@@ -151,9 +158,11 @@ def open_data(
         raise FileNotFoundError(f"nothing is at {str(path)!r} (looked in {Path.cwd()}).")
     if path.is_dir():
         return _image_folder(path, positive_label)
+    if path.suffix.lower() in Image.registered_extensions():
+        raise ValueError(f"{path.name} is one image: name a folder with a sub-folder of images for each class.")
     header = _first_line(path)
     fields = header.split("\t")
-    if ".csv" in path.suffixes or (len(fields) > 1 and label_column in fields):
+    if {".csv", ".tsv"} & set(path.suffixes) or (len(fields) > 1 and label_column in fields):
         return _csv(path, header, label_column, text_column, positive_label)
     return _text_file(path, positive_label)
 
@@ -269,7 +278,7 @@ def _labels(labels: Sequence[str], positive_label: str, where: str) -> tuple[NDA
     if len(found) > 2 and not positive_label:
         raise ValueError(
             f"{where} holds {len(found)} labels ({_some(found)}), two are needed:"
-            " name one as positive_label to set it against all others."
+            " name one as positive_label to set it against all others, or remove a header that was taken for one."
         )
     positive = positive_label or found[-1]
     others = [label for label in found if label != positive]
@@ -292,15 +301,26 @@ def _csv(path: Path, header: str, label_column: str, text_column: str, positive_
         separator = csv.Sniffer().sniff(header, delimiters=",;\t|").delimiter if header else ","
     except csv.Error:
         separator = ","
+    options: dict[str, Any] = {"sep": separator, "encoding": "utf-8-sig", "skipinitialspace": True}
     try:
-        frame = pd.read_csv(path, sep=separator, encoding="utf-8-sig", skipinitialspace=True, na_values=["?"])
+        columns = pd.read_csv(path, nrows=0, **options).columns
+        # Not pandas' own list: a label may well be called None or NA.
+        missing_marks: dict[Any, list[str]] = {column: MISSING for column in columns}
+        missing_marks[label_column] = [""]
+        frame = pd.read_csv(path, na_values=missing_marks, keep_default_na=False, **options)
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as CSV: {error}.") from error
+        raise ValueError(f"{str(path)!r} cannot be read as CSV: {str(error).strip()}.") from error
     for parameter, column in (("label_column", label_column), ("text_column", text_column)):
-        if column and column not in frame:
-            raise ValueError(f"{parameter} {column!r} is not a column of {path.name}: {_some(list(map(str, frame)))}.")
+        if (column or parameter == "label_column") and column not in frame:
+            near = difflib.get_close_matches(column, [str(name) for name in frame], n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {_some(list(map(str, frame)), most=20)}."
+            raise ValueError(f"{parameter} {column!r} is not a column of {path.name}; {hint}")
+    if text_column == label_column:
+        raise ValueError(f"label_column and text_column are both {label_column!r}: a text cannot be its own label.")
+    if frame.empty:
+        raise ValueError(f"{path.name} has a header and no rows.")
     missing = int(frame[label_column].isna().sum())
     if missing:
         raise ValueError(f"column {label_column!r} of {path.name} has no label in {missing} of {len(frame)} rows.")
@@ -327,17 +347,27 @@ def _plain(value: object) -> str:
 
 
 def _numeric(features: pd.DataFrame, path: Path, common: dict[str, Any]) -> Dataset:
-    unnamed = [name for name in features if str(name).startswith("Unnamed:")]
-    numbers = features.drop(columns=unnamed).select_dtypes(["number", "bool"]).astype(np.float64)
-    numbers = numbers.dropna(axis="columns", how="all")
-    if numbers.empty:
+    numbers = features.select_dtypes(["number", "bool"]).astype(np.float64)
+    unnamed = [name for name in numbers if str(name).startswith("Unnamed:")]
+    empty = [name for name in numbers.drop(columns=unnamed) if numbers[name].isna().all()]
+    numbers = numbers.drop(columns=unnamed + empty)
+    if not numbers.columns.size:
         raise ValueError(f"{path.name} has no numeric column: for a text, name its column as text_column.")
     infinite = [str(name) for name in numbers if np.isinf(numbers[name]).any()]
     if infinite:
         raise ValueError(f"{path.name} holds infinite values in: {_some(infinite)}.")
     notes = []
-    if left_out := [str(name) for name in features if name not in numbers]:
-        notes.append(f"columns left out, as they are not numeric, without a name or empty: {_some(left_out)}")
+    words = [name for name in features if name not in numbers and name not in unnamed + empty]
+    for reason, names in (("not numeric", words), ("empty", empty), ("without a name", unnamed)):
+        if names:
+            notes.append(f"columns left out, {reason}: {_some(list(map(str, names)), most=20)}")
+    for name in words:
+        values = features[name].dropna().astype(str)
+        spoilt = values[pd.to_numeric(values, errors="coerce").isna()]
+        if len(spoilt) <= len(values) / 2:
+            notes.append(
+                f"column {str(name)!r} would be numeric but for {len(spoilt)} values such as {spoilt.iloc[0]!r}"
+            )
     if n := int(numbers.isna().to_numpy().sum()):
         notes.append(f"{n} missing values are kept as NaN")
     feature_names = tuple(map(str, numbers))
@@ -385,13 +415,22 @@ def _image_folder(path: Path, positive_label: str) -> Dataset:
     ]
     if not files:
         raise ValueError(f"{str(path)!r} must hold one sub-folder of images a class; no image was found in any.")
+    nested = [file for file in files if len(file.relative_to(path).parts) > 2]
+    if nested:
+        raise ValueError(
+            f"{str(path)!r} holds folders in folders ({str(nested[0].relative_to(path).parent)!r}):"
+            " name the folder whose sub-folders are the classes."
+        )
     labels = [file.relative_to(path).parts[0] for file in files]
     y, class_names = _labels(labels, positive_label, path.name)
     unreadable = []
     for file in files:
         try:
-            Image.open(file).close()
-        except (OSError, Image.DecompressionBombError):
+            with Image.open(file) as image:
+                # Decoded at a small size where the format can: a file that was cut short is found here.
+                image.draft("RGB", (32, 32))
+                image.load()
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             unreadable.append(str(file.relative_to(path)))
     if unreadable:
         raise ValueError(

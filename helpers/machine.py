@@ -2,7 +2,7 @@
 
 The gap: stored, compared and run outputs agree only where threads, oneDNN and log level do, and each runner would set
 them in its own way; ``pip check`` does not know the lock; and no library runs a script in a clean process and returns
-one sentence when it fails.
+one sentence when it fails. Next to nothing is imported here, so that the check works where packages are missing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from helpers.data import ROOT
+__all__ = ["ENVIRONMENT", "ROOT", "check_environment", "fresh_process"]
 
-__all__ = ["ENVIRONMENT", "check_environment", "fresh_process"]
+ROOT = Path(__file__).resolve().parent.parent
+"""The folder of the project: datasets and notebooks are found from here, whatever the working directory is."""
 
 ENVIRONMENT = {
     # The same kernels on every processor, so that stored and compared outputs agree.

@@ -17,10 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.ticker import ScalarFormatter
 from numpy.typing import ArrayLike
+from scipy.stats import beta
 
-from helpers.decisions import apply_threshold, check_probabilities
+from helpers.decisions import CalibrationBins, ThresholdCurve, apply_threshold, check_probabilities
 
-__all__ = ["COLOURS", "image_strip", "lines", "road", "scores", "show"]
+__all__ = ["COLOURS", "image_strip", "lines", "reliability", "road", "scores", "show", "threshold_trade"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's palette (2008), told apart under every common colour blindness."""
@@ -160,7 +161,7 @@ def scores(
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.set_yticks([tick for tick in (0, 2, 5, 10, 20, 50, 100, 1000, 10_000) if tick <= axes.get_ylim()[1]])
     axes.set_xlabel(f"probability of {class_names[1]}")
-    axes.set_ylabel("rows")
+    axes.set_ylabel("rows (log scale above 5)")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False)
     sentence = (
@@ -199,3 +200,94 @@ def lines(x: ArrayLike, series: Mapping[str, ArrayLike], x_label: str, y_label: 
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False)
     return figure, sentence
+
+
+def threshold_trade(curve: ThresholdCurve, threshold: float, cost_fp: float, cost_fn: float) -> Described:
+    """Draw what a threshold does: the confusion matrix, the cost over all thresholds, ROC and precision-recall.
+
+    Parameters
+    ----------
+    curve : ThresholdCurve
+    threshold : float
+        In [0, 1]; marked in all panels.
+    cost_fp, cost_fn : float
+
+    Returns
+    -------
+    tuple of Figure and str
+    """
+    # The curve falls: the last threshold that is not below the chosen one gives the same calls.
+    at = max(int(np.searchsorted(-curve.threshold, -threshold, side="right")) - 1, 0)
+    cost = curve.cost(cost_fp, cost_fn)
+    best, least = curve.cheapest(cost_fp, cost_fn)
+    figure = Figure(figsize=(9.2, 2.7), layout="constrained")
+    matrix, over_all, roc, trade = figure.subplots(1, 4)
+    counts = np.array([[curve.tn[at], curve.fp[at]], [curve.fn[at], curve.tp[at]]], dtype=float)
+    matrix.imshow(counts, cmap="Blues", vmin=0, vmax=counts.sum())
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if count > counts.sum() / 2 else "black"
+        matrix.text(column, row, f"{count:g}", ha="center", va="center", color=colour)
+    matrix.set_xticks([0, 1], ["called 0", "called 1"])
+    matrix.set_yticks([0, 1], ["is 0", "is 1"])
+    over_all.step(curve.threshold, cost, where="pre", color=COLOURS[0])
+    over_all.axvline(best, color=COLOURS[2], linestyle=":")
+    over_all.set_xlabel("threshold")
+    over_all.set_ylabel("cost a row")
+    roc.plot(curve.false_positive_rate, curve.recall, color=COLOURS[0])
+    roc.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
+    roc.set_xlabel("false positive rate")
+    roc.set_ylabel("recall")
+    trade.plot(curve.recall, curve.precision, color=COLOURS[0])
+    trade.set_ylim(0, 1.05)
+    trade.set_xlabel("recall")
+    trade.set_ylabel("precision")
+    here = {
+        over_all: (threshold, cost[at]),
+        roc: (curve.false_positive_rate[at], curve.recall[at]),
+        trade: (curve.recall[at], curve.precision[at]),
+    }
+    for axes, (x, y) in here.items():
+        axes.plot(x, y, "o", color=COLOURS[1])
+        axes.spines[["top", "right"]].set_visible(False)
+    sentence = (
+        f"At threshold {threshold:.3g} a row costs {cost[at]:.3f}: {curve.fp[at]:g} false alarms and {curve.fn[at]:g}"
+        f" misses among {counts.sum():g} rows; the cheapest threshold is {best:.3f} (dotted) at {least:.3f}."
+    )
+    return figure, sentence
+
+
+def reliability(models: Mapping[str, CalibrationBins]) -> Described:
+    """Draw promised probability against observed frequency, with the numbers of rows below.
+
+    Parameters
+    ----------
+    models : mapping of str to CalibrationBins
+        One to four; the bars are 95 % intervals of the frequency (Clopper and Pearson).
+
+    Returns
+    -------
+    tuple of Figure and str
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label="calibrated")
+    parts = []
+    for (name, bins), colour, marker in zip(models.items(), COLOURS, "os^D", strict=False):
+        positives = bins.frequency * bins.rows
+        low = np.nan_to_num(beta.ppf(0.025, positives, bins.rows - positives + 1), nan=0)
+        high = np.nan_to_num(beta.ppf(0.975, positives + 1, bins.rows - positives), nan=1)
+        interval = np.abs([bins.frequency - low, high - bins.frequency])
+        above.errorbar(
+            bins.mean_prob, bins.frequency, yerr=interval, fmt=marker, color=colour, capsize=2, alpha=0.85, label=name
+        )
+        below.plot(bins.mean_prob, bins.rows, marker=marker, linestyle="none", color=colour)
+        outside = int(((bins.mean_prob < low) | (bins.mean_prob > high)).sum())
+        parts.append(f"for {name}, {outside} of {len(bins.rows)} bins")
+    above.set_ylabel("observed frequency")
+    below.set_ylabel("rows")
+    below.set_xlabel("mean probability in the bin")
+    below.set_ylim(bottom=0)
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure, f"Bins whose promise lies outside the 95 % interval of what came: {'; '.join(parts)}."

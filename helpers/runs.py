@@ -12,6 +12,7 @@ import ast
 import difflib
 import io
 import json
+import logging
 import math
 import os
 import re
@@ -24,8 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helpers.data import ROOT
-from helpers.machine import ENVIRONMENT
+from helpers.machine import ENVIRONMENT, ROOT
 
 __all__ = [
     "Parameter",
@@ -262,6 +262,8 @@ def begin(namespace: Mapping[str, Any]) -> None:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # A filter, for TensorFlow sets the level of its log when it is imported.
+    logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.ERROR)
     executed = [source for source in namespace.get("In", []) if source.strip()]
     if not executed:
         return

@@ -75,10 +75,23 @@ def test_missing_values_and_columns_that_are_no_features_are_noted(write):
     assert dataset.feature_names == ("age",)
     assert np.isnan(dataset.X[:3, 0]).all()
     assert dataset.notes == (
-        "columns left out, as they are not numeric, without a name or empty: 'Unnamed: 0', 'name', 'empty'",
+        "columns left out, not numeric: 'name'",
+        "columns left out, empty: 'empty'",
+        "columns left out, without a name: 'Unnamed: 0'",
         "3 missing values are kept as NaN",
     )
     assert "note: 3 missing values" in str(dataset)
+
+
+def test_a_column_that_a_few_words_spoil_is_named(write):
+    rows = "".join(f"{n},{'unknown' if n == 3 else n},{n % 2}\n" for n in range(30))
+    notes = data.open_data(write("a.csv", "x,age,label\n" + rows)).notes
+    assert notes[1] == "column 'age' would be numeric but for 1 values such as 'unknown'"
+
+
+def test_labels_may_be_called_none_or_na(write):
+    rows = "".join(f"{n},{('None', 'NA')[n % 2]}\n" for n in range(40))
+    assert data.open_data(write("a.csv", "x,label\n" + rows)).class_names == ("NA", "None")
 
 
 def test_question_marks_and_blanks_are_missing_values(write):
@@ -175,7 +188,10 @@ def test_grey_and_transparent_arrays():
 
 CSV_FAULTS = [
     ("", {}, "is empty"),
-    ("a,b\n1,2\n", {}, "label_column 'label' is not a column of bad.csv: 'a', 'b'"),
+    ("a,b\n1,2\n", {}, "label_column 'label' is not a column of bad.csv; there are: 'a', 'b'"),
+    ("a,Labell\n1,2\n", {}, "label_column 'label' is not a column of bad.csv; did you mean 'Labell'"),
+    ("height,weight,label\n" + ROWS, {"label_column": ""}, "label_column '' is not a column"),
+    ("height,weight,label\n" + ROWS, {"text_column": "label"}, "are both 'label'"),
     ("height,weight,label\n" + ROWS, {"text_column": "txt"}, "text_column 'txt' is not a column"),
     ("height,weight,label\n" + ROWS, {"positive_label": "maybe"}, "'maybe' is not among the labels.*'no', 'yes'"),
     ("x,label\n" + "1,a\n" * 30, {}, "one class only"),
@@ -185,7 +201,7 @@ CSV_FAULTS = [
     ("x,label\n" + "red,a\nblue,b\n" * 20, {}, "no numeric column: for a text, name its column as text_column"),
     ("x,label\n" + "1,a\ninf,b\n" * 20, {}, "infinite values in: 'x'"),
     ("x,label\n" + '1,a\n"2,b\n' * 20 + '"', {}, "cannot be read as CSV|labels|class"),
-    ("x,label\n", {}, "one class only"),
+    ("x,label\n", {}, "a header and no rows"),
 ]
 
 
@@ -237,12 +253,37 @@ def test_image_folder_faults(images, tmp_path):
         data.read_image(images / "dog" / "broken.png")
 
 
-def test_a_truncated_image_is_refused(tmp_path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 50, 3), dtype=np.uint8)).save(tmp_path / "a.jpg")
-    whole = (tmp_path / "a.jpg").read_bytes()
-    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tiff"])
+def test_a_truncated_image_is_refused(images, suffix):
+    cut = images / "cat" / f"cut.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)).save(cut)
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="no readable image"):
-        data.read_image(tmp_path / "a.jpg")
+        data.read_image(cut)
+    with pytest.raises(ValueError, match=rf"1 of 29 images in photos are unreadable: 'cat.cut.{suffix}'"):
+        data.open_data(images)
+
+
+def test_folders_in_folders_are_refused(images):
+    (images / "train").mkdir()
+    (images / "cat").rename(images / "train" / "cat")
+    with pytest.raises(ValueError, match=r"folders in folders .*name the folder whose sub-folders are the classes"):
+        data.open_data(images)
+
+
+def test_one_image_is_no_folder(images):
+    with pytest.raises(ValueError, match=r"0.png is one image: name a folder"):
+        data.open_data(images / "cat" / "0.png")
+
+
+def test_a_tsv_is_a_table_whatever_its_columns_are_called(write):
+    text = "churned\tcalls\n" + "".join(f"{('no', 'yes')[n % 2]}\t{n}\n" for n in range(30))
+    assert data.open_data(write("a.tsv", text), label_column="churned").feature_names == ("calls",)
+    with pytest.raises(ValueError, match=r"label_column 'label' is not a column of a\.tsv"):
+        data.open_data(write("a.tsv", text))
+    with pytest.raises(ValueError, match="remove a header that was taken for one"):
+        data.open_data(write("a.txt", text))
 
 
 @pytest.mark.parametrize("bad", [np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), np.zeros((1, 4, 4, 3), np.uint8)])

@@ -13,7 +13,7 @@ from nbval.plugin import get_sanitize_patterns
 from packaging.requirements import Requirement
 
 from helpers import data
-from helpers.data import ROOT
+from helpers.machine import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 import generate

@@ -18,7 +18,7 @@ from papermill.inspection import inspect_notebook
 from PIL import Image
 
 from helpers import runs
-from helpers.data import ROOT
+from helpers.machine import ROOT
 
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SECTIONS = ["When it goes wrong", "In production", "Exercises", "Results", "What to remember"]
@@ -173,10 +173,11 @@ def test_every_decimal_number_in_the_prose_was_printed_by_a_compared_cell(path):
     shown = set(re.findall(r"\d+\.\d+", printed(path)))
     numbers = re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\w)", text)
     settings = {str(parameter.default) for parameter in contract(path).values()}
+    asked = set(re.findall(r"\d+\.\d+", headings(path)[0][1]))
     bounds = {
         str(node.value) for cell in code(path) for node in ast.walk(parsed(cell)) if isinstance(node, ast.Constant)
     }
-    assert [number for number in numbers if number not in shown | settings | bounds] == []
+    assert [number for number in numbers if number not in shown | settings | bounds | asked] == []
 
 
 def parsed(cell):
@@ -285,11 +286,12 @@ def write_csv(folder):
 def write_images(folder):
     """Photographs of two classes, of many sizes and modes, one on its side."""
     rng = np.random.default_rng(0)
-    for label, low in (("day", 120), ("night", 0)):
+    # So alike that no probability saturates: a small difference between two ways of predicting stays visible.
+    for label, low in (("day", 10), ("night", 0)):
         (folder / "own" / label).mkdir(parents=True)
         for number in range(14):
             size = rng.integers(20, 140, 2)
-            image = Image.fromarray(rng.integers(low, low + 120, (*size, 3), dtype=np.uint8))
+            image = Image.fromarray(rng.integers(low, low + 200, (*size, 3), dtype=np.uint8))
             exif = Image.Exif()
             exif[0x0112] = 6 if number == 0 else 1
             image.convert(("RGB", "L", "P", "RGBA")[number % 4]).save(

@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 
 from helpers import runs
-from helpers.data import ROOT
+from helpers.machine import ROOT
 
 LOCK_HEADER = """\
 # The lock: every package pinned with its hashes, for Linux, macOS and Windows and Python 3.11 to 3.13.
