@@ -139,8 +139,12 @@ def measure(case: Case, turns: int = 5) -> str:
     ours, theirs = np.min(times, axis=0)
     ratio = theirs / ours
     met = "" if ratio >= case.aim else f" (aim {case.aim:g})"
-    cells = (case.what, case.size, f"{ours * 1000:.3g} ms", case.alternative, f"{theirs * 1000:.3g} ms")
-    return "| " + " | ".join((*cells, f"{ratio:.3g} times{met}")) + " |"
+    cells = (case.what, case.size, _shown(ours), case.alternative, _shown(theirs))
+    return "| " + " | ".join((*cells, f"{ratio:,.{0 if ratio >= 10 else 1}f} times{met}")) + " |"
+
+
+def _shown(duration: float) -> str:
+    return f"{duration:.3g} s" if duration >= 1 else f"{duration * 1000:.3g} ms"
 
 
 def main() -> None:

@@ -286,6 +286,7 @@ def reliability(models: Mapping[str, CalibrationBins]) -> Described:
     above.set_ylabel("observed frequency")
     below.set_ylabel("rows")
     below.set_xlabel("mean probability in the bin")
+    below.margins(y=0.2)
     below.set_ylim(bottom=0)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)

@@ -41,6 +41,8 @@ __all__ = [
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 RESULTS_PATH = "results_path"
+CELL_TIMEOUT = 900
+"""Seconds after which a cell is given up; papermill would wait forever."""
 _INTERVAL = re.compile(r"in ([\[(])(\S+), (\S+?)([\])])$")
 _CHOICE = re.compile(r"one of (.+)$")
 
@@ -429,11 +431,14 @@ def run_notebook(
                     kernel_name="python3",
                     progress_bar=False,
                     cwd=Path.cwd(),
+                    execution_timeout=CELL_TIMEOUT,
                     # C libraries write to the file descriptor; their log lines are no output of a cell.
                     extra_arguments=["--IPKernelApp.capture_fd_output=False", "--IPKernelApp.log_level=40"],
                 )
             except papermill.PapermillExecutionError as error:
                 run.error = f"cell {error.exec_count} in {section!r}: {error.ename}: {_first_sentence(error.evalue)}"
+            except TimeoutError:
+                run.error = f"{section!r}: a cell took more than {CELL_TIMEOUT} s"
             except RuntimeError as error:
                 # Kernels have been seen to die at birth; after the first cell it is the notebook that kills them.
                 if not section and not last_try:
