@@ -270,7 +270,7 @@ def test_it_runs_from_an_empty_folder_and_reports_what_it_printed(path, tmp_path
 
 
 def write_csv(folder):
-    """A small table as readers have them: missing values, a category, an index, words as labels, a score, semicolons."""
+    """A small table as readers have them: missing values, a category, an index, words as labels, a score."""
     rng = np.random.default_rng(0)
     lines = [";age;income;town;score;label"]
     for row in range(80):
