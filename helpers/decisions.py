@@ -90,10 +90,8 @@ def check_probabilities(y_prob: ArrayLike, name: str = "y_prob") -> NDArray[np.f
         missing = int(np.isnan(values).sum())
         raise ValueError(f"{name} holds {missing} NaN among {len(values)} values: a NaN is no probability.")
     if low < 0 or high > 1:
-        raise ValueError(
-            f"{name} must lie in [0, 1]; got values from {low:.4g} to {high:.4g}."
-            " If they are logits, apply a sigmoid first."
-        )
+        hint = "percentages, divide by 100" if low >= 0 and 2 < high <= 100 else "logits, apply a sigmoid first"
+        raise ValueError(f"{name} must lie in [0, 1]; got values from {low:.9g} to {high:.9g}. If they are {hint}.")
     return values
 
 
@@ -172,8 +170,8 @@ class ThresholdCurve:
     Attributes
     ----------
     threshold : ndarray of shape (k,)
-        Every threshold that makes a difference, falling: the distinct probabilities, and before them 1 where it calls
-        nobody positive.
+        Every threshold that makes a difference, falling: 1 where it calls nobody positive, the distinct probabilities,
+        and 0 in place of the lowest of them, which calls everybody positive.
     tp, fp, fn, tn : ndarray of shape (k,)
         Rows, or their weights, that are truly or falsely called positive or negative.
     """
@@ -205,9 +203,10 @@ class ThresholdCurve:
         return (cost_fp * self.fp + cost_fn * self.fn) / (self.tp + self.fp + self.fn + self.tn)
 
     def cheapest(self, cost_fp: float, cost_fn: float) -> tuple[float, float]:
-        """Return the threshold of least cost, the highest one on ties, and that cost."""
+        """Return the threshold of least cost and that cost; of several, the one nearest to `cost_threshold`."""
         cost = self.cost(cost_fp, cost_fn)
-        best = int(np.argmin(cost))
+        least = np.flatnonzero(cost == cost.min())
+        best = least[np.argmin(np.abs(self.threshold[least] - cost_threshold(cost_fp, cost_fn)))]
         return float(self.threshold[best]), float(cost[best])
 
     def at_precision(self, precision: float) -> tuple[float, float]:
@@ -253,7 +252,7 @@ def threshold_curve(y_true: ArrayLike, y_prob: ArrayLike, sample_weight: ArrayLi
     --------
     >>> curve = threshold_curve([0, 1, 0, 1], [0.1, 0.4, 0.4, 0.8])
     >>> curve.threshold
-    array([1. , 0.8, 0.4, 0.1])
+    array([1. , 0.8, 0.4, 0. ])
     >>> curve.fp
     array([0, 0, 1, 2])
     >>> curve.cheapest(cost_fp=1, cost_fn=5)
@@ -270,8 +269,10 @@ def threshold_curve(y_true: ArrayLike, y_prob: ArrayLike, sample_weight: ArrayLi
     threshold = p[last_of_ties]
     if threshold[0] < 1:
         threshold, tp, called = np.append(1.0, threshold), np.append(0, tp), np.append(0, called)
-    fp = called - tp
-    return ThresholdCurve(threshold, tp, fp, tp[-1] - tp, fp[-1] - fp)
+    threshold[-1] = 0
+    # Differences of weights may be a rounding error below 0.
+    fp = np.maximum(called - tp, 0)
+    return ThresholdCurve(threshold, tp, fp, np.maximum(tp[-1] - tp, 0), np.maximum(fp[-1] - fp, 0))
 
 
 def cost_threshold(cost_fp: float, cost_fn: float) -> float:
@@ -485,7 +486,8 @@ class Decomposition(NamedTuple):
     score : float
         Mean Brier score or log loss (natural logarithm); lower is better.
     miscalibration : float
-        What recalibration would save; 0 if calibrated.
+        At most what recalibration could save. It is measured on the rows themselves, so that a calibrated model of few
+        rows shows some too.
     discrimination : float
         What telling rows apart saves over one probability for all.
     uncertainty : float
@@ -532,6 +534,7 @@ def decompose_score(
     if score not in ("brier", "log"):
         raise ValueError(f"score must be 'brier' or 'log'; got {score!r}.")
     weight = weight * np.ones(len(p))
+    y, p, weight = y[weight > 0], p[weight > 0], weight[weight > 0]
 
     def mean_score(probability: Floats) -> float:
         losses = (probability - y) ** 2 if score == "brier" else -xlogy(y, probability) - xlogy(1 - y, 1 - probability)
@@ -540,7 +543,7 @@ def decompose_score(
     # Rows of equal probability are one step of the regression.
     levels, level = np.unique(p, return_inverse=True)
     total = np.bincount(level, weights=weight, minlength=len(levels))
-    mean = np.bincount(level, weights=weight * y, minlength=len(levels)) / np.maximum(total, np.finfo(float).tiny)
+    mean = np.bincount(level, weights=weight * y, minlength=len(levels)) / total
     recalibrated = isotonic_regression(mean, sample_weight=total)[level]
     base = np.full(len(p), np.average(y, weights=weight))
     ours, best, uncertainty = mean_score(p), mean_score(recalibrated), mean_score(base)

@@ -132,12 +132,15 @@ class KerasBinaryClassifier(_LogitClassifier):
 class ScoreClassifier(_LogitClassifier):
     """Stand for a model of which only the probabilities are known.
 
-    The one feature is the probability that the model gave; nothing is learned from it. With it, scikit-learn's
-    calibration and tuning work on scores from a file.
+    The one feature is the probability that the model gave. With it, scikit-learn's calibration and tuning work on
+    scores from a file. A probability of exactly 0 or 1 has no log-odds; it is taken as the most certain one that n rows
+    can speak for, 1 / (2 n) from the end, or as the most certain other score if that is nearer to the end.
 
     Attributes
     ----------
     classes_ : ndarray of shape (2,)
+    limits_ : tuple of float
+        What stands for 0 and for 1.
 
     Examples
     --------
@@ -147,18 +150,22 @@ class ScoreClassifier(_LogitClassifier):
     """
 
     def fit(self, X: Any, y: Any) -> ScoreClassifier:
-        """Note the two labels; nothing else is learned."""
+        """Note the two labels, and what stands for a probability of exactly 0 or 1."""
         X, y = validate_data(self, X, y)
         if X.shape[1] != 1:
             raise ValueError(f"X must have one column, the probability of the second class; got {X.shape[1]}.")
-        check_probabilities(X[:, 0], "X")
+        prob = check_probabilities(X[:, 0], "X")
         self._check_classes(y)
+        nearest = 1 / (2 * len(prob))
+        self.limits_ = (
+            float(np.min(prob[prob > 0], initial=nearest)),
+            float(np.max(prob[prob < 1], initial=1 - nearest)),
+        )
         return self
 
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return the log-odds of the probabilities, of shape (n,)."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
-        # A saturated probability has no log-odds; the nearest one that has is taken instead.
-        limits = np.finfo(np.float64)
-        return log_odds(np.clip(X[:, 0], limits.tiny, 1 - limits.epsneg))
+        prob = X[:, 0]
+        return log_odds(np.select([prob == 0, prob == 1], self.limits_, prob))

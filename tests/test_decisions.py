@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import expit
@@ -88,6 +88,8 @@ def test_saturated_probabilities_are_refused_and_counted():
         ([0.5, np.nan], r"1 NaN among 2 values"),
         ([0.5, 1.2], r"\[0, 1\]; got values from 0.5 to 1.2"),
         ([-3.0, 4.0], r"If they are logits, apply a sigmoid first"),
+        ([12.0, 62.0], r"If they are percentages, divide by 100"),
+        ([0.5, 1 + 1e-7], r"got values from 0.5 to 1.0000001"),
         ([np.inf, 0.5], r"\[0, 1\]"),
         ([[0.3, 0.7]], r"two columns, one for each class: pass the positive class's, y_prob\[:, 1\]"),
         ([[0.1, 0.2, 0.7]], r"shape \(n,\) or \(n, 1\); got \(1, 3\)"),
@@ -149,6 +151,7 @@ def test_every_point_of_the_curve_is_what_applying_the_threshold_counts(rows):
 
 @given(labelled(), st.floats(0, 100), st.floats(0, 100))
 def test_no_threshold_is_cheaper_than_the_cheapest(rows, cost_fp, cost_fn):
+    assume(cost_fp + cost_fn > 0)
     y_true, y_prob, _ = rows
     threshold, cost = threshold_curve(y_true, y_prob).cheapest(cost_fp, cost_fn)
 
@@ -177,15 +180,30 @@ def test_the_curve_agrees_with_scikit_learn():
 def test_counts_without_weights_are_whole_numbers():
     curve = threshold_curve([0, 1], [0.5, 0.5])
     assert curve.tp.dtype.kind == curve.fp.dtype.kind == "i"
-    assert curve.threshold.tolist() == [1, 0.5]
+    assert curve.threshold.tolist() == [1, 0]
 
 
 def test_a_probability_of_one_leaves_no_threshold_that_calls_nobody():
-    assert threshold_curve([1, 0], [1.0, 0.5]).threshold.tolist() == [1, 0.5]
+    assert threshold_curve([1, 0], [1.0, 0.5]).threshold.tolist() == [1, 0]
 
 
-def test_on_ties_the_highest_threshold_is_the_cheapest():
-    assert threshold_curve([0, 0], [0.3, 0.6]).cheapest(0, 1) == (1.0, 0.0)
+def test_of_equally_cheap_thresholds_the_one_nearest_to_the_formula_is_taken():
+    curve = threshold_curve([0, 0, 1, 1], [0.1, 0.3, 0.6, 0.8])
+    assert curve.cheapest(0, 1) == (0.0, 0.0)
+    assert curve.cheapest(1, 0) == (1.0, 0.0)
+    assert curve.cheapest(1, 1) == (0.6, 0.0)
+
+
+def test_weights_leave_no_negative_counts():
+    rng = np.random.default_rng(0)
+    curve = threshold_curve(rng.integers(0, 2, 1000), rng.random(1000), rng.random(1000))
+    assert min(count.min() for count in (curve.tp, curve.fp, curve.fn, curve.tn)) >= 0
+    assert np.nanmax(curve.precision) <= 1
+
+
+def test_rows_of_no_weight_do_not_count():
+    with_them = decompose_score([0, 1, 1], [0.2, 0.7, 0.4], sample_weight=[1, 1, 0])
+    assert with_them == decompose_score([0, 1], [0.2, 0.7])
 
 
 @pytest.mark.parametrize("label", [0, 1])
@@ -245,6 +263,8 @@ def test_bad_costs(cost):
         threshold_curve([0, 1], [0.2, 0.3]).cost(cost, 1)
     with pytest.raises(ValueError, match="both 0"):
         cost_threshold(0, 0)
+    with pytest.raises(ValueError, match="both 0"):
+        threshold_curve([0, 1], [0.2, 0.3]).cheapest(0, 0)
 
 
 # --- calibration -----------------------------------------------------------------------------------------------------

@@ -101,10 +101,14 @@ def test_scores_stand_for_a_model():
     assert np.abs(repaired.predict_proba(overconfident)[:, 1] - truth).max() < 0.03
 
 
-def test_saturated_scores_have_the_nearest_log_odds():
-    scores = ScoreClassifier().fit([[0.0], [1.0]], [0, 1])
-    assert np.isfinite(scores.decision_function([[0.0], [1.0]])).all()
+def test_saturated_scores_are_as_certain_as_the_rows_allow_on_both_sides():
+    scores = ScoreClassifier().fit([[0.0], [0.0], [0.3], [0.6], [1.0]], [0, 0, 0, 1, 1])
+    assert scores.limits_ == (0.1, 0.9)
+    low, high = scores.decision_function([[0.0], [1.0]])
+    assert low == pytest.approx(-high)
     assert scores.predict([[0.0], [1.0]]).tolist() == [0, 1]
+    np.testing.assert_allclose(scores.predict_proba([[0.01], [0.995]])[:, 1], [0.01, 0.995])
+    assert ScoreClassifier().fit([[0.0], [0.001], [1.0]], [0, 0, 1]).limits_[0] == 0.001
 
 
 def test_scores_that_are_no_probabilities_are_refused():
