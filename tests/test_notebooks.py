@@ -169,7 +169,9 @@ def test_each_exercise_has_a_place_a_solution_and_a_check(path):
 
 @each
 def test_every_decimal_number_in_the_prose_was_printed_by_a_compared_cell(path):
-    text = re.sub(r"`[^`]*`|\$[^$]*\$|\]\([^)]*\)|<[^>]*>|^\|.*\|$", "", "\n".join(prose(path)), flags=re.MULTILINE)
+    text = re.sub(
+        r"`[^`]*`|\$[^$]*\$|\[[^\]]*\]\([^)]*\)|<[^>]*>|^\|.*\|$", "", "\n".join(prose(path)), flags=re.MULTILINE
+    )
     shown = set(re.findall(r"\d+\.\d+", printed(path)))
     numbers = re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\w)", text)
     settings = {str(parameter.default) for parameter in contract(path).values()}
@@ -325,6 +327,18 @@ def test_it_works_on_the_readers_own_data(path, kind, tmp_path):
     assert run.error == ""
     shown = [output.get("text", "") for cell in code(run.output) for output in cell.outputs]
     assert any(re.search(r"^own(\.csv|\.txt)?: \d+ ", text, flags=re.MULTILINE) for text in shown)
+
+
+@each
+def test_scores_from_a_file_need_no_tensorflow(path, tmp_path, monkeypatch):
+    if "score_column" not in contract(path):
+        pytest.skip("it takes no scores")
+    for name in ("tensorflow", "keras"):
+        (tmp_path / "blocked").mkdir(exist_ok=True)
+        (tmp_path / "blocked" / f"{name}.py").write_text("raise ImportError('not for scores')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "blocked"))
+    run = runs.run_notebook(path, tmp_path / "out", {"data_path": str(write_csv(tmp_path)), "score_column": "score"})
+    assert run.error == ""
 
 
 @each
