@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
@@ -39,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen = [path for prefix in options.notebook or [""] for path in runs.notebooks(prefix)]
     except ValueError as error:
-        console.print(f"[red]Nothing was run:[/] {error}", soft_wrap=True)
+        console.print(f"[red]Nothing was run:[/] {escape(str(error))}", soft_wrap=True)
         return 2
     for path in chosen:
         try:
             runs.check_parameters(path, parameters)
         except ValueError as error:
-            console.print(f"[red]Nothing was run:[/] {path.stem}: {error}", soft_wrap=True)
+            console.print(f"[red]Nothing was run:[/] {path.stem}: {escape(str(error))}", soft_wrap=True)
             return 2
     signal.signal(signal.SIGTERM, lambda *_: _interrupt())
     finished: list[runs.Run] = []
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _show_table(finished, console)
     failed = [run for run in finished if run.error]
     for run in failed:
-        console.print(f"[red]{run.notebook.stem} failed[/] in {run.error}", soft_wrap=True)
+        console.print(f"[red]{run.notebook.stem} failed[/] in {escape(run.error)}", soft_wrap=True)
     if interrupted:
         console.print(f"[red]Interrupted:[/] {len(finished)} of {len(chosen)} notebooks were run to their end.")
         return 130
@@ -165,7 +166,7 @@ def _show_table(finished: list[runs.Run], console: Console) -> None:
     for run in sorted(finished, key=lambda run: run.notebook):
         headline = "[red]failed[/]"
         if not run.error:
-            headline = next((f"{name} = {value}" for name, value in run.results.items()), "-")
+            headline = next((escape(f"{name} = {value}") for name, value in run.results.items()), "-")
         output = os.path.relpath(run.output) if run.output.exists() else "-"
         table.add_row(run.notebook.stem, f"{run.seconds:.0f}", f"{run.peak_mb:.0f}", headline, output)
     if finished:

@@ -91,7 +91,9 @@ def check_probabilities(y_prob: ArrayLike, name: str = "y_prob") -> NDArray[np.f
         raise ValueError(f"{name} holds {missing} NaN among {len(values)} values: a NaN is no probability.")
     if low < 0 or high > 1:
         hint = "percentages, divide by 100" if low >= 0 and 2 < high <= 100 else "logits, apply a sigmoid first"
-        raise ValueError(f"{name} must lie in [0, 1]; got values from {low:.9g} to {high:.9g}. If they are {hint}.")
+        # Not rounded where rounding would show a value as the 1 that it exceeds.
+        shown = f"{high:.4g}" if high > 1.001 else repr(float(high))
+        raise ValueError(f"{name} must lie in [0, 1]; got values from {low:.4g} to {shown}. If they are {hint}.")
     return values
 
 

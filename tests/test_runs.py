@@ -257,7 +257,8 @@ def test_the_main_job_runs_one_and_succeeds(house, capsys):
     [
         (["07"], "no notebook starts with '07'; there are: 00_good, 01_bad"),
         (["00", "-p", "treshold", "0.7"], "did you mean 'threshold'"),
-        (["-p", "threshold", "7"], "threshold takes a float in"),
+        (["-p", "threshold", "7"], "00_good: threshold takes a float in [0, 1]; got 7.0."),
+        (["-p", "threshold", "[/red]"], "got '[/red]'"),
     ],
 )
 def test_the_main_job_refuses_before_anything_runs(house, capsys, arguments, message):
