@@ -21,7 +21,7 @@ from scipy.stats import beta
 
 from helpers.decisions import CalibrationBins, ThresholdCurve, apply_threshold, check_probabilities
 
-__all__ = ["COLOURS", "image_strip", "lines", "reliability", "road", "scores", "show", "threshold_trade"]
+__all__ = ["COLOURS", "image_strip", "lines", "png", "reliability", "road", "scores", "show", "threshold_trade"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's palette (2008), told apart under every common colour blindness."""
@@ -38,10 +38,15 @@ def show(described: Described) -> None:
         What the functions of this module return.
     """
     figure, sentence = described
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=110)
-    display(Image(png.getvalue(), alt=sentence))
+    display(Image(png(figure), alt=sentence))
     print(textwrap.fill(sentence, 94))
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as PNG, for a file or a widget."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
 
 
 def road() -> Described:
