@@ -113,6 +113,13 @@ def test_every_image_has_alternative_text_that_is_printed_too(path):
 
 
 @each
+def test_no_output_widget(path):
+    """nbclient answers one on the shell channel, and ipykernel 7 may then miss the next cell and wait forever."""
+    sources = "\n".join(cell.source for cell in code(path))
+    assert not re.search(r"\binteract(ive|ive_output|_manual)?\(|\bOutput\(", sources)
+
+
+@each
 def test_images_in_prose_have_alternative_text(path):
     assert not re.search(r"!\[\s*\]\(|<img(?![^>]*alt=)", "\n".join(prose(path)))
 
