@@ -38,10 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False)
     parameters = dict(options.p)
     try:
-        chosen = [path for prefix in options.notebook or [""] for path in runs.notebooks(prefix)]
+        found = [path for prefix in options.notebook or [""] for path in runs.notebooks(prefix)]
     except ValueError as error:
         console.print(f"[red]Nothing was run:[/] {escape(str(error))}", soft_wrap=True)
         return 2
+    chosen = list(dict.fromkeys(found))
     for path in chosen:
         try:
             runs.check_parameters(path, parameters)
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finished: list[runs.Run] = []
     interrupted = False
     try:
-        _run_all(list(dict.fromkeys(chosen)), options.output_dir, parameters, console, finished)
+        _run_all(chosen, options.output_dir, parameters, console, finished)
     except KeyboardInterrupt:
         interrupted = True
     _show_table(finished, console)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {
     # The same kernels on every processor, so that stored and compared outputs agree.
     "TF_ENABLE_ONEDNN_OPTS": "0",
-    # Fixed, not the number of cores: sums are split by threads. One thread between operations can wait for itself.
+    # Fixed, not the number of cores: sums are split by threads.
     "TF_NUM_INTRAOP_THREADS": "2",
     "TF_NUM_INTEROP_THREADS": "2",
     "TF_CPP_MIN_LOG_LEVEL": "2",

@@ -37,6 +37,7 @@ __all__ = [
     "read_contract",
     "report",
     "run_notebook",
+    "write_text",
 ]
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}

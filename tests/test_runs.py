@@ -198,6 +198,13 @@ def test_a_kernel_that_dies_is_told(notebook, tmp_path):
     assert "kernel died in 'The work'" in run.error
 
 
+def test_a_cell_that_does_not_end_is_given_up(notebook, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "CELL_TIMEOUT", 2)
+    run = runs.run_notebook(notebook("import time\ntime.sleep(20)"), tmp_path / "out")
+    assert run.error == "'The work': a cell took more than 2 s"
+    assert run.output.exists()
+
+
 def test_no_kernel_starts_for_a_wrong_parameter(notebook, tmp_path):
     with pytest.raises(runs.ParameterError, match="threshold takes"):
         runs.run_notebook(notebook(), tmp_path / "out", {"threshold": 7})
