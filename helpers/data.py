@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import csv
 import difflib
+import keyword
 import os
+import re
 import runpy
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +31,7 @@ from helpers.machine import ROOT
 __all__ = ["Dataset", "load", "names", "open_data", "read_image", "split"]
 
 MIN_ROWS_PER_CLASS = 10
+MOST_CATEGORIES = 1000
 MISSING = ["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "None", "null", "NULL"]
 
 
@@ -39,10 +43,11 @@ class Dataset:
     ----------
     name : str
         The dataset's name, or the file's.
-    kind : {'numeric', 'text', 'image'}
+    kind : {'numeric', 'table', 'text', 'image'}
         What a row is.
-    X : ndarray of length n
-        'numeric': float64 of shape (n, n_features), NaN where a value is missing; 'text': strings; 'image': uint8 of
+    X : ndarray or DataFrame of length n
+        'numeric': float64 of shape (n, n_features), NaN where a value is missing; 'table': a DataFrame of float64
+        columns and columns of words (dtype object), NaN where a value is missing; 'text': strings; 'image': uint8 of
         shape (n, height, width, 3), or the paths of files of any size: `read_image` takes either.
     y : ndarray of shape (n,), dtype int64
         0 or 1.
@@ -51,7 +56,7 @@ class Dataset:
     source, licence : str
         Where the rows come from and what may be done with them.
     feature_names : tuple of str
-        The names of the columns of a numeric X, else empty.
+        The names of the columns of a numeric X or a table, else empty.
     groups : ndarray of shape (n,) or None
         Rows of one group must not be split between training and test.
     notes : tuple of str
@@ -60,7 +65,7 @@ class Dataset:
 
     name: str
     kind: str
-    X: NDArray[Any]
+    X: Any
     y: NDArray[np.int64]
     class_names: tuple[str, str]
     source: str
@@ -124,7 +129,12 @@ def load(name: str) -> Dataset:
 
 
 def open_data(
-    path: str | os.PathLike[str], *, label_column: str = "label", text_column: str = "", positive_label: str = ""
+    path: str | os.PathLike[str],
+    *,
+    label_column: str = "label",
+    text_column: str = "",
+    positive_label: str = "",
+    words: bool = False,
 ) -> Dataset:
     """Read the reader's own examples of two classes.
 
@@ -140,6 +150,9 @@ def open_data(
     positive_label : str
         The label of class 1; empty: the last of the two in sorted order. With more than two labels, this one is set
         against all others.
+    words : bool
+        Keep the columns of words of a CSV file, as categories: a Dataset of kind 'table'. ISO dates become seconds
+        since 1970, and names that no TensorFlow signature can carry are changed; notes say so.
 
     Returns
     -------
@@ -163,7 +176,7 @@ def open_data(
     header = _first_line(path)
     fields = header.split("\t")
     if {".csv", ".tsv"} & set(path.suffixes) or (len(fields) > 1 and label_column in fields):
-        return _csv(path, header, label_column, text_column, positive_label)
+        return _csv(path, header, label_column, text_column, positive_label, words)
     return _text_file(path, positive_label)
 
 
@@ -296,7 +309,7 @@ def _some(values: Sequence[str], most: int = 6) -> str:
     return ", ".join(map(repr, values[:most])) + (", …" if len(values) > most else "")
 
 
-def _csv(path: Path, header: str, label_column: str, text_column: str, positive_label: str) -> Dataset:
+def _csv(path: Path, header: str, label_column: str, text_column: str, positive_label: str, words: bool) -> Dataset:
     try:
         separator = csv.Sniffer().sniff(header, delimiters=",;\t|").delimiter if header else ","
     except csv.Error:
@@ -339,7 +352,7 @@ def _csv(path: Path, header: str, label_column: str, text_column: str, positive_
         notes = [f"{n} rows without text are kept as empty texts"] if (n := int(texts.isna().sum())) else []
         X = texts.fillna("").astype(str).to_numpy(dtype=object)
         return Dataset(kind="text", X=X, notes=tuple(notes), **common)
-    return _numeric(features, path, common)
+    return _table(features, path, common) if words else _numeric(features, path, common)
 
 
 def _plain(value: object) -> str:
@@ -361,17 +374,87 @@ def _numeric(features: pd.DataFrame, path: Path, common: dict[str, Any]) -> Data
     for reason, names in (("not numeric", words), ("empty", empty), ("without a name", unnamed)):
         if names:
             notes.append(f"columns left out, {reason}: {_some(list(map(str, names)), most=20)}")
+    notes += _nearly_numeric(features[words])
+    if n := int(numbers.isna().to_numpy().sum()):
+        notes.append(f"{n} missing values are kept as NaN")
+    feature_names = tuple(map(str, numbers))
+    return Dataset(kind="numeric", X=numbers.to_numpy(), feature_names=feature_names, notes=tuple(notes), **common)
+
+
+def _nearly_numeric(words: pd.DataFrame) -> list[str]:
+    notes = []
     for name in words:
-        values = features[name].dropna().astype(str)
+        values = words[name].dropna().astype(str)
         spoilt = values[pd.to_numeric(values, errors="coerce").isna()]
         if len(spoilt) <= len(values) / 2:
             notes.append(
                 f"column {str(name)!r} would be numeric but for {len(spoilt)} values such as {spoilt.iloc[0]!r}"
             )
-    if n := int(numbers.isna().to_numpy().sum()):
+    return notes
+
+
+def _table(features: pd.DataFrame, path: Path, common: dict[str, Any]) -> Dataset:
+    table: dict[str, pd.Series[Any]] = {}
+    left_out: dict[str, list[str]] = {"empty": [], "without a name": [], "nearly every row differs": []}
+    dates, words = [], []
+    for column, values in features.items():
+        name, known = str(column), values.dropna()
+        if name.startswith("Unnamed:"):
+            left_out["without a name"].append(name)
+        elif known.empty:
+            left_out["empty"].append(name)
+        elif pd.api.types.is_numeric_dtype(values):
+            table[name] = values.astype(np.float64)
+            if np.isinf(table[name]).any():
+                raise ValueError(f"{path.name} holds infinite values in: {name!r}.")
+        elif (seconds := _epoch_seconds(values)) is not None:
+            table[name] = seconds
+            dates.append(name)
+        elif known.nunique() > min(MOST_CATEGORIES, max(20, len(known) / 2)):
+            left_out["nearly every row differs"].append(name)
+            words.append(column)
+        else:
+            words.append(column)
+            table[name] = values.astype(object).where(values.notna(), np.nan).map(str, na_action="ignore")
+    if not table:
+        raise ValueError(f"{path.name} has no column to learn from: for a text, name its column as text_column.")
+    notes = [f"columns left out, {why}: {_some(names, most=20)}" for why, names in left_out.items() if names]
+    if dates:
+        notes.append(f"dates are read as seconds since 1970: {_some(dates, most=20)}")
+    notes += _nearly_numeric(features[words])
+    new_names = dict(zip(table, _identifiers(list(table)), strict=True))
+    renamed = [f"{old} is {new}" for old, new in new_names.items() if old != new]
+    if renamed:
+        notes.append(f"renamed for TensorFlow: {_some(renamed, most=20)}")
+    frame = pd.DataFrame(table).rename(columns=new_names)
+    if n := int(frame.isna().to_numpy().sum()):
         notes.append(f"{n} missing values are kept as NaN")
-    feature_names = tuple(map(str, numbers))
-    return Dataset(kind="numeric", X=numbers.to_numpy(), feature_names=feature_names, notes=tuple(notes), **common)
+    return Dataset(kind="table", X=frame, feature_names=tuple(new_names.values()), notes=tuple(notes), **common)
+
+
+def _epoch_seconds(values: pd.Series[Any]) -> pd.Series[Any] | None:
+    """Return ISO dates as seconds since 1970, or None where a value is no date."""
+    if not values.dropna().astype(str).str.match(r"\d{4}-\d\d-\d\d").all():
+        return None
+    try:
+        dates = pd.to_datetime(values, format="ISO8601", utc=True)
+    except (ValueError, OverflowError):
+        return None
+    return (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+
+
+def _identifiers(names: Sequence[str]) -> list[str]:
+    """Return a name for each that can be an argument: in a SavedModel's signature, the inputs are."""
+    taken: list[str] = []
+    for name in names:
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+        plain = re.sub(r"\W+", "_", plain).strip("_") or "column"
+        plain = f"_{plain}" if keyword.iskeyword(plain) or plain[0].isdigit() else plain
+        plain = f"x{plain}" if plain.startswith("_") else plain
+        if plain in taken:
+            plain += next(f"_{number}" for number in range(2, len(names) + 2) if f"{plain}_{number}" not in taken)
+        taken.append(plain)
+    return taken
 
 
 def _text_file(path: Path, positive_label: str) -> Dataset:

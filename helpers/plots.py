@@ -21,7 +21,7 @@ from scipy.stats import beta
 
 from helpers.decisions import CalibrationBins, ThresholdCurve, apply_threshold, check_probabilities
 
-__all__ = ["COLOURS", "image_strip", "lines", "png", "reliability", "road", "scores", "show", "threshold_trade"]
+__all__ = ["COLOURS", "bars", "image_strip", "lines", "png", "reliability", "road", "scores", "show", "threshold_trade"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's palette (2008), told apart under every common colour blindness."""
@@ -204,6 +204,34 @@ def lines(x: ArrayLike, series: Mapping[str, ArrayLike], x_label: str, y_label: 
     axes.set_ylabel(y_label)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False)
+    return figure, sentence
+
+
+def bars(values: Mapping[str, float], x_label: str, sentence: str) -> Described:
+    """Draw one horizontal bar for each name, with its value at the end.
+
+    Parameters
+    ----------
+    values : mapping of str to number
+        From top to bottom.
+    x_label : str
+        With units.
+    sentence : str
+        What the figure shows.
+
+    Returns
+    -------
+    tuple of Figure and str
+    """
+    figure = Figure(figsize=(7.6, 0.5 + 0.3 * len(values)), layout="constrained")
+    axes = figure.subplots()
+    container = axes.barh(list(values), list(values.values()), color=COLOURS[0], height=0.65)
+    axes.bar_label(container, fmt="{:,.4g}", padding=3, fontsize=9)
+    axes.invert_yaxis()
+    axes.margins(x=0.1)
+    axes.set_xlabel(x_label)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure, sentence
 
 

@@ -1,0 +1,528 @@
+"""A model that carries its preprocessing, what it expects, and the proof that it still works: one directory.
+
+The gap: a ``.keras`` file holds a model, skops holds fitted scikit-learn parts, and nothing holds the two together,
+says which raw inputs they take, or notices that they no longer give what they gave. A bundle does, and `load_bundle`
+checks it from the outside in: names and hashes before anything is deserialised, then types, then the schema, and at
+last the golden examples, which are predicted again.
+
+    model.keras            without code: a Lambda layer is refused
+    preprocessing.skops    if scikit-learn prepares the model's input; only types that `TRUSTED` lists
+    calibrator.skops       if scikit-learn corrects the model's output
+    golden.json            raw inputs and the probabilities that must come out
+    manifest.json          schema, threshold, versions, seed, metrics
+    SHA256SUMS             written last; ``sha256sum -c SHA256SUMS`` checks it without Python
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import skops.io
+import tensorflow as tf
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from skops.io.exceptions import UntrustedTypesFoundException
+
+from helpers.decisions import check_probabilities
+from helpers.parity import ParityReport, compare
+from helpers.runs import write_text
+
+__all__ = ["TRUSTED", "Bundle", "BundleError", "Field", "load_bundle", "save_bundle"]
+
+TRUSTED = [
+    "numpy.dtype",  # a description of memory; ColumnTransformer keeps those of its columns
+    "sklearn.calibration._CalibratedClassifier",  # a fitted classifier beside its calibrators, no code
+    "sklearn.tree._tree.Tree",  # arrays; scikit-learn checks that they are a tree when it restores them
+]
+"""What skops may restore beyond its own list. Reviewed by hand: never fill it from ``get_untrusted_types``."""
+
+TOLERANCE = 1e-5
+"""By how much a golden probability may differ: more than float32 models do between processors."""
+MOST_CATEGORIES = 200
+CHUNK = 8192
+
+_MODEL, _BEFORE, _AFTER = "model.keras", "preprocessing.skops", "calibrator.skops"
+_GOLDEN, _MANIFEST, _SUMS = "golden.json", "manifest.json", "SHA256SUMS"
+_REQUIRED = (_MODEL, _GOLDEN, _MANIFEST)
+_OPTIONAL = (_BEFORE, _AFTER)
+
+
+class BundleError(ValueError):
+    """A bundle that is not loaded, or rows that it does not take; Jupyter shows the sentence without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"BundleError: {self}"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One raw input, and what was seen of it in training.
+
+    Attributes
+    ----------
+    name : str
+    kind : {'number', 'category', 'text'}
+        Numbers are float64 and finite, the others str.
+    missing : bool
+        Whether training rows lacked it.
+    low, high : float
+        The range of numbers, or of the lengths of texts in characters.
+    categories : tuple of str
+        Empty unless a category.
+    """
+
+    name: str
+    kind: str
+    missing: bool
+    low: float = 0.0
+    high: float = 0.0
+    categories: tuple[str, ...] = ()
+
+    @property
+    def dtype(self) -> str:
+        """'float64' or 'str'."""
+        return "float64" if self.kind == "number" else "str"
+
+    @classmethod
+    def of(cls, column: pd.Series[Any]) -> Field:
+        """Describe a checked column of training rows."""
+        name, known, missing = str(column.name), column.dropna(), bool(column.isna().any())
+        if column.dtype == np.float64:
+            low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
+            return cls(name, "number", missing, low, high)
+        categories = sorted(set(known))
+        if len(categories) <= min(MOST_CATEGORIES, max(20, len(known) / 2)):
+            return cls(name, "category", missing, categories=tuple(categories))
+        lengths = known.map(len)
+        return cls(name, "text", missing, float(lengths.min()), float(lengths.max()))
+
+    def checked(self, column: pd.Series[Any]) -> pd.Series[Any]:
+        """Return the column in the field's dtype, or raise a `BundleError`; missing values become NaN."""
+        known = column.dropna()
+        if self.kind == "number":
+            bad = [value for value in known if isinstance(value, (str, bytes)) or not np.isreal(value)]
+            if not bad:
+                numbers = column.astype(np.float64)
+                bad = numbers[np.isinf(numbers)].tolist()
+            if bad:
+                raise BundleError(f"{self.name!r} takes finite numbers; got {bad[0]!r}.")
+            return numbers
+        bad = [value for value in known if not isinstance(value, str)]
+        if bad:
+            raise BundleError(f"{self.name!r} takes str; got {bad[0]!r} ({type(bad[0]).__name__}).")
+        return column.astype(object).where(column.notna(), np.nan)
+
+    def unseen(self, column: pd.Series[Any]) -> str:
+        """Say how many checked values are unlike those in training; empty if none."""
+        known = column.dropna()
+        if self.kind == "category":
+            outside, limits = ~known.isin(self.categories), "not among the categories of training"
+        else:
+            size = known if self.kind == "number" else known.map(len)
+            outside, limits = (size < self.low) | (size > self.high), f"outside {self.low:g} to {self.high:g}"
+        parts = [f"{outside.sum()} {limits}, such as {known[outside].tolist()[0]!r:.60}"] if outside.any() else []
+        if column.isna().any() and not self.missing:
+            parts.append(f"{column.isna().sum()} missing, which none was in training")
+        return f"{self.name!r}: {'; '.join(parts)}" if parts else ""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle; `load_bundle` makes one.
+
+    Attributes
+    ----------
+    model : keras.Model
+    preprocessing, calibrator : scikit-learn estimator or None
+    schema : tuple of Field
+    golden : DataFrame
+        Raw inputs of the golden examples.
+    y_prob : ndarray of shape (n,)
+        What must come out for them.
+    threshold : float
+    seed : int or None
+    metrics, versions : dict
+    fingerprint : str
+        SHA-256 over the hashes of all files. Note it where you build a bundle, and hand it to `load_bundle`.
+    """
+
+    model: keras.Model
+    preprocessing: Any
+    calibrator: Any
+    schema: tuple[Field, ...]
+    golden: pd.DataFrame
+    y_prob: NDArray[np.float64]
+    threshold: float
+    seed: int | None
+    metrics: dict[str, Any]
+    versions: dict[str, str]
+    fingerprint: str
+
+    def check(self, inputs: Any) -> pd.DataFrame:
+        """Return raw inputs in the order and dtypes of the schema.
+
+        Parameters
+        ----------
+        inputs : DataFrame, sequence of dict, or (for one text) sequence of str
+            Raw inputs, n rows. Columns may come in any order; those that the schema does not name are left out.
+
+        Returns
+        -------
+        DataFrame of shape (n, n_fields)
+
+        Raises
+        ------
+        BundleError
+            A column is missing, or holds a value of another kind.
+        """
+        frame = _frame(inputs)
+        lacking = [field.name for field in self.schema if field.name not in frame]
+        if lacking:
+            raise BundleError(
+                f"the rows lack {', '.join(map(repr, lacking))}; they have: {', '.join(map(str, frame))}."
+            )
+        return pd.DataFrame({field.name: field.checked(frame[field.name]) for field in self.schema})
+
+    def unseen(self, inputs: Any) -> list[str]:
+        """Say what in raw inputs was never seen in training, one sentence for each column with such values."""
+        rows = self.check(inputs)
+        return [sentence for field in self.schema if (sentence := field.unseen(rows[field.name]))]
+
+    def predict(self, inputs: Any) -> NDArray[np.float64]:
+        """Return the probability of the positive class for raw inputs.
+
+        Parameters
+        ----------
+        inputs
+            As in `check`.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+
+        Raises
+        ------
+        BundleError
+            As in `check`.
+        """
+        rows = self.check(inputs)
+        chunks = [self._predict(rows.iloc[start : start + CHUNK]) for start in range(0, len(rows), CHUNK)]
+        return np.concatenate(chunks) if chunks else np.zeros(0)
+
+    def replay(self) -> ParityReport:
+        """Predict the golden examples again; `load_bundle` does, and a server may do so as its health check."""
+        return compare(lambda _: self.y_prob, self._predict, self.golden, tolerance=TOLERANCE)
+
+    def _predict(self, rows: pd.DataFrame) -> NDArray[np.float64]:
+        batch: Any
+        if self.preprocessing is not None:
+            batch = self.preprocessing.transform(rows)
+            batch = batch.toarray() if sparse.issparse(batch) else np.asarray(batch)
+        else:
+            # TensorFlow has no missing string.
+            columns = {field.name: rows[field.name] for field in self.schema}
+            batch = {
+                name: tf.constant(column if column.dtype == np.float64 else column.fillna("").tolist())
+                for name, column in columns.items()
+            }
+            if not isinstance(self.model.input, dict):
+                (batch,) = batch.values()
+        output = self.model(batch, training=False)
+        output = output["probability"] if isinstance(output, Mapping) else output
+        prob = check_probabilities(np.asarray(output), "the model's output").astype(np.float64)
+        if self.calibrator is not None:
+            correct = getattr(self.calibrator, "predict_proba", None)
+            prob = correct(prob[:, np.newaxis])[:, 1] if correct else self.calibrator.predict(prob[:, np.newaxis])
+        return prob
+
+
+def save_bundle(
+    path: str | os.PathLike[str],
+    model: keras.Model,
+    *,
+    X_train: Any,
+    golden: Any,
+    y_prob: ArrayLike,
+    preprocessing: Any = None,
+    calibrator: Any = None,
+    threshold: float = 0.5,
+    seed: int | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Write a bundle, load it, and only then give it its name.
+
+    Parameters
+    ----------
+    path : path-like
+        The directory to make. One that exists is refused: a bundle never changes, a new one has a new name.
+    model : keras.Model
+        Takes raw inputs (a text, or columns by name), or what `preprocessing` makes of them. Returns probabilities of
+        shape (n, 1), or a dictionary with them as ``probability``.
+    X_train : DataFrame or sequence of str
+        Raw inputs of the training rows: their names, dtypes and ranges become the schema.
+    golden : DataFrame or sequence of str
+        Raw inputs, some of every kind that you care for.
+    y_prob : array-like of shape (n,) or (n, 1)
+        What the path used in training gives for `golden`; the bundle must give the same to within 1e-5.
+    preprocessing : fitted transformer, optional
+        scikit-learn's, from the columns of `X_train` to the model's one input.
+    calibrator : fitted classifier or regressor, optional
+        scikit-learn's, from the model's probability, shape (n, 1), to a better one.
+    threshold : float
+        From which probability a row is positive, in [0, 1].
+    seed : int, optional
+    metrics : mapping of str to number, optional
+        As measured on held-out rows.
+
+    Returns
+    -------
+    Bundle
+        As loaded from the files.
+
+    Raises
+    ------
+    BundleError
+        Whatever makes `load_bundle` refuse it, or the path exists. Nothing is left behind.
+    """
+    path = Path(path).expanduser()
+    if path.exists():
+        raise BundleError(f"{str(path)!r} exists, and a bundle is never overwritten: choose another name.")
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must lie in [0, 1]; got {threshold}.")
+    schema = _schema(_frame(X_train))
+    expected = check_probabilities(y_prob).astype(np.float64)
+    rows = _frame(golden)
+    if not len(rows) == len(expected) > 0:
+        raise ValueError(f"golden and y_prob must have the same length, at least 1; got {len(rows)}, {len(expected)}.")
+    lacking = [field.name for field in schema if field.name not in rows]
+    if lacking:
+        raise BundleError(f"golden lacks {', '.join(map(repr, lacking))}.")
+    columns = {
+        field.name: [None if pd.isna(value) else value for value in field.checked(rows[field.name])] for field in schema
+    }
+    manifest = {
+        "format": 1,
+        "schema": [{**vars(field), "dtype": field.dtype} for field in schema],
+        "threshold": threshold,
+        "seed": seed,
+        "metrics": dict(metrics or {}),
+        "versions": _versions(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        model.save(draft / _MODEL)
+        for name, part in ((_BEFORE, preprocessing), (_AFTER, calibrator)):
+            if part is not None:
+                skops.io.dump(part, draft / name)
+        write_text(draft / _GOLDEN, _json({"inputs": columns, "y_prob": expected.tolist()}))
+        write_text(draft / _MANIFEST, _json(manifest))
+        # Last: without it nothing is a bundle, so one that was torn never loads.
+        files = {file.name: file.read_bytes() for file in draft.iterdir()}
+        write_text(draft / _SUMS, _sums(files))
+        bundle = load_bundle(draft)
+        draft.chmod(0o755)
+        draft.rename(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return bundle
+
+
+def load_bundle(path: str | os.PathLike[str], *, fingerprint: str = "") -> Bundle:
+    """Load a bundle if nothing about it has changed and it still predicts what it must.
+
+    Parameters
+    ----------
+    path : path-like
+        The directory.
+    fingerprint : str
+        The one that is expected. Hashes inside a bundle show damage; only a fingerprint from elsewhere shows that
+        somebody has replaced all of it.
+
+    Returns
+    -------
+    Bundle
+
+    Raises
+    ------
+    BundleError
+        No bundle, a file missing or changed, another fingerprint, code or an untrusted type inside, a schema that does
+        not fit the model, or golden examples that no longer come out.
+    """
+    path = Path(path).expanduser()
+    files, found = _verified(path)
+    if fingerprint and fingerprint != found:
+        raise BundleError(f"{path.name} has the fingerprint {found[:12]}…, not the expected {fingerprint[:12]}….")
+    try:
+        manifest, examples = json.loads(files[_MANIFEST]), json.loads(files[_GOLDEN])
+        schema = tuple(
+            Field(**{**{k: v for k, v in entry.items() if k != "dtype"}, "categories": tuple(entry["categories"])})
+            for entry in manifest["schema"]
+        )
+        rows = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in examples["inputs"].items()})
+        golden = pd.DataFrame({field.name: field.checked(rows[field.name]) for field in schema})
+        bundle = Bundle(
+            model=_keras_model(files[_MODEL]),
+            preprocessing=_part(files, _BEFORE),
+            calibrator=_part(files, _AFTER),
+            schema=schema,
+            golden=golden,
+            y_prob=np.array(examples["y_prob"], dtype=np.float64),
+            threshold=manifest["threshold"],
+            seed=manifest["seed"],
+            metrics=manifest["metrics"],
+            versions=manifest["versions"],
+            fingerprint=found,
+        )
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise BundleError(f"{path.name} is no bundle of format 1: {type(error).__name__}: {error}.") from error
+    _check_schema(bundle)
+    try:
+        report = bundle.replay()
+    except ValueError as error:
+        raise BundleError(f"the golden examples cannot be predicted: {error}") from error
+    if not report.same:
+        here = _versions()
+        other = [
+            f"{name} {was}, here {here.get(name)}" for name, was in bundle.versions.items() if was != here.get(name)
+        ]
+        hint = f" Saved with {'; '.join(other)}." if other else ""
+        raise BundleError(
+            f"{len(report.differing) + len(report.refused)} of {report.rows} golden examples no longer come out"
+            f" (largest difference {report.max_difference:.3g}, allowed {TOLERANCE:g}).{hint}"
+        )
+    return bundle
+
+
+def _verified(path: Path) -> tuple[dict[str, bytes], str]:
+    """Return the files' bytes, each with the hash that SHA256SUMS names, and the fingerprint.
+
+    Whatever is deserialised later is these bytes: a file that is exchanged meanwhile is not read.
+    """
+    if not path.is_dir():
+        raise BundleError(f"no directory is at {str(path)!r}.")
+    if not (path / _SUMS).is_file():
+        raise BundleError(f"{path.name} has no {_SUMS}: it is no bundle, or one that was never finished.")
+    sums = (path / _SUMS).read_bytes()
+    lines = [line.partition("  ") for line in sums.decode("ascii", "replace").splitlines()]
+    listed = {name: digest for digest, _, name in lines}
+    if not set(_REQUIRED) <= set(listed) <= {*_REQUIRED, *_OPTIONAL}:
+        raise BundleError(f"{_SUMS} of {path.name} is damaged: it must name {', '.join(_REQUIRED)}.")
+    files = {}
+    for name in listed:
+        if not (path / name).is_file():
+            raise BundleError(f"{path.name} lacks {name}, which {_SUMS} names.")
+        files[name] = (path / name).read_bytes()
+        if hashlib.sha256(files[name]).hexdigest() != listed[name]:
+            raise BundleError(f"{name} of {path.name} has changed since it was saved: its SHA-256 is another one.")
+    for name in _OPTIONAL:
+        if name not in listed and (path / name).exists():
+            raise BundleError(f"{path.name} holds {name}, which {_SUMS} does not name.")
+    if sums != _sums(files).encode():
+        raise BundleError(f"{_SUMS} of {path.name} has changed since it was saved.")
+    return files, hashlib.sha256(sums).hexdigest()
+
+
+def _sums(files: Mapping[str, bytes]) -> str:
+    return "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
+
+
+def _keras_model(content: bytes) -> keras.Model:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / _MODEL
+        file.write_bytes(content)
+        try:
+            return keras.saving.load_model(file, compile=False, safe_mode=True)
+        except Exception as error:
+            text = str(error)
+            if "lambda" in text.lower():
+                raise BundleError(
+                    f"{_MODEL} holds Python code, a Lambda layer, and is not loaded: use a registered layer."
+                ) from error
+            cause = re.search(r"Exception encountered: (.+)", text) or re.search(r"(.+)", text)
+            reason = cause.group(1).replace(str(file), _MODEL) if cause else type(error).__name__
+            raise BundleError(f"{_MODEL} does not load: {reason}") from error
+
+
+def _part(files: Mapping[str, bytes], name: str) -> Any:
+    if name not in files:
+        return None
+    try:
+        return skops.io.loads(files[name], trusted=TRUSTED)
+    except UntrustedTypesFoundException as error:
+        types = ", ".join(re.findall(r"'([^']+)'", str(error)))
+        raise BundleError(
+            f"{name} holds {types}, which is not on the list of trusted types; it is not loaded."
+        ) from error
+    except Exception as error:
+        raise BundleError(
+            f"{name} is no file of skops and is not loaded ({type(error).__name__}); a pickle never is."
+        ) from error
+
+
+def _check_schema(bundle: Bundle) -> None:
+    names = [field.name for field in bundle.schema]
+    if bundle.preprocessing is not None:
+        takes = list(getattr(bundle.preprocessing, "feature_names_in_", names))
+        fits, whose = takes == names, "the preprocessing"
+    else:
+        takes = [tensor.name for tensor in bundle.model.inputs]
+        fits, whose = len(takes) == len(names) and (len(names) == 1 or set(takes) == set(names)), "the model"
+    if not fits:
+        raise BundleError(f"the schema does not fit {whose}: it names {_some(names)}, {whose} takes {_some(takes)}.")
+    if bundle.preprocessing is None:
+        wants = {tensor.name: tensor.dtype for tensor in bundle.model.inputs}
+        for field in bundle.schema:
+            dtype = wants[field.name] if len(names) > 1 else next(iter(wants.values()))
+            if (dtype == "string") != (field.dtype == "str"):
+                raise BundleError(f"the schema does not fit the model: {field.name!r} is {field.dtype}, not {dtype}.")
+
+
+def _some(values: Sequence[str], most: int = 6) -> str:
+    return ", ".join(map(repr, values[:most])) + (", …" if len(values) > most else "")
+
+
+def _frame(inputs: Any) -> pd.DataFrame:
+    if isinstance(inputs, pd.DataFrame):
+        return inputs
+    if isinstance(inputs, (str, bytes, Mapping)) or not hasattr(inputs, "__len__"):
+        raise BundleError(f"raw inputs are a batch: a DataFrame, dicts or texts; got one {type(inputs).__name__}.")
+    if len(inputs) and isinstance(inputs[0], Mapping):
+        return pd.DataFrame(list(inputs))
+    return pd.DataFrame({"text": pd.Series(list(inputs), dtype=object)})
+
+
+def _schema(frame: pd.DataFrame) -> list[Field]:
+    fields = []
+    for name in frame:
+        number = pd.api.types.is_numeric_dtype(frame[name])
+        fields.append(Field.of(Field(str(name), "number" if number else "text", False).checked(frame[name])))
+    if not fields or frame.empty:
+        raise BundleError("X_train has no rows or no columns: the schema is made from it.")
+    return fields
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        **{name: version(name) for name in ("keras", "numpy", "scikit-learn", "skops")},
+    }
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"

@@ -1,0 +1,565 @@
+"""Does path B give what path A gave, on the same raw inputs, and do decisions change?
+
+The gap: ``numpy.testing.assert_allclose`` compares two arrays. It does not know which raw input made them differ, what
+the difference does to a decision, that NaN came out of one path and an error out of the other, or which inputs to try.
+
+A *path* is any function from a batch of raw inputs to one output a row: a fitted transformer's ``transform``, a Keras
+model, a served signature, a whole prediction. The inputs that break paths apart are in `adversarial`, and as hypothesis
+strategies in `strategy`.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import textwrap
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+__all__ = ["Difference", "ParityReport", "adversarial", "adversarial_rows", "assert_parity", "compare", "strategy"]
+
+SHOWN = 5
+MOST_REFUSED = 1000
+QUANTILES = (0.5, 0.9, 0.99)
+
+Path = Callable[[Any], Any]
+Kind = Literal["number", "category", "text"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One raw input on which the paths disagree.
+
+    Attributes
+    ----------
+    row : int
+        Its place in the inputs.
+    label : object
+        Its label in the index of a DataFrame, else its place.
+    inputs : object
+        The raw input itself.
+    reference, candidate : object
+        The two outputs where they differ most, or the error with which a path refused the input.
+    """
+
+    row: int
+    label: Any
+    inputs: Any
+    reference: Any
+    candidate: Any
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """What `compare` found; prints as text, and shows as a table in Jupyter.
+
+    Attributes
+    ----------
+    rows : int
+        Raw inputs compared.
+    refused_by_both : int
+        How many of them neither path answers.
+    difference : ndarray of shape (rows,), float64
+        Largest absolute difference in the outputs of a row; 0 where both are NaN or the same infinity, inf where only
+        one is, or where only one path refuses the row; 1 where two strings differ.
+    max_relative : float
+        Largest difference relative to the reference's value.
+    max_ulp : float
+        Largest difference in units in the last place, of the coarser of the two dtypes; inf where one is not finite,
+        NaN where the outputs are not floating point.
+    differing, flipped, refused : ndarray of int
+        The rows whose outputs differ by more than the tolerance; whose decisions differ; that only one path refuses.
+    tolerance : float
+    threshold : float or None
+    examples : tuple of Difference
+        The first rows that flip, are refused by one path, or differ.
+    """
+
+    rows: int
+    refused_by_both: int
+    difference: NDArray[np.float64]
+    max_relative: float
+    max_ulp: float
+    differing: NDArray[np.intp]
+    flipped: NDArray[np.intp]
+    refused: NDArray[np.intp]
+    tolerance: float
+    threshold: float | None
+    examples: tuple[Difference, ...]
+
+    @property
+    def max_difference(self) -> float:
+        """Largest absolute difference; 0 for no rows."""
+        return float(self.difference.max(initial=0))
+
+    @property
+    def quantiles(self) -> dict[float, float]:
+        """Quantiles of the rows' differences: the median, 90 % and 99 %."""
+        if not self.rows:
+            return dict.fromkeys(QUANTILES, 0.0)
+        return {q: float(np.quantile(self.difference, q, method="higher")) for q in QUANTILES}
+
+    @property
+    def same(self) -> bool:
+        """True if no row differs by more than the tolerance, flips, or is refused by one path only."""
+        return not (len(self.differing) or len(self.flipped) or len(self.refused))
+
+    @property
+    def verdict(self) -> str:
+        """The report in one line."""
+        if self.same:
+            how = "to the last bit" if self.max_ulp == 0 or self.max_difference == 0 else f"within {self.tolerance:g}"
+            neither = f", {self.refused_by_both} of them refused by both" if self.refused_by_both else ""
+            return f"same: {_count(self.rows, 'row')} agree {how}{neither}."
+        parts = []
+        if len(self.flipped):
+            parts.append(f"{len(self.flipped)} of {_count(self.rows, 'decision')} flip")
+        if len(self.refused):
+            parts.append(f"{_count(len(self.refused), 'row')} refused by one path only")
+        if len(self.differing):
+            parts.append(f"{_count(len(self.differing), 'row')} of {self.rows} differ by more than {self.tolerance:g}")
+        return f"different: {', '.join(parts)}; largest difference {self.max_difference:.3g}."
+
+    def table(self) -> pd.DataFrame:
+        """Return what was measured, one line each, as text."""
+        lines = {
+            "rows compared": f"{self.rows}",
+            "largest difference": f"{self.max_difference:.3g}",
+            **{f"{q:.0%} of the rows are within": f"{value:.3g}" for q, value in self.quantiles.items()},
+            "largest relative difference": f"{self.max_relative:.3g}",
+            "largest in units in the last place": "-" if np.isnan(self.max_ulp) else f"{self.max_ulp:.3g}",
+            f"rows that differ by more than {self.tolerance:g}": f"{len(self.differing)}",
+            "rows that one path refuses": f"{len(self.refused)}",
+            "rows that both refuse": f"{self.refused_by_both}",
+        }
+        if self.threshold is not None:
+            lines[f"decisions that flip at {self.threshold:g}"] = f"{len(self.flipped)}"
+        return pd.DataFrame({"": lines})
+
+    def __str__(self) -> str:
+        lines = [self.verdict, *(f"  {name}: {value}" for name, value in self.table()[""].items())]
+        for example in self.examples:
+            lines.append(f"  row {example.label}: {_short(example.inputs)}")
+            lines.append(f"    reference {_short(example.reference)}")
+            lines.append(f"    candidate {_short(example.candidate)}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        parts = [f"<p><b>{html.escape(self.verdict)}</b></p>", self.table().to_html(header=False, border=0)]
+        if self.examples:
+            rows = {
+                example.label: {
+                    "raw input": _short(example.inputs),
+                    "reference": _short(example.reference),
+                    "candidate": _short(example.candidate),
+                }
+                for example in self.examples
+            }
+            parts.append(pd.DataFrame(rows).T.rename_axis("row").to_html(border=0))
+        return "\n".join(parts)
+
+
+def compare(
+    reference: Path, candidate: Path, inputs: Any, *, tolerance: float = 1e-6, threshold: float | None = None
+) -> ParityReport:
+    """Run two paths over the same raw inputs and measure how far their outputs lie apart.
+
+    Each path gets the whole batch. If it raises, the batch is halved until the rows that it refuses are found: an input
+    that one path answers and the other refuses is a difference, one that both refuse is none.
+
+    Parameters
+    ----------
+    reference, candidate : callable
+        From a batch of n raw inputs to n outputs: an array, tensor or sparse matrix of numbers or strings whose first
+        axis has length n.
+    inputs : DataFrame, ndarray, sequence, or mapping of str to any of these
+        The raw inputs, n rows. A mapping holds columns, as a Keras model with named inputs takes them.
+    tolerance : float
+        How much two outputs may differ: absolutely where the reference is below 1, relatively above.
+    threshold : float, optional
+        An output is a positive decision if it is at least this much; NaN is no decision. Only where each row has one
+        number as its output.
+
+    Returns
+    -------
+    ParityReport
+
+    Raises
+    ------
+    TypeError
+        A path is not callable.
+    ValueError
+        The paths return different shapes, a path returns another number of rows than it got or a dictionary, or it
+        refuses more than 1,000 rows.
+
+    Examples
+    --------
+    >>> right, wrong = lambda x: x / 2, lambda x: x / 2 + (x > 2)
+    >>> print(compare(right, wrong, np.arange(4.0), threshold=2).verdict)
+    different: 1 of 4 decisions flip, 1 row of 4 differ by more than 1e-06; largest difference 1.
+    """
+    for name, path in (("reference", reference), ("candidate", candidate)):
+        if not callable(path):
+            raise TypeError(f"{name} must be a function from raw inputs to outputs; got {type(path).__name__}.")
+    rows = _length(inputs)
+    outputs_a, errors_a = _outputs("reference", reference, inputs, rows)
+    outputs_b, errors_b = _outputs("candidate", candidate, inputs, rows)
+    # A path that refuses every row has no shape of its own.
+    if len(errors_a) == rows:
+        outputs_a = np.zeros_like(outputs_b)
+    if len(errors_b) == rows:
+        outputs_b = np.zeros_like(outputs_a)
+    if outputs_a.shape != outputs_b.shape:
+        raise ValueError(
+            f"the outputs have different shapes: reference {outputs_a.shape}, candidate {outputs_b.shape}."
+        )
+    width = math.prod(outputs_a.shape[1:])
+    outputs_a, outputs_b = outputs_a.reshape(rows, width), outputs_b.reshape(rows, width)
+    if threshold is not None and outputs_a.shape[1] != 1:
+        raise ValueError(f"a threshold needs one number a row; each row has {outputs_a.shape[1]} outputs.")
+    both = np.array([row not in errors_a and row not in errors_b for row in range(rows)], dtype=bool)
+    refused = np.array([row for row in range(rows) if (row in errors_a) != (row in errors_b)], dtype=np.intp)
+    numbers = outputs_a.dtype.kind in "fiub" and outputs_b.dtype.kind in "fiub"
+    relative = ulp = np.zeros(outputs_a.shape)
+    if numbers:
+        difference, relative = _differences(outputs_a, outputs_b)
+        ulp = _ulps(outputs_a, outputs_b)
+        allowed = tolerance * np.maximum(1, np.abs(outputs_a.astype(np.float64)))
+        beyond = (difference > np.where(np.isfinite(allowed), allowed, 0)).any(axis=1)
+    else:
+        difference = (outputs_a != outputs_b).astype(np.float64)
+        beyond = difference.any(axis=1)
+        ulp = np.full(outputs_a.shape, np.nan)
+    per_row = difference.max(axis=1, initial=0)
+    per_row[~both], per_row[refused] = 0, np.inf
+    differing = np.flatnonzero(beyond & both)
+    flipped = np.zeros(0, dtype=np.intp)
+    if threshold is not None:
+        flipped = np.flatnonzero((_decisions(outputs_a, threshold) != _decisions(outputs_b, threshold)) & both)
+    first = list(dict.fromkeys([*flipped, *refused, *differing]))[:SHOWN]
+    examples = []
+    for row in first:
+        column = int(np.argmax(difference[row])) if outputs_a.shape[1] else 0
+        shown = [
+            errors[row] if row in errors else outputs[row, column]
+            for outputs, errors in ((outputs_a, errors_a), (outputs_b, errors_b))
+        ]
+        label = inputs.index[row] if hasattr(inputs, "iloc") else int(row)
+        examples.append(Difference(int(row), label, _row(inputs, row), *shown))
+    return ParityReport(
+        rows=rows,
+        refused_by_both=int((~both).sum()) - len(refused),
+        difference=per_row,
+        max_relative=float(relative[both].max(initial=0)),
+        max_ulp=float(ulp[both].max(initial=0)),
+        differing=differing,
+        flipped=flipped,
+        refused=refused,
+        tolerance=tolerance,
+        threshold=threshold,
+        examples=tuple(examples),
+    )
+
+
+def assert_parity(
+    reference: Path, candidate: Path, inputs: Any, *, tolerance: float = 1e-6, threshold: float | None = None
+) -> ParityReport:
+    """Raise an AssertionError with the report if the paths differ; for tests. Parameters as in `compare`.
+
+    Examples
+    --------
+    >>> assert_parity(np.sqrt, lambda x: x**0.5, np.arange(3.0)).verdict
+    'same: 3 rows agree to the last bit.'
+    """
+    report = compare(reference, candidate, inputs, tolerance=tolerance, threshold=threshold)
+    if not report.same:
+        raise AssertionError(str(report))
+    return report
+
+
+def adversarial(kind: Kind, known: Sequence[str] = ()) -> dict[str, Any]:
+    """Return raw values that break preprocessing paths apart, each with its name.
+
+    Parameters
+    ----------
+    kind : {'number', 'category', 'text'}
+    known : sequence of str
+        The categories seen in training, from which near misses are made.
+
+    Returns
+    -------
+    dict of str to object
+        Numbers are float or int, or None where missing; categories are str, int or None; texts are str, or bytes that
+        are no UTF-8.
+
+    Examples
+    --------
+    >>> list(adversarial("category", ["DFW"]))[-3:]
+    ['other case', 'trailing space', 'leading space']
+    >>> adversarial("number")["2^24 + 1"]
+    16777217
+    """
+    if kind == "number":
+        return dict(_NUMBERS)
+    if kind == "text":
+        return dict(_TEXTS)
+    if kind != "category":
+        raise ValueError(f"kind is 'number', 'category' or 'text'; got {kind!r}.")
+    values: dict[str, Any] = {
+        "unseen": "never seen in training",
+        "empty": "",
+        "missing": None,
+        "a number as int": 7,
+        "the same as str": "7",
+        "Keras's own token": "[UNK]",
+    }
+    if len(known):
+        values |= {
+            "other case": str(known[0]).swapcase(),
+            "trailing space": f"{known[0]} ",
+            "leading space": f" {known[0]}",
+        }
+    return values
+
+
+def adversarial_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return rows that are ordinary but for one value: the first row of a table, with each column broken in turn.
+
+    Parameters
+    ----------
+    frame : DataFrame of shape (n, m)
+        Ordinary rows; columns of numbers get the adversarial numbers, all others the adversarial categories.
+
+    Returns
+    -------
+    DataFrame
+        The same columns and dtypes; the index says what is wrong, as ``'wind: NaN'``.
+
+    Examples
+    --------
+    >>> rows = adversarial_rows(pd.DataFrame({"wind": [3.5], "town": ["Köln"]}))
+    >>> rows.index[0], rows.loc["town: trailing space", "town"]
+    ('wind: NaN', 'Köln ')
+    """
+    if frame.empty:
+        raise ValueError("frame has no rows: one ordinary row is needed.")
+    ordinary = {str(name): frame[name].dropna().iloc[0] for name in frame if frame[name].notna().any()}
+    rows, index = [], []
+    for name in ordinary:
+        number = pd.api.types.is_numeric_dtype(frame[name])
+        values = adversarial("number") if number else adversarial("category", [ordinary[name]])
+        for what, value in values.items():
+            rows.append({**ordinary, name: float("nan" if value is None else value) if number else value})
+            index.append(f"{name}: {what}")
+    broken = pd.DataFrame(rows, index=index, columns=frame.columns, dtype=object)
+    numbers = [name for name in frame if pd.api.types.is_numeric_dtype(frame[name])]
+    return broken.astype(dict.fromkeys(numbers, np.float64))
+
+
+def strategy(kind: Kind, known: Sequence[str] = ()) -> SearchStrategy[Any]:
+    """Return a hypothesis strategy: the adversarial values of `adversarial`, ordinary ones, and random ones.
+
+    Parameters
+    ----------
+    kind, known
+        As in `adversarial`.
+
+    Returns
+    -------
+    hypothesis.strategies.SearchStrategy
+    """
+    from hypothesis import strategies as st
+
+    random: dict[str, SearchStrategy[Any]] = {
+        "number": st.floats(),
+        "category": st.sampled_from(list(known)) | st.text(max_size=12) if len(known) else st.text(max_size=12),
+        "text": st.text(),
+    }
+    return st.sampled_from(list(adversarial(kind, known).values())) | random[kind]
+
+
+_NUMBERS: dict[str, Any] = {
+    "NaN": float("nan"),
+    "missing": None,
+    "inf": float("inf"),
+    "-inf": float("-inf"),
+    "zero": 0.0,
+    "negative zero": -0.0,
+    "subnormal": 5e-324,
+    "subnormal in float32": 1e-40,
+    "2^24 + 1": 2**24 + 1,
+    "epoch seconds": 1_700_000_001,
+    "1e308": 1e308,
+    "-1e308": -1e308,
+    "int beyond float32": 10**39,
+    "a third": 1 / 3,
+}
+
+_TEXTS: dict[str, Any] = {
+    "empty": "",
+    "only spaces": " \t ",
+    "only punctuation": "?!... --- ;)",
+    "HTML": "<p>Great&nbsp;film,<br />really</p>",
+    "emoji": "loved it 👍🏽👨‍👩‍👧",
+    "accents, composed": "caf\u00e9 d\u00e9j\u00e0 vu",
+    "accents, combining": "cafe\u0301 de\u0301ja\u0300 vu",
+    "capital accents": "\u00c9CLAIR \u00dcBER",
+    "right to left": "\u05e1\u05e8\u05d8 \u05de\u05e6\u05d5\u05d9\u05df, \u0641\u064a\u0644\u0645",
+    "zero-width space": "great\u200bfilm",
+    "no-break space": "great\u00a0film",
+    "next-line character": "great\u0085film",
+    "CRLF": "great\r\nfilm\r\n",
+    "null character": "great\x00film",
+    "very long": "good film " * 5000,
+    "one very long word": "a" * 20_000,
+    "bytes that are no UTF-8": b"caf\xe9 film",
+    "capital dotted I": "\u0130STANBUL F\u0130LM",
+    "final sigma": "\u039f\u0394\u039f\u03a3",
+    "sharp s": "STRASSE stra\u00dfe",
+    "apostrophes": "don't can\u2019t",
+    "underscores and digits": "snake_case 3.5 stars 10/10",
+    "upper case": "GREAT FILM",
+    "Chinese": "\u4e00\u90e8\u597d\u7535\u5f71",
+}
+
+
+def _length(inputs: Any) -> int:
+    if isinstance(inputs, Mapping):
+        lengths = {name: len(column) for name, column in inputs.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"the columns of inputs must have one length; got {lengths}.")
+        return next(iter(lengths.values()))
+    if not hasattr(inputs, "__len__") or isinstance(inputs, (str, bytes)):
+        raise TypeError(f"inputs must be a batch of rows; got one {type(inputs).__name__}.")
+    return len(inputs)
+
+
+def _rows(inputs: Any, start: int, stop: int) -> Any:
+    if isinstance(inputs, Mapping):
+        return {name: _rows(column, start, stop) for name, column in inputs.items()}
+    return inputs.iloc[start:stop] if hasattr(inputs, "iloc") else inputs[start:stop]
+
+
+def _row(inputs: Any, row: int) -> Any:
+    if isinstance(inputs, Mapping):
+        return {name: _row(column, row) for name, column in inputs.items()}
+    if isinstance(inputs, pd.DataFrame):
+        return inputs.iloc[row].to_dict()
+    return inputs.iloc[row] if hasattr(inputs, "iloc") else inputs[row]
+
+
+def _outputs(name: str, path: Path, inputs: Any, rows: int) -> tuple[NDArray[Any], dict[int, str]]:
+    """Return the outputs, without a last axis of length 1, and the error of each row that the path refuses."""
+    errors: dict[int, str] = {}
+    found: list[tuple[int, int, NDArray[Any]]] = []
+
+    def run(start: int, stop: int) -> None:
+        if len(errors) > MOST_REFUSED:
+            return
+        try:
+            # What matters is measured; warnings would come once for every half.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                answer = path(_rows(inputs, start, stop))
+        except Exception as error:
+            if stop - start > 1:
+                middle = (start + stop) // 2
+                run(start, middle)
+                run(middle, stop)
+            else:
+                errors[start] = f"{type(error).__name__}: {_first_line(str(error))}"
+            return
+        found.append((start, stop, _array(name, answer, stop - start)))
+
+    if rows:
+        run(0, rows)
+    if len(errors) > MOST_REFUSED:
+        raise ValueError(f"{name} refuses more than {MOST_REFUSED} rows; the first with {next(iter(errors.values()))}")
+    if not found:
+        return np.zeros(rows), errors
+    shapes = {output.shape[1:] for _, _, output in found}
+    if len(shapes) > 1:
+        raise ValueError(f"{name} returns rows of shapes {sorted(shapes)}, depending on the batch.")
+    dtype = np.result_type(*(output.dtype for _, _, output in found))
+    outputs = np.zeros((rows, *shapes.pop()), dtype=dtype)
+    for start, stop, output in found:
+        outputs[start:stop] = output
+    return outputs, errors
+
+
+def _array(name: str, answer: Any, rows: int) -> NDArray[Any]:
+    if isinstance(answer, Mapping):
+        raise ValueError(f"{name} returns a dictionary: let it return one of {', '.join(map(repr, answer))}.")
+    output = answer.toarray() if sparse.issparse(answer) else np.asarray(answer)
+    if output.ndim == 0 or len(output) != rows:
+        raise ValueError(f"{name} got {rows} rows and returned an output of shape {output.shape}.")
+    if output.shape[1:] and output.shape[-1] == 1:
+        output = output[..., 0]
+    if output.dtype.name == "bfloat16":
+        return output.astype(np.float32)
+    if output.dtype.kind in "fiub":
+        return output
+    words = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in output.ravel()]
+    return np.array(words, dtype=object).reshape(output.shape)
+
+
+def _differences(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the absolute differences, and those relative to `a`."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    with np.errstate(all="ignore"):
+        difference = np.abs(a - b)
+        relative = difference / np.abs(a)
+    alike = (a == b) | (np.isnan(a) & np.isnan(b))
+    difference[~alike & ~np.isfinite(difference)] = np.inf
+    difference[alike] = relative[alike] = 0
+    return difference, np.where(np.isnan(relative), np.inf, relative)
+
+
+def _ulps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """Return how many representable numbers lie between two, in the coarser dtype; NaN if neither is a float."""
+    floats = [array.dtype for array in (a, b) if array.dtype.kind == "f"]
+    if not floats:
+        return np.full(a.shape, np.nan)
+    dtype = min(floats, key=lambda found: found.itemsize)
+    # Under this order, and with negative numbers mirrored, neighbouring floats are neighbouring integers.
+    whole = np.dtype(f"i{dtype.itemsize}")
+    with np.errstate(over="ignore"):
+        a, b = (np.ascontiguousarray(array.astype(dtype)) for array in (a, b))
+    first, second = (np.where(bits < 0, np.iinfo(whole).min - bits, bits) for bits in (a.view(whole), b.view(whole)))
+    # In integers where they cannot overflow: as float64, neighbours among them would be equal.
+    across = (first < 0) != (second < 0)
+    near = np.abs(np.where(across, 0, first) - np.where(across, 0, second)).astype(np.float64)
+    apart = np.where(across, np.abs(first.astype(np.float64)) + np.abs(second.astype(np.float64)), near)
+    alike = (a == b) | (np.isnan(a) & np.isnan(b))
+    return np.where(alike, 0, np.where(np.isfinite(a) & np.isfinite(b), apart, np.inf))
+
+
+def _decisions(outputs: NDArray[Any], threshold: float) -> NDArray[np.int8]:
+    """Return 1 for positive, 0 for negative, -1 for none."""
+    values = outputs[:, 0]
+    # As a Python float the threshold is rounded to the dtype of the outputs, as in `decisions.apply_threshold`.
+    return np.where(np.isnan(values), -1, values >= float(threshold)).astype(np.int8)
+
+
+def _first_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[0]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, np.generic):
+        value = value.item()
+    return textwrap.shorten(str(value) if isinstance(value, dict) else repr(value), 200, placeholder=" …")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
