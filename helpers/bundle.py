@@ -453,9 +453,12 @@ def _keras_model(content: bytes) -> keras.Model:
                 raise BundleError(
                     f"{_MODEL} holds Python code, a Lambda layer, and is not loaded: use a registered layer."
                 ) from error
-            cause = re.search(r"Exception encountered: (.+)", text) or re.search(r"(.+)", text)
-            reason = cause.group(1).replace(str(file), _MODEL) if cause else type(error).__name__
-            raise BundleError(f"{_MODEL} does not load: {reason}") from error
+            # Keras wraps one message into another; the innermost names the cause.
+            reason = (re.findall("Exception encountered: (.+)", text) or text.splitlines() or [type(error).__name__])[
+                -1
+            ]
+            reason = reason.replace(str(file), _MODEL).partition(". ")[0].rstrip(".")
+            raise BundleError(f"{_MODEL} does not load: {reason}.") from error
 
 
 def _part(files: Mapping[str, bytes], name: str) -> Any:

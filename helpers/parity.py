@@ -58,8 +58,16 @@ class Difference:
     reference: Any
     candidate: Any
 
+    @property
+    def outputs(self) -> tuple[str, str]:
+        """Both outputs as text, with as many digits as tell them apart."""
+        both = _short(self.reference), _short(self.candidate)
+        numbers = isinstance(self.reference, np.floating) and isinstance(self.candidate, np.floating)
+        brief = (f"{self.reference:.6g}", f"{self.candidate:.6g}") if numbers else both
+        return brief if brief[0] != brief[1] else both
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class ParityReport:
     """What `compare` found; prints as text, and shows as a table in Jupyter.
 
@@ -149,10 +157,13 @@ class ParityReport:
     def __str__(self) -> str:
         lines = [self.verdict, *(f"  {name}: {value}" for name, value in self.table()[""].items())]
         for example in self.examples:
+            reference, candidate = example.outputs
             lines.append(f"  row {example.label}: {_short(example.inputs)}")
-            lines.append(f"    reference {_short(example.reference)}")
-            lines.append(f"    candidate {_short(example.candidate)}")
+            lines.append(f"    reference {reference}")
+            lines.append(f"    candidate {candidate}")
         return "\n".join(lines)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         parts = [f"<p><b>{html.escape(self.verdict)}</b></p>", self.table().to_html(header=False, border=0)]
@@ -160,12 +171,11 @@ class ParityReport:
             rows = {
                 example.label: {
                     "raw input": _short(example.inputs),
-                    "reference": _short(example.reference),
-                    "candidate": _short(example.candidate),
+                    **dict(zip(("reference", "candidate"), example.outputs, strict=True)),
                 }
                 for example in self.examples
             }
-            parts.append(pd.DataFrame(rows).T.rename_axis("row").to_html(border=0))
+            parts.append(pd.DataFrame(rows).T.rename_axis(columns="row").to_html(border=0))
         return "\n".join(parts)
 
 
