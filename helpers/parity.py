@@ -135,8 +135,11 @@ class ParityReport:
         if len(self.refused):
             parts.append(f"{_count(len(self.refused), 'row')} refused by one path only")
         if len(self.differing):
-            parts.append(f"{_count(len(self.differing), 'row')} of {self.rows} differ by more than {self.tolerance:g}")
-        return f"different: {', '.join(parts)}; largest difference {self.max_difference:.3g}."
+            # Words and whole numbers are equal or not.
+            beyond = "" if np.isnan(self.max_ulp) else f" by more than {self.tolerance:g}"
+            parts.append(f"{len(self.differing)} of {_count(self.rows, 'row')} differ{beyond}")
+        largest = f"; largest difference {self.max_difference:.3g}" if np.isfinite(self.max_difference) else ""
+        return f"different: {', '.join(parts)}{largest}."
 
     def table(self) -> pd.DataFrame:
         """Return what was measured, one line each, as text."""
@@ -216,7 +219,7 @@ def compare(
     --------
     >>> right, wrong = lambda x: x / 2, lambda x: x / 2 + (x > 2)
     >>> print(compare(right, wrong, np.arange(4.0), threshold=2).verdict)
-    different: 1 of 4 decisions flip, 1 row of 4 differ by more than 1e-06; largest difference 1.
+    different: 1 of 4 decisions flip, 1 of 4 rows differ by more than 1e-06; largest difference 1.
     """
     for name, path in (("reference", reference), ("candidate", candidate)):
         if not callable(path):
