@@ -224,54 +224,47 @@ def compare(
     for name, path in (("reference", reference), ("candidate", candidate)):
         if not callable(path):
             raise TypeError(f"{name} must be a function from raw inputs to outputs; got {type(path).__name__}.")
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must be at least 0; got {tolerance}.")
     rows = _length(inputs)
-    outputs_a, errors_a = _outputs("reference", reference, inputs, rows)
-    outputs_b, errors_b = _outputs("candidate", candidate, inputs, rows)
+    a, errors_a = _outputs("reference", reference, inputs, rows)
+    b, errors_b = _outputs("candidate", candidate, inputs, rows)
     # A path that refuses every row has no shape of its own.
-    if len(errors_a) == rows:
-        outputs_a = np.zeros_like(outputs_b)
-    if len(errors_b) == rows:
-        outputs_b = np.zeros_like(outputs_a)
-    if outputs_a.shape != outputs_b.shape:
-        raise ValueError(
-            f"the outputs have different shapes: reference {outputs_a.shape}, candidate {outputs_b.shape}."
-        )
-    width = math.prod(outputs_a.shape[1:])
-    outputs_a, outputs_b = outputs_a.reshape(rows, width), outputs_b.reshape(rows, width)
-    if threshold is not None and outputs_a.shape[1] != 1:
-        raise ValueError(f"a threshold needs one number a row; each row has {outputs_a.shape[1]} outputs.")
-    both = np.array([row not in errors_a and row not in errors_b for row in range(rows)], dtype=bool)
-    refused = np.array([row for row in range(rows) if (row in errors_a) != (row in errors_b)], dtype=np.intp)
-    numbers = outputs_a.dtype.kind in "fiub" and outputs_b.dtype.kind in "fiub"
-    relative = ulp = np.zeros(outputs_a.shape)
+    a = np.zeros_like(b) if len(errors_a) == rows else a
+    b = np.zeros_like(a) if len(errors_b) == rows else b
+    if a.shape != b.shape:
+        raise ValueError(f"the outputs have different shapes: reference {a.shape}, candidate {b.shape}.")
+    shape = (rows, math.prod(a.shape[1:]))
+    a, b = a.reshape(shape), b.reshape(shape)
+    numbers = a.dtype.kind in "fiub" and b.dtype.kind in "fiub"
+    if threshold is not None and not (numbers and shape[1] == 1):
+        raise ValueError(f"a threshold needs one number a row; each row has {shape[1]} of dtype {a.dtype}.")
     if numbers:
-        difference, relative = _differences(outputs_a, outputs_b)
-        ulp = _ulps(outputs_a, outputs_b)
-        allowed = tolerance * np.maximum(1, np.abs(outputs_a.astype(np.float64)))
-        beyond = (difference > np.where(np.isfinite(allowed), allowed, 0)).any(axis=1)
+        difference, relative = _differences(a, b)
+        # Below 1 the relative difference is the larger one.
+        beyond = np.minimum(difference, relative) > tolerance
+        ulp = _ulps(a, b)
     else:
-        difference = (outputs_a != outputs_b).astype(np.float64)
-        beyond = difference.any(axis=1)
-        ulp = np.full(outputs_a.shape, np.nan)
-    per_row = difference.max(axis=1, initial=0)
-    per_row[~both], per_row[refused] = 0, np.inf
-    differing = np.flatnonzero(beyond & both)
+        difference = relative = (a != b).astype(np.float64)
+        beyond, ulp = difference > 0, np.full(shape, np.nan)
+    refuses = [np.isin(np.arange(rows), list(errors)) for errors in (errors_a, errors_b)]
+    both, one = ~(refuses[0] | refuses[1]), refuses[0] ^ refuses[1]
+    per_row = np.where(both, difference.max(axis=1, initial=0), np.where(one, np.inf, 0))
+    differing, refused = np.flatnonzero(beyond.any(axis=1) & both), np.flatnonzero(one)
     flipped = np.zeros(0, dtype=np.intp)
     if threshold is not None:
-        flipped = np.flatnonzero((_decisions(outputs_a, threshold) != _decisions(outputs_b, threshold)) & both)
-    first = list(dict.fromkeys([*flipped, *refused, *differing]))[:SHOWN]
+        flipped = np.flatnonzero((_decisions(a, threshold) != _decisions(b, threshold)) & both)
     examples = []
-    for row in first:
-        column = int(np.argmax(difference[row])) if outputs_a.shape[1] else 0
-        shown = [
-            errors[row] if row in errors else outputs[row, column]
-            for outputs, errors in ((outputs_a, errors_a), (outputs_b, errors_b))
+    for row in list(dict.fromkeys([*flipped.tolist(), *refused.tolist(), *differing.tolist()]))[:SHOWN]:
+        column = int(np.argmax(difference[row])) if shape[1] else 0
+        outputs = [
+            errors[row] if row in errors else values[row, column] for values, errors in ((a, errors_a), (b, errors_b))
         ]
-        label = inputs.index[row] if hasattr(inputs, "iloc") else int(row)
-        examples.append(Difference(int(row), label, _row(inputs, row), *shown))
+        label = inputs.index[row] if hasattr(inputs, "iloc") else row
+        examples.append(Difference(row, label, _rows(inputs, row), *outputs))
     return ParityReport(
         rows=rows,
-        refused_by_both=int((~both).sum()) - len(refused),
+        refused_by_both=int((refuses[0] & refuses[1]).sum()),
         difference=per_row,
         max_relative=float(relative[both].max(initial=0)),
         max_ulp=float(ulp[both].max(initial=0)),
@@ -457,18 +450,12 @@ def _length(inputs: Any) -> int:
     return len(inputs)
 
 
-def _rows(inputs: Any, start: int, stop: int) -> Any:
+def _rows(inputs: Any, which: int | slice) -> Any:
+    """Return one row, or a batch of rows."""
     if isinstance(inputs, Mapping):
-        return {name: _rows(column, start, stop) for name, column in inputs.items()}
-    return inputs.iloc[start:stop] if hasattr(inputs, "iloc") else inputs[start:stop]
-
-
-def _row(inputs: Any, row: int) -> Any:
-    if isinstance(inputs, Mapping):
-        return {name: _row(column, row) for name, column in inputs.items()}
-    if isinstance(inputs, pd.DataFrame):
-        return inputs.iloc[row].to_dict()
-    return inputs.iloc[row] if hasattr(inputs, "iloc") else inputs[row]
+        return {name: _rows(column, which) for name, column in inputs.items()}
+    rows = inputs.iloc[which] if hasattr(inputs, "iloc") else inputs[which]
+    return rows.to_dict() if isinstance(inputs, pd.DataFrame) and isinstance(which, int) else rows
 
 
 def _outputs(name: str, path: Path, inputs: Any, rows: int) -> tuple[NDArray[Any], dict[int, str]]:
@@ -483,7 +470,7 @@ def _outputs(name: str, path: Path, inputs: Any, rows: int) -> tuple[NDArray[Any
             # What matters is measured; warnings would come once for every half.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                answer = path(_rows(inputs, start, stop))
+                answer = path(_rows(inputs, slice(start, stop)))
         except Exception as error:
             if stop - start > 1:
                 middle = (start + stop) // 2
@@ -513,7 +500,9 @@ def _outputs(name: str, path: Path, inputs: Any, rows: int) -> tuple[NDArray[Any
 def _array(name: str, answer: Any, rows: int) -> NDArray[Any]:
     if isinstance(answer, Mapping):
         raise ValueError(f"{name} returns a dictionary: let it return one of {', '.join(map(repr, answer))}.")
-    output = answer.toarray() if sparse.issparse(answer) else np.asarray(answer)
+    words = isinstance(answer, (list, tuple)) and any(isinstance(value, (str, bytes)) for value in answer)
+    # NumPy's own strings would lose null characters at their end.
+    output = answer.toarray() if sparse.issparse(answer) else np.asarray(answer, dtype=object if words else None)
     if output.ndim == 0 or len(output) != rows:
         raise ValueError(f"{name} got {rows} rows and returned an output of shape {output.shape}.")
     if output.shape[1:] and output.shape[-1] == 1:
@@ -522,8 +511,8 @@ def _array(name: str, answer: Any, rows: int) -> NDArray[Any]:
         return output.astype(np.float32)
     if output.dtype.kind in "fiub":
         return output
-    words = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in output.ravel()]
-    return np.array(words, dtype=object).reshape(output.shape)
+    decoded = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in output.ravel()]
+    return np.array(decoded, dtype=object).reshape(output.shape)
 
 
 def _differences(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
