@@ -16,15 +16,19 @@ last the golden examples, which are predicted again.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 import os
 import platform
 import re
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +50,13 @@ __all__ = ["TRUSTED", "Bundle", "BundleError", "Field", "load_bundle", "save_bun
 TRUSTED = [
     "numpy.dtype",  # a description of memory; ColumnTransformer keeps those of its columns
     "sklearn.calibration._CalibratedClassifier",  # a fitted classifier beside its calibrators, no code
+    "sklearn.calibration._SigmoidCalibration",  # two numbers
+    "sklearn.calibration._TemperatureScaling",  # one number
     "sklearn.tree._tree.Tree",  # arrays; scikit-learn checks that they are a tree when it restores them
 ]
 """What skops may restore beyond its own list. Reviewed by hand: never fill it from ``get_untrusted_types``."""
 
+FORMAT = 1
 TOLERANCE = 1e-5
 """By how much a golden probability may differ: more than float32 models do between processors."""
 MOST_CATEGORIES = 200
@@ -112,18 +119,20 @@ class Field:
 
     def checked(self, column: pd.Series[Any]) -> pd.Series[Any]:
         """Return the column in the field's dtype, or raise a `BundleError`; missing values become NaN."""
-        known = column.dropna()
         if self.kind == "number":
-            bad = [value for value in known if isinstance(value, (str, bytes)) or not np.isreal(value)]
+            if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_complex_dtype(column):
+                column = column.astype(object)
+                column = column.where(column.notna(), np.nan)
+            bad = [value for value in column if not _is_number(value)] if column.dtype == object else []
             if not bad:
-                numbers = column.astype(np.float64)
+                numbers = pd.Series(column.to_numpy(np.float64, na_value=np.nan), column.index, name=self.name)
                 bad = numbers[np.isinf(numbers)].tolist()
             if bad:
-                raise BundleError(f"{self.name!r} takes finite numbers; got {bad[0]!r}.")
+                raise BundleError(f"{self.name!r} takes finite numbers; got {bad[0]!r:.60}.")
             return numbers
-        bad = [value for value in known if not isinstance(value, str)]
+        bad = [value for value in column.dropna() if not isinstance(value, str)]
         if bad:
-            raise BundleError(f"{self.name!r} takes str; got {bad[0]!r} ({type(bad[0]).__name__}).")
+            raise BundleError(f"{self.name!r} takes str; got {bad[0]!r:.60} ({type(bad[0]).__name__}).")
         return column.astype(object).where(column.notna(), np.nan)
 
     def unseen(self, column: pd.Series[Any]) -> str:
@@ -314,12 +323,15 @@ def save_bundle(
     columns = {
         field.name: [None if pd.isna(value) else value for value in field.checked(rows[field.name])] for field in schema
     }
+    plain = {name: value.item() if hasattr(value, "item") else value for name, value in (metrics or {}).items()}
+    if not all(isinstance(value, (str, bool, int, float)) and value == value for value in plain.values()):
+        raise ValueError(f"metrics must hold numbers or texts, and no NaN; got {plain}.")
     manifest = {
-        "format": 1,
+        "format": FORMAT,
         "schema": [{**vars(field), "dtype": field.dtype} for field in schema],
         "threshold": threshold,
         "seed": seed,
-        "metrics": dict(metrics or {}),
+        "metrics": plain,
         "versions": _versions(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -369,6 +381,8 @@ def load_bundle(path: str | os.PathLike[str], *, fingerprint: str = "") -> Bundl
         raise BundleError(f"{path.name} has the fingerprint {found[:12]}…, not the expected {fingerprint[:12]}….")
     try:
         manifest, examples = json.loads(files[_MANIFEST]), json.loads(files[_GOLDEN])
+        if manifest["format"] != FORMAT:
+            raise TypeError(f"the manifest says format {manifest['format']!r}")
         schema = tuple(
             Field(**{**{k: v for k, v in entry.items() if k != "dtype"}, "categories": tuple(entry["categories"])})
             for entry in manifest["schema"]
@@ -382,14 +396,16 @@ def load_bundle(path: str | os.PathLike[str], *, fingerprint: str = "") -> Bundl
             schema=schema,
             golden=golden,
             y_prob=np.array(examples["y_prob"], dtype=np.float64),
-            threshold=manifest["threshold"],
+            threshold=float(manifest["threshold"]),
             seed=manifest["seed"],
             metrics=manifest["metrics"],
             versions=manifest["versions"],
             fingerprint=found,
         )
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise BundleError(f"{path.name} is no bundle of format 1: {type(error).__name__}: {error}.") from error
+    except BundleError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise BundleError(f"{path.name} is no bundle of format {FORMAT}: {type(error).__name__}: {error}.") from error
     _check_schema(bundle)
     try:
         report = bundle.replay()
@@ -442,6 +458,14 @@ def _sums(files: Mapping[str, bytes]) -> str:
 
 
 def _keras_model(content: bytes) -> keras.Model:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            config = json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise BundleError(f"{_MODEL} does not load: it is no file of Keras ({type(error).__name__}).") from error
+    # Not left to Keras's safe mode: a call elsewhere in the process can switch that off for all.
+    if _holds_code(config):
+        raise BundleError(f"{_MODEL} holds Python code, a Lambda layer, and is not loaded: use a registered layer.")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / _MODEL
         file.write_bytes(content)
@@ -449,16 +473,18 @@ def _keras_model(content: bytes) -> keras.Model:
             return keras.saving.load_model(file, compile=False, safe_mode=True)
         except Exception as error:
             text = str(error)
-            if "lambda" in text.lower():
-                raise BundleError(
-                    f"{_MODEL} holds Python code, a Lambda layer, and is not loaded: use a registered layer."
-                ) from error
             # Keras wraps one message into another; the innermost names the cause.
             reason = (re.findall("Exception encountered: (.+)", text) or text.splitlines() or [type(error).__name__])[
                 -1
             ]
             reason = reason.replace(str(file), _MODEL).partition(". ")[0].rstrip(".")
             raise BundleError(f"{_MODEL} does not load: {reason}.") from error
+
+
+def _holds_code(config: Any) -> bool:
+    if isinstance(config, Mapping):
+        return config.get("class_name") in ("Lambda", "__lambda__") or any(map(_holds_code, config.values()))
+    return isinstance(config, list) and any(map(_holds_code, config))
 
 
 def _part(files: Mapping[str, bytes], name: str) -> Any:
@@ -499,8 +525,19 @@ def _some(values: Sequence[str], most: int = 6) -> str:
     return ", ".join(map(repr, values[:most])) + (", …" if len(values) > most else "")
 
 
+def _is_number(value: Any) -> bool:
+    """Whether a value is a real number that a float can hold; NaN is."""
+    try:
+        return isinstance(value, (Real, np.bool_)) and not math.isinf(value)
+    except OverflowError:
+        return False
+
+
 def _frame(inputs: Any) -> pd.DataFrame:
     if isinstance(inputs, pd.DataFrame):
+        twice = inputs.columns[inputs.columns.duplicated()]
+        if len(twice):
+            raise BundleError(f"the column {twice[0]!r} is there twice.")
         return inputs
     if isinstance(inputs, (str, bytes, Mapping)) or not hasattr(inputs, "__len__"):
         raise BundleError(f"raw inputs are a batch: a DataFrame, dicts or texts; got one {type(inputs).__name__}.")

@@ -511,7 +511,10 @@ def _array(name: str, answer: Any, rows: int) -> NDArray[Any]:
         return output.astype(np.float32)
     if output.dtype.kind in "fiub":
         return output
-    decoded = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in output.ravel()]
+    decoded = [
+        value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+        for value in output.ravel()
+    ]
     return np.array(decoded, dtype=object).reshape(output.shape)
 
 

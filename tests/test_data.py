@@ -318,3 +318,81 @@ def test_split_keeps_groups_whole(seed):
 def test_split_refuses_a_wrong_size(test_size):
     with pytest.raises(ValueError, match=r"test_size must lie in \(0, 1\)"):
         data.split(data.load("breast_cancer"), test_size=test_size)
+
+
+# --- tables with words -------------------------------------------------------------------------------------------
+
+
+def write_table(tmp_path, columns, rows=40):
+    frame = pd.DataFrame({**columns, "label": ["no", "yes"] * (rows // 2)})
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    return tmp_path / "table.csv"
+
+
+def test_words_are_kept_where_they_are_asked_for(tmp_path):
+    columns = {"age": [1.5, np.nan] * 20, "town": ["Köln", "Bonn", None, "007"] * 10, "member": [True, False] * 20}
+    path = write_table(tmp_path, columns)
+    table = data.open_data(path, words=True)
+    assert table.kind == "table"
+    assert table.feature_names == ("age", "town", "member")
+    assert table.X.dtypes.tolist() == [np.float64, object, np.float64]
+    assert table.X["town"].tolist()[:2] == ["Köln", "Bonn"]
+    assert table.X["town"][3] == "007", "not a number"
+    assert np.isnan(table.X["town"][2])
+    assert "30 missing values are kept as NaN" in table.notes
+    assert data.open_data(path).feature_names == ("age", "member")
+
+
+def test_columns_that_no_model_can_use_are_left_out(tmp_path):
+    columns = {
+        "": range(40),
+        "name": [f"person {number}" for number in range(40)],
+        "nothing": [None] * 40,
+        "price": ["1,200", "7"] * 20,
+    }
+    table = data.open_data(write_table(tmp_path, columns), words=True)
+    assert table.feature_names == ("price",)
+    notes = " ".join(table.notes)
+    assert "nearly every row differs: 'name'" in notes
+    assert "empty: 'nothing'" in notes
+    assert "without a name" in notes
+    assert "'price' would be numeric but for 20 values such as '1,200'" in notes
+
+
+def test_dates_become_seconds(tmp_path):
+    columns = {
+        "day": ["1970-01-02", None] * 20,
+        "moment": ["2026-11-20T12:00:00+01:00"] * 40,
+        "no": ["1970-99-99"] * 40,
+    }
+    table = data.open_data(write_table(tmp_path, columns), words=True)
+    assert table.X["day"].tolist()[0] == 86_400
+    assert np.isnan(table.X["day"][1])
+    assert table.X["moment"][0] == 1_795_172_400
+    assert table.X["no"][0] == "1970-99-99"
+    assert "dates are read as seconds since 1970: 'day', 'moment'" in table.notes
+
+
+def test_names_are_made_fit_for_a_signature(tmp_path):
+    names = ["net income ($)", "a/b", "größe", "1st", "class", "a b", "____", "市"]
+    table = data.open_data(write_table(tmp_path, dict.fromkeys(names, [1.0] * 40)), words=True)
+    assert len(set(table.feature_names)) == len(names)
+    assert all(name.isidentifier() and name.isascii() and name[0] != "_" for name in table.feature_names)
+    assert not set(table.feature_names) & {"class", "1st"}
+    assert "'net income ($) is net_income'" in " ".join(table.notes)
+
+
+def test_a_table_without_a_usable_column_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"table\.csv has no column to learn from"):
+        data.open_data(write_table(tmp_path, {"nothing": [None] * 40}), words=True)
+    with pytest.raises(ValueError, match="infinite values in: 'age'"):
+        data.open_data(write_table(tmp_path, {"age": [np.inf, 1] * 20}), words=True)
+
+
+def test_flights_have_numbers_words_and_gaps():
+    flights = data.load("flights")
+    assert {np.dtype(object), np.dtype(np.float64)} == set(flights.X.dtypes)
+    assert 0.1 < flights.X["pressure"].isna().mean() < 0.13
+    train, test = data.split(flights)
+    assert not set(flights.groups[train]) & set(flights.groups[test])
+    assert flights.X["departs"].is_monotonic_increasing

@@ -185,7 +185,7 @@ def test_import_helpers_is_cheap():
     assert not {"tensorflow", "keras", "skimage", "matplotlib", "sklearn", "pandas", "numpy"} & set(loaded)
 
 
-@pytest.mark.parametrize("module", ["data", "decisions", "machine", "runs"])
+@pytest.mark.parametrize("module", ["data", "decisions", "machine", "parity", "runs"])
 def test_only_plots_imports_matplotlib_and_nothing_here_imports_tensorflow(module):
     script = f"import sys, helpers.{module}; print(*(m for m in sys.modules if '.' not in m))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
@@ -195,6 +195,6 @@ def test_only_plots_imports_matplotlib_and_nothing_here_imports_tensorflow(modul
 def test_no_room_imports_anothers_private_names():
     for file in (ROOT / "helpers").glob("*.py"):
         text = file.read_text(encoding="utf-8")
-        assert not re.search(r"from helpers\.\w+ import .*\b_\w|\b(data|runs|machine|decisions|plots)\._[a-z]", text), (
-            file
-        )
+        assert not re.search(
+            r"from helpers\.\w+ import .*\b_\w|\b(bundle|data|runs|machine|decisions|parity|plots)\._[a-z]", text
+        ), file

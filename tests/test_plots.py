@@ -25,6 +25,15 @@ def test_lines_break_where_values_are_not_finite():
     assert np.isnan(figure.axes[0].lines[0].get_ydata()[1])
 
 
+def test_bars_stand_in_the_given_order_with_their_values():
+    figure, sentence = plots.bars({"worst": 1234, "none": 0}, "flips", "Two bars.")
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["worst", "none"]
+    assert [text.get_text() for text in axes.texts] == ["1,234", "0"]
+    assert axes.yaxis_inverted(), "the first is on top"
+    assert sentence == "Two bars."
+
+
 def test_what_is_shown_carries_its_sentence(monkeypatch, capsys):
     shown = []
     monkeypatch.setattr(plots, "display", shown.append)
