@@ -415,7 +415,9 @@ def _table(features: pd.DataFrame, path: Path, common: dict[str, Any]) -> Datase
             words.append(column)
         else:
             words.append(column)
-            table[name] = values.astype(object).where(values.notna(), np.nan).map(str, na_action="ignore")
+            table[name] = (
+                values.astype(object).where(values.notna(), np.nan).map(str, na_action="ignore").astype(object)
+            )
     if not table:
         raise ValueError(f"{path.name} has no column to learn from: for a text, name its column as text_column.")
     notes = [f"columns left out, {why}: {_some(names, most=20)}" for why, names in left_out.items() if names]
