@@ -6,19 +6,27 @@ load on the machine hits both. The table goes to the screen and into README. Sec
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.calibration import calibration_curve
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.impute import SimpleImputer
 from sklearn.metrics import confusion_matrix, make_scorer
 from sklearn.model_selection import TunedThresholdClassifierCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from helpers import decisions, runs
+from helpers import data, decisions, runs
 from helpers.estimators import ScoreClassifier
-from helpers.machine import ROOT
+from helpers.machine import ENVIRONMENT, ROOT
 
 TABLE = re.compile(r"(?<=<!-- benchmarks: made by make bench -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
 
@@ -112,6 +120,128 @@ def decision_cases() -> Iterator[Case]:
     )
 
 
+class Ways(NamedTuple):
+    """Several ways to the same result; the first one is what the others are compared with."""
+
+    what: str
+    rows: int
+    calls: dict[str, Callable[[], object]]
+    same: Callable[[Any, Any], bool]
+
+
+def numeric_ways() -> Ways:
+    """Chapter 03: one preprocessing, outside the model, as Keras layers, and as TensorFlow operations."""
+    import tensorflow as tf
+    from keras import Input, Model, layers, ops
+
+    table = data.load("flights").X
+    numbers = [name for name in table if table[name].dtype == np.float64]
+    words = [name for name in table if name not in numbers]
+    rows = table.fillna(dict.fromkeys(words, "")).sample(100_000, replace=True, random_state=0)
+    outside = ColumnTransformer(
+        [
+            ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numbers),
+            ("words", OneHotEncoder(handle_unknown="ignore", sparse_output=False), words),
+        ]
+    ).fit(rows)
+    fill, scaler = outside.named_transformers_["numbers"][0].statistics_, outside.named_transformers_["numbers"][1]
+    categories = outside.named_transformers_["words"].categories_
+    tensors = {name: tf.constant(rows[name].to_numpy()) for name in numbers}
+    tensors |= {name: tf.constant(rows[name].tolist()) for name in words}
+
+    inputs = {name: Input((), name=name, dtype="string" if name in words else "float64") for name in table}
+    raw = ops.stack([inputs[name] for name in numbers], axis=1)
+    pieces = [(ops.where(ops.isnan(raw), fill, raw) - scaler.mean_) / scaler.scale_]
+    for name, known in zip(words, categories, strict=True):
+        codes = layers.StringLookup(vocabulary=list(known))(inputs[name])
+        pieces.append(layers.CategoryEncoding(len(known) + 1, "one_hot", dtype="float64")(codes)[:, 1:])
+    front = Model(inputs, layers.Concatenate(dtype="float64")(pieces))
+
+    @tf.function
+    def operations(columns: dict[str, Any]) -> object:
+        raw = tf.stack([columns[name] for name in numbers], axis=1)
+        pieces = [(tf.where(tf.math.is_nan(raw), fill, raw) - scaler.mean_) / scaler.scale_]
+        for name, known in zip(words, categories, strict=True):
+            pieces.append(tf.cast(columns[name][:, tf.newaxis] == tf.constant(list(known)), tf.float64))
+        return tf.concat(pieces, axis=1)
+
+    layered = tf.function(front)
+    calls: dict[str, Callable[[], object]] = {
+        "scikit-learn, outside the model": lambda: outside.transform(rows),
+        "Keras layers, compiled": lambda: layered(tensors),
+        "TensorFlow operations": lambda: operations(tensors),
+    }
+    return Ways("preprocessing of a table, 16 columns", len(rows), calls, lambda a, b: np.allclose(a, b, atol=1e-12))
+
+
+def text_ways() -> Ways:
+    """Chapter 04: words as counts, by scikit-learn, in a tf.data pipeline, and in the model."""
+    import tensorflow as tf
+    from keras import Input, Model, layers
+
+    texts = np.random.default_rng(0).choice(data.load("movie_reviews").X, 100_000)
+    counter = CountVectorizer(max_features=2000, token_pattern=r"[^ ]+", lowercase=False).fit(texts)
+    words = counter.get_feature_names_out().tolist()
+    vectorize = layers.TextVectorization(
+        vocabulary=words, output_mode="count", standardize=None, sparse=False, dtype="float32"
+    )
+    dataset = tf.data.Dataset.from_tensor_slices(texts.tolist())
+    raw = Input((), dtype="string")
+    model = Model(raw, vectorize(raw))
+    compiled = tf.function(model, input_signature=[tf.TensorSpec((None,), tf.string)])
+
+    # Sums over the words: 100,000 dense rows would be timed for their memory.
+    def total(pipeline: Any) -> np.ndarray:
+        return np.sum([tf.reduce_sum(batch, axis=0) for batch in pipeline], axis=0)[1:]
+
+    calls: dict[str, Callable[[], object]] = {
+        "scikit-learn, CountVectorizer": lambda: np.asarray(counter.transform(texts).sum(axis=0))[0],
+        "tf.data, batch(4096), then map": lambda: total(dataset.batch(4096).map(vectorize)),
+        "tf.data, map, then batch(4096)": lambda: total(dataset.map(lambda text: vectorize(text)).batch(4096)),
+        "in the model, compiled, batches of 4096": lambda: total(map(compiled, dataset.batch(4096))),
+        "in the model, predict, batches of 32": lambda: model.predict(dataset.batch(32), verbose=0).sum(axis=0)[1:],
+    }
+    return Ways("counting the words of sentences", len(texts), calls, lambda a, b: np.allclose(a, b))
+
+
+def bundle_ways(folder: Path) -> Ways:
+    """Chapter 03: what it costs that a bundle proves itself."""
+    import keras
+
+    from helpers.bundle import load_bundle, save_bundle
+
+    keras.utils.set_random_seed(0)
+    table = data.load("flights").X
+    numbers = [name for name in table if table[name].dtype == np.float64]
+    outside = make_pipeline(SimpleImputer(strategy="median"), StandardScaler()).fit(table[numbers])
+    model = keras.Sequential([keras.Input((len(numbers),)), keras.layers.Dense(1, activation="sigmoid")])
+    golden = table[numbers].iloc[:100]
+    expected = np.asarray(model(outside.transform(golden)))
+    bundle = save_bundle(
+        folder / "b", model, X_train=table[numbers], golden=golden, y_prob=expected, preprocessing=outside
+    )
+
+    def without_replay() -> float:
+        started = time.perf_counter()
+        load_bundle(folder / "b")
+        loaded = time.perf_counter()
+        bundle.replay()
+        return 2 * loaded - started - time.perf_counter()
+
+    calls: dict[str, Callable[[], object]] = {
+        "keras.saving.load_model, nothing else": lambda: keras.saving.load_model(folder / "b" / "model.keras"),
+        "load_bundle without replay": lambda: Timed(without_replay()),
+        "load_bundle": lambda: load_bundle(folder / "b"),
+    }
+    return Ways("loading a bundle with 100 golden examples", 1, calls, lambda a, b: True)
+
+
+class Timed(NamedTuple):
+    """A duration that was measured by the call itself, in seconds."""
+
+    seconds: float
+
+
 class Repeated(NamedTuple):
     """A result of a part of the work; the whole takes `times` as long."""
 
@@ -124,6 +254,8 @@ def seconds(call: Callable[[], object]) -> tuple[float, object]:
     started = time.perf_counter()
     result = call()
     passed = time.perf_counter() - started
+    if isinstance(result, Timed):
+        return result.seconds, result
     return passed * (result.times if isinstance(result, Repeated) else 1), result
 
 
@@ -143,17 +275,44 @@ def measure(case: Case, turns: int = 5) -> str:
     return "| " + " | ".join((*cells, f"{ratio:,.{0 if ratio >= 10 else 1}f} times{met}")) + " |"
 
 
+def throughput(ways: Ways, turns: int = 3) -> list[str]:
+    """Time all ways in turns; return a row of the table for each."""
+    times: dict[str, float] = dict.fromkeys(ways.calls, np.inf)
+    for turn in range(turns + 1):
+        answers = {}
+        for name, call in ways.calls.items():
+            passed, answers[name] = seconds(call)
+            # The first turn compiles.
+            times[name] = min(times[name], passed) if turn else np.inf
+        first, *others = answers.values()
+        if not all(ways.same(first, other) for other in others):
+            raise AssertionError(f"{ways.what}: the ways differ.")
+    baseline = next(iter(times.values()))
+    lines = []
+    for name, passed in times.items():
+        rate = f"{ways.rows / passed:,.0f} rows/s" if ways.rows > 1 else _shown(passed)
+        lines.append(f"| {ways.what} | {name} | {rate} | {passed / baseline:.2g} |")
+    return lines
+
+
 def _shown(duration: float) -> str:
     return f"{duration:.3g} s" if duration >= 1 else f"{duration * 1000:.3g} ms"
 
 
 def main() -> None:
-    """Measure everything, print the table, and write it into README."""
+    """Measure everything, print the tables, and write them into README."""
+    os.environ.update(ENVIRONMENT)
     lines = ["| what | size | ours | instead of | takes | ours is faster |", "|---|---|---|---|---|---|"]
     print(*lines, sep="\n")
     for case in decision_cases():
         lines.append(measure(case))
         print(lines[-1], flush=True)
+    lines += ["", "| what | way | speed | time, relative |", "|---|---|---|---|"]
+    print(*lines[-3:], sep="\n")
+    with tempfile.TemporaryDirectory() as folder:
+        for ways in (numeric_ways(), text_ways(), bundle_ways(Path(folder))):
+            lines += throughput(ways)
+            print(*lines[-len(ways.calls) :], sep="\n", flush=True)
     readme = ROOT / "README.md"
     table = "\n".join(lines) + "\n"
     runs.write_text(readme, TABLE.sub(lambda _: table, readme.read_text(encoding="utf-8")))

@@ -6,7 +6,7 @@ checks it from the outside in: names and hashes before anything is deserialised,
 last the golden examples, which are predicted again.
 
     model.keras            without code: a Lambda layer is refused
-    preprocessing.skops    if scikit-learn prepares the model's input; only types that `TRUSTED` lists
+    preprocessing.skops    if scikit-learn prepares the model's input; of skops's own trusted types and `TRUSTED`
     calibrator.skops       if scikit-learn corrects the model's output
     golden.json            raw inputs and the probabilities that must come out
     manifest.json          schema, threshold, versions, seed, metrics
@@ -105,6 +105,21 @@ class Field:
         return "float64" if self.kind == "number" else "str"
 
     @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> Field:
+        """Make a field of what a manifest says; ValueError if it contradicts itself."""
+        field = cls(
+            name=str(entry["name"]),
+            kind=entry["kind"],
+            missing=bool(entry["missing"]),
+            low=float(entry["low"]),
+            high=float(entry["high"]),
+            categories=tuple(map(str, entry["categories"])),
+        )
+        if field.kind not in ("number", "category", "text") or field.dtype != entry["dtype"]:
+            raise ValueError(f"{field.name!r} is a {field.kind!r} of dtype {entry['dtype']!r}")
+        return field
+
+    @classmethod
     def of(cls, column: pd.Series[Any]) -> Field:
         """Describe a checked column of training rows."""
         name, known, missing = str(column.name), column.dropna(), bool(column.isna().any())
@@ -130,9 +145,11 @@ class Field:
             if bad:
                 raise BundleError(f"{self.name!r} takes finite numbers; got {bad[0]!r:.60}.")
             return numbers
-        bad = [value for value in column.dropna() if not isinstance(value, str)]
+        bad = [value for value in column.dropna() if not _is_text(value)]
         if bad:
-            raise BundleError(f"{self.name!r} takes str; got {bad[0]!r:.60} ({type(bad[0]).__name__}).")
+            raise BundleError(
+                f"{self.name!r} takes str of whole characters; got {bad[0]!r:.60} ({type(bad[0]).__name__})."
+            )
         return column.astype(object).where(column.notna(), np.nan)
 
     def unseen(self, column: pd.Series[Any]) -> str:
@@ -226,20 +243,27 @@ class Bundle:
         Raises
         ------
         BundleError
-            As in `check`.
+            As in `check`, or no probability comes out for a row.
         """
         rows = self.check(inputs)
         chunks = [self._predict(rows.iloc[start : start + CHUNK]) for start in range(0, len(rows), CHUNK)]
-        return np.concatenate(chunks) if chunks else np.zeros(0)
+        prob = np.concatenate(chunks) if chunks else np.zeros(0)
+        wrong = np.flatnonzero(~((prob >= 0) & (prob <= 1)))
+        if len(wrong):
+            raise BundleError(f"row {wrong[0]} has no probability: {prob[wrong[0]]} came out ({len(wrong)} such rows).")
+        return prob
 
     def replay(self) -> ParityReport:
         """Predict the golden examples again; `load_bundle` does, and a server may do so as its health check."""
-        return compare(lambda _: self.y_prob, self._predict, self.golden, tolerance=TOLERANCE)
+        y_prob = self.predict(self.golden)
+        return compare(lambda _: self.y_prob, lambda _: y_prob, self.golden, tolerance=TOLERANCE)
 
     def _predict(self, rows: pd.DataFrame) -> NDArray[np.float64]:
         batch: Any
         if self.preprocessing is not None:
-            batch = self.preprocessing.transform(rows)
+            # A vectorizer takes texts, not a table; it has never seen a name of a column.
+            texts = not hasattr(self.preprocessing, "feature_names_in_") and rows.shape[1] == 1
+            batch = self.preprocessing.transform(rows.iloc[:, 0].fillna("") if texts else rows)
             batch = batch.toarray() if sparse.issparse(batch) else np.asarray(batch)
         else:
             # TensorFlow has no missing string.
@@ -251,12 +275,18 @@ class Bundle:
             if not isinstance(self.model.input, dict):
                 (batch,) = batch.values()
         output = self.model(batch, training=False)
-        output = output["probability"] if isinstance(output, Mapping) else output
-        prob = check_probabilities(np.asarray(output), "the model's output").astype(np.float64)
-        if self.calibrator is not None:
-            correct = getattr(self.calibrator, "predict_proba", None)
-            prob = correct(prob[:, np.newaxis])[:, 1] if correct else self.calibrator.predict(prob[:, np.newaxis])
-        return prob
+        if isinstance(output, Mapping):
+            if "probability" not in output:
+                raise BundleError(f"the model must return 'probability'; it returns {_some(list(output))}.")
+            output = output["probability"]
+        prob = np.asarray(output, dtype=np.float64)
+        if prob.shape not in ((len(rows),), (len(rows), 1)):
+            raise BundleError(f"the model must return one probability a row; {prob.shape} came for {len(rows)} rows.")
+        prob = prob.reshape(-1, 1)
+        if self.calibrator is None:
+            return prob[:, 0]
+        correct = getattr(self.calibrator, "predict_proba", None)
+        return np.asarray(correct(prob)[:, 1] if correct else self.calibrator.predict(prob), dtype=np.float64)
 
 
 def save_bundle(
@@ -305,13 +335,16 @@ def save_bundle(
     Raises
     ------
     BundleError
-        Whatever makes `load_bundle` refuse it, or the path exists. Nothing is left behind.
+        Whatever makes `load_bundle` refuse it, or the path exists. Nothing is left behind; a process that is killed
+        while saving leaves a hidden folder, ``.name.…``, which does not load.
     """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"model must be a keras.Model; got {type(model).__name__}.")
     path = Path(path).expanduser()
     if path.exists():
         raise BundleError(f"{str(path)!r} exists, and a bundle is never overwritten: choose another name.")
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must lie in [0, 1]; got {threshold}.")
+    if not (isinstance(threshold, Real) and 0 <= threshold <= 1):
+        raise ValueError(f"threshold must lie in [0, 1]; got {threshold!r}.")
     schema = _schema(_frame(X_train))
     expected = check_probabilities(y_prob).astype(np.float64)
     rows = _frame(golden)
@@ -329,8 +362,8 @@ def save_bundle(
     manifest = {
         "format": FORMAT,
         "schema": [{**vars(field), "dtype": field.dtype} for field in schema],
-        "threshold": threshold,
-        "seed": seed,
+        "threshold": float(threshold),
+        "seed": None if seed is None else int(seed),
         "metrics": plain,
         "versions": _versions(),
     }
@@ -354,16 +387,16 @@ def save_bundle(
     return bundle
 
 
-def load_bundle(path: str | os.PathLike[str], *, fingerprint: str = "") -> Bundle:
+def load_bundle(path: str | os.PathLike[str], *, fingerprint: str | None = None) -> Bundle:
     """Load a bundle if nothing about it has changed and it still predicts what it must.
 
     Parameters
     ----------
     path : path-like
         The directory.
-    fingerprint : str
-        The one that is expected. Hashes inside a bundle show damage; only a fingerprint from elsewhere shows that
-        somebody has replaced all of it.
+    fingerprint : str, optional
+        The one that is expected, 64 hexadecimal digits. Hashes inside a bundle show damage; only a fingerprint from
+        elsewhere shows that somebody has replaced all of it.
 
     Returns
     -------
@@ -377,48 +410,52 @@ def load_bundle(path: str | os.PathLike[str], *, fingerprint: str = "") -> Bundl
     """
     path = Path(path).expanduser()
     files, found = _verified(path)
-    if fingerprint and fingerprint != found:
-        raise BundleError(f"{path.name} has the fingerprint {found[:12]}…, not the expected {fingerprint[:12]}….")
+    if fingerprint is not None:
+        expected = str(fingerprint).strip().lower()
+        if not re.fullmatch("[0-9a-f]{64}", expected):
+            raise BundleError(f"a fingerprint has 64 hexadecimal digits; got {fingerprint!r:.80}.")
+        if expected != found:
+            raise BundleError(f"{path.name} has the fingerprint {found[:12]}…, not the expected {expected[:12]}….")
     try:
         manifest, examples = json.loads(files[_MANIFEST]), json.loads(files[_GOLDEN])
-        if manifest["format"] != FORMAT:
-            raise TypeError(f"the manifest says format {manifest['format']!r}")
-        schema = tuple(
-            Field(**{**{k: v for k, v in entry.items() if k != "dtype"}, "categories": tuple(entry["categories"])})
-            for entry in manifest["schema"]
-        )
+        if manifest["format"] != FORMAT or not 0 <= manifest["threshold"] <= 1 or not examples["y_prob"]:
+            raise ValueError("another format, a threshold outside [0, 1], or no golden examples")
+        schema = tuple(Field.from_json(entry) for entry in manifest["schema"])
         rows = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in examples["inputs"].items()})
         golden = pd.DataFrame({field.name: field.checked(rows[field.name]) for field in schema})
-        bundle = Bundle(
-            model=_keras_model(files[_MODEL]),
-            preprocessing=_part(files, _BEFORE),
-            calibrator=_part(files, _AFTER),
-            schema=schema,
-            golden=golden,
-            y_prob=np.array(examples["y_prob"], dtype=np.float64),
-            threshold=float(manifest["threshold"]),
-            seed=manifest["seed"],
-            metrics=manifest["metrics"],
-            versions=manifest["versions"],
-            fingerprint=found,
-        )
-    except BundleError:
-        raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        y_prob = check_probabilities(examples["y_prob"]).astype(np.float64)
+        if len(golden) != len(y_prob):
+            raise ValueError(f"{len(golden)} golden inputs and {len(y_prob)} probabilities")
+        versions = {str(name): str(was) for name, was in manifest["versions"].items()}
+        rest = {name: manifest[name] for name in ("threshold", "seed", "metrics")}
+    except Exception as error:
+        # Whatever a file of another form does to the lines above, it is refused.
         raise BundleError(f"{path.name} is no bundle of format {FORMAT}: {type(error).__name__}: {error}.") from error
+    bundle = Bundle(
+        model=_keras_model(files[_MODEL]),
+        preprocessing=_part(files, _BEFORE),
+        calibrator=_part(files, _AFTER),
+        schema=schema,
+        golden=golden,
+        y_prob=y_prob,
+        versions=versions,
+        fingerprint=found,
+        **rest,
+    )
     _check_schema(bundle)
     try:
         report = bundle.replay()
-    except ValueError as error:
+    except BundleError as error:
         raise BundleError(f"the golden examples cannot be predicted: {error}") from error
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise BundleError(f"the golden examples cannot be predicted: {type(error).__name__}: {reason}") from error
     if not report.same:
         here = _versions()
-        other = [
-            f"{name} {was}, here {here.get(name)}" for name, was in bundle.versions.items() if was != here.get(name)
-        ]
+        other = [f"{name} {was}, here {here.get(name)}" for name, was in versions.items() if was != here.get(name)]
         hint = f" Saved with {'; '.join(other)}." if other else ""
         raise BundleError(
-            f"{len(report.differing) + len(report.refused)} of {report.rows} golden examples no longer come out"
+            f"{len(report.differing)} of {report.rows} golden examples do not come out as stored"
             f" (largest difference {report.max_difference:.3g}, allowed {TOLERANCE:g}).{hint}"
         )
     return bundle
@@ -437,7 +474,10 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
     lines = [line.partition("  ") for line in sums.decode("ascii", "replace").splitlines()]
     listed = {name: digest for digest, _, name in lines}
     if not set(_REQUIRED) <= set(listed) <= {*_REQUIRED, *_OPTIONAL}:
-        raise BundleError(f"{_SUMS} of {path.name} is damaged: it must name {', '.join(_REQUIRED)}.")
+        raise BundleError(
+            f"{_SUMS} of {path.name} is damaged: it must name {', '.join(_REQUIRED)}, and beyond them only"
+            f" {' or '.join(_OPTIONAL)}."
+        )
     files = {}
     for name in listed:
         if not (path / name).is_file():
@@ -533,17 +573,30 @@ def _is_number(value: Any) -> bool:
         return False
 
 
+def _is_text(value: Any) -> bool:
+    """Whether a value is a string that can be encoded; one with half of a surrogate pair cannot."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
 def _frame(inputs: Any) -> pd.DataFrame:
     if isinstance(inputs, pd.DataFrame):
         twice = inputs.columns[inputs.columns.duplicated()]
         if len(twice):
             raise BundleError(f"the column {twice[0]!r} is there twice.")
-        return inputs
+        return inputs.rename(columns=str)
     if isinstance(inputs, (str, bytes, Mapping)) or not hasattr(inputs, "__len__"):
         raise BundleError(f"raw inputs are a batch: a DataFrame, dicts or texts; got one {type(inputs).__name__}.")
-    if len(inputs) and isinstance(inputs[0], Mapping):
-        return pd.DataFrame(list(inputs))
-    return pd.DataFrame({"text": pd.Series(list(inputs), dtype=object)})
+    rows = list(inputs)
+    if rows and isinstance(rows[0], Mapping):
+        for number, row in enumerate(rows):
+            # As a table, a row that lacks a key would borrow the column from its neighbours.
+            if not isinstance(row, Mapping) or set(row) != set(rows[0]):
+                raise BundleError(f"row {number} has other keys than row 0: send all rows with the same ones.")
+        return pd.DataFrame(rows).rename(columns=str)
+    return pd.DataFrame({"text": pd.Series(rows, dtype=object)})
 
 
 def _schema(frame: pd.DataFrame) -> list[Field]:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import html
 import math
-import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -64,7 +64,13 @@ class Difference:
         both = _short(self.reference), _short(self.candidate)
         numbers = isinstance(self.reference, np.floating) and isinstance(self.candidate, np.floating)
         brief = (f"{self.reference:.6g}", f"{self.candidate:.6g}") if numbers else both
-        return brief if brief[0] != brief[1] else both
+        if brief[0] != brief[1]:
+            return brief
+        # Two long texts that begin alike are shown from where they part.
+        long = repr(self.reference), repr(self.candidate)
+        parts = (at for at, (one, other) in enumerate(zip(*long, strict=False)) if one != other)
+        start = max(next(parts, 20) - 20, 0)
+        return (f"… {_short(long[0][start:])}", f"… {_short(long[1][start:])}") if both[0] == both[1] else both
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,8 +89,8 @@ class ParityReport:
     max_relative : float
         Largest difference relative to the reference's value.
     max_ulp : float
-        Largest difference in units in the last place, of the coarser of the two dtypes; inf where one is not finite,
-        NaN where the outputs are not floating point.
+        Largest difference in units in the last place, that is, how many numbers of the coarser of the two dtypes lie
+        between (bfloat16 counts as float32); inf where one is not finite, NaN where the outputs are not floating point.
     differing, flipped, refused : ndarray of int
         The rows whose outputs differ by more than the tolerance; whose decisions differ; that only one path refuses.
     tolerance : float
@@ -119,16 +125,20 @@ class ParityReport:
 
     @property
     def same(self) -> bool:
-        """True if no row differs by more than the tolerance, flips, or is refused by one path only."""
-        return not (len(self.differing) or len(self.flipped) or len(self.refused))
+        """True if no row differs by more than the tolerance, flips, or is refused by one path only; nor all by both."""
+        nothing = 0 < self.rows == self.refused_by_both
+        return not (nothing or len(self.differing) or len(self.flipped) or len(self.refused))
 
     @property
     def verdict(self) -> str:
         """The report in one line."""
         if self.same:
-            how = "to the last bit" if self.max_ulp == 0 or self.max_difference == 0 else f"within {self.tolerance:g}"
+            how = "to the last bit" if self.max_difference == 0 else f"within {self.tolerance:g}"
             neither = f", {self.refused_by_both} of them refused by both" if self.refused_by_both else ""
             return f"same: {_count(self.rows, 'row')} agree {how}{neither}."
+        if self.refused_by_both == self.rows:
+            first = self.examples[0].reference
+            return f"nothing compared: both paths refuse {_count(self.rows, 'row')}, the first with {first}"
         parts = []
         if len(self.flipped):
             parts.append(f"{len(self.flipped)} of {_count(self.rows, 'decision')} flip")
@@ -171,14 +181,9 @@ class ParityReport:
     def _repr_html_(self) -> str:
         parts = [f"<p><b>{html.escape(self.verdict)}</b></p>", self.table().to_html(header=False, border=0)]
         if self.examples:
-            rows = {
-                example.label: {
-                    "raw input": _short(example.inputs),
-                    **dict(zip(("reference", "candidate"), example.outputs, strict=True)),
-                }
-                for example in self.examples
-            }
-            parts.append(pd.DataFrame(rows).T.rename_axis(columns="row").to_html(border=0))
+            rows = [(str(example.label), _short(example.inputs), *example.outputs) for example in self.examples]
+            columns = ["row", "raw input", "reference", "candidate"]
+            parts.append(pd.DataFrame(rows, columns=columns).to_html(border=0, index=False))
         return "\n".join(parts)
 
 
@@ -187,8 +192,9 @@ def compare(
 ) -> ParityReport:
     """Run two paths over the same raw inputs and measure how far their outputs lie apart.
 
-    Each path gets the whole batch. If it raises, the batch is halved until the rows that it refuses are found: an input
-    that one path answers and the other refuses is a difference, one that both refuse is none.
+    Each path gets its own copy of the whole batch. If it raises, the batch is halved until the rows that it refuses are
+    found, and it gets the rest: an input that one path answers and the other refuses is a difference, one that both
+    refuse is none. If both refuse everything, nothing was compared, and that is not the same.
 
     Parameters
     ----------
@@ -198,7 +204,8 @@ def compare(
     inputs : DataFrame, ndarray, sequence, or mapping of str to any of these
         The raw inputs, n rows. A mapping holds columns, as a Keras model with named inputs takes them.
     tolerance : float
-        How much two outputs may differ: absolutely where the reference is below 1, relatively above.
+        How much two outputs may differ: absolutely where the reference is below 1, relatively above. Whole numbers and
+        strings must be equal.
     threshold : float, optional
         An output is a positive decision if it is at least this much; NaN is no decision. Only where each row has one
         number as its output.
@@ -212,8 +219,8 @@ def compare(
     TypeError
         A path is not callable.
     ValueError
-        The paths return different shapes, a path returns another number of rows than it got or a dictionary, or it
-        refuses more than 1,000 rows.
+        The paths return different shapes; a path returns another number of rows than it got, or a dictionary; it
+        refuses more than 1,000 rows, or a batch of which it takes every row alone.
 
     Examples
     --------
@@ -224,7 +231,10 @@ def compare(
     for name, path in (("reference", reference), ("candidate", candidate)):
         if not callable(path):
             raise TypeError(f"{name} must be a function from raw inputs to outputs; got {type(path).__name__}.")
-    if not tolerance >= 0:
+    for name, number in (("tolerance", tolerance), ("threshold", 0.0 if threshold is None else threshold)):
+        if not isinstance(number, Real) or not math.isfinite(number):
+            raise ValueError(f"{name} must be a finite number; got {number!r}.")
+    if tolerance < 0:
         raise ValueError(f"tolerance must be at least 0; got {tolerance}.")
     rows = _length(inputs)
     a, errors_a = _outputs("reference", reference, inputs, rows)
@@ -241,8 +251,9 @@ def compare(
         raise ValueError(f"a threshold needs one number a row; each row has {shape[1]} of dtype {a.dtype}.")
     if numbers:
         difference, relative = _differences(a, b)
-        # Below 1 the relative difference is the larger one.
-        beyond = np.minimum(difference, relative) > tolerance
+        whole = a.dtype.kind in "iub" and b.dtype.kind in "iub"
+        # Below 1 the relative difference is the larger one. Whole numbers are equal or not, as words are.
+        beyond = difference > 0 if whole else np.minimum(difference, relative) > tolerance
         ulp = _ulps(a, b)
     else:
         difference = relative = (a != b).astype(np.float64)
@@ -255,7 +266,8 @@ def compare(
     if threshold is not None:
         flipped = np.flatnonzero((_decisions(a, threshold) != _decisions(b, threshold)) & both)
     examples = []
-    for row in list(dict.fromkeys([*flipped.tolist(), *refused.tolist(), *differing.tolist()]))[:SHOWN]:
+    neither = [] if both.any() else np.flatnonzero(~both).tolist()
+    for row in list(dict.fromkeys([*flipped.tolist(), *refused.tolist(), *differing.tolist(), *neither]))[:SHOWN]:
         column = int(np.argmax(difference[row])) if shape[1] else 0
         outputs = [
             errors[row] if row in errors else values[row, column] for values, errors in ((a, errors_a), (b, errors_b))
@@ -315,6 +327,9 @@ def adversarial(kind: Kind, known: Sequence[str] = ()) -> dict[str, Any]:
     >>> adversarial("number")["2^24 + 1"]
     16777217
     """
+    if isinstance(known, (str, bytes)):
+        raise TypeError(f"known is a sequence of categories; got the single {known!r}.")
+    known = list(known)
     if kind == "number":
         return dict(_NUMBERS)
     if kind == "text":
@@ -329,7 +344,7 @@ def adversarial(kind: Kind, known: Sequence[str] = ()) -> dict[str, Any]:
         "the same as str": "7",
         "Keras's own token": "[UNK]",
     }
-    if len(known):
+    if known:
         values |= {
             "other case": str(known[0]).swapcase(),
             "trailing space": f"{known[0]} ",
@@ -339,17 +354,18 @@ def adversarial(kind: Kind, known: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def adversarial_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return rows that are ordinary but for one value: the first row of a table, with each column broken in turn.
+    """Return rows that are ordinary but for one value: an ordinary row, with each column broken in turn.
 
     Parameters
     ----------
     frame : DataFrame of shape (n, m)
-        Ordinary rows; columns of numbers get the adversarial numbers, all others the adversarial categories.
+        Ordinary rows: the first known value of each column makes the row. Columns of numbers get the adversarial
+        numbers, all others the adversarial categories.
 
     Returns
     -------
     DataFrame
-        The same columns and dtypes; the index says what is wrong, as ``'wind: NaN'``.
+        The same columns, numbers as float64 and the rest as objects; the index says what is wrong, as ``'wind: NaN'``.
 
     Examples
     --------
@@ -357,9 +373,11 @@ def adversarial_rows(frame: pd.DataFrame) -> pd.DataFrame:
     >>> rows.index[0], rows.loc["town: trailing space", "town"]
     ('wind: NaN', 'Köln ')
     """
-    if frame.empty:
-        raise ValueError("frame has no rows: one ordinary row is needed.")
-    ordinary = {str(name): frame[name].dropna().iloc[0] for name in frame if frame[name].notna().any()}
+    if not isinstance(frame, pd.DataFrame):
+        raise TypeError(f"frame must be a DataFrame; got {type(frame).__name__}.")
+    if frame.empty or frame.columns.duplicated().any():
+        raise ValueError("frame needs at least one row, and a name of its own for each column.")
+    ordinary = {name: frame[name].dropna().iloc[0] for name in frame if frame[name].notna().any()}
     rows, index = [], []
     for name in ordinary:
         number = pd.api.types.is_numeric_dtype(frame[name])
@@ -386,12 +404,13 @@ def strategy(kind: Kind, known: Sequence[str] = ()) -> SearchStrategy[Any]:
     """
     from hypothesis import strategies as st
 
+    values, known = list(adversarial(kind, known).values()), list(known)
     random: dict[str, SearchStrategy[Any]] = {
         "number": st.floats(),
-        "category": st.sampled_from(list(known)) | st.text(max_size=12) if len(known) else st.text(max_size=12),
+        "category": st.sampled_from(known) | st.text(max_size=12) if known else st.text(max_size=12),
         "text": st.text(),
     }
-    return st.sampled_from(list(adversarial(kind, known).values())) | random[kind]
+    return st.sampled_from(values) | random[kind]
 
 
 _NUMBERS: dict[str, Any] = {
@@ -450,84 +469,111 @@ def _length(inputs: Any) -> int:
     return len(inputs)
 
 
-def _rows(inputs: Any, which: int | slice) -> Any:
-    """Return one row, or a batch of rows."""
+def _rows(inputs: Any, which: int | NDArray[np.intp]) -> Any:
+    """Return one row, or a copy of some rows: what a path does to them in place must not reach the other path."""
     if isinstance(inputs, Mapping):
         return {name: _rows(column, which) for name, column in inputs.items()}
-    rows = inputs.iloc[which] if hasattr(inputs, "iloc") else inputs[which]
-    return rows.to_dict() if isinstance(inputs, pd.DataFrame) and isinstance(which, int) else rows
+    if hasattr(inputs, "iloc"):
+        rows = inputs.iloc[which]
+        return rows.to_dict() if isinstance(inputs, pd.DataFrame) and isinstance(which, int) else rows
+    if isinstance(which, int) or isinstance(inputs, np.ndarray):
+        return inputs[which]
+    return [inputs[row] for row in which]
 
 
 def _outputs(name: str, path: Path, inputs: Any, rows: int) -> tuple[NDArray[Any], dict[int, str]]:
     """Return the outputs, without a last axis of length 1, and the error of each row that the path refuses."""
     errors: dict[int, str] = {}
-    found: list[tuple[int, int, NDArray[Any]]] = []
 
-    def run(start: int, stop: int) -> None:
+    def answer(which: NDArray[np.intp]) -> Any:
+        # What matters is measured; warnings would come once for every half.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return path(_rows(inputs, which))
+
+    def search(which: NDArray[np.intp]) -> None:
         if len(errors) > MOST_REFUSED:
             return
         try:
-            # What matters is measured; warnings would come once for every half.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                answer = path(_rows(inputs, slice(start, stop)))
+            answer(which)
         except Exception as error:
-            if stop - start > 1:
-                middle = (start + stop) // 2
-                run(start, middle)
-                run(middle, stop)
+            if len(which) == 1:
+                errors[int(which[0])] = _reason(error)
             else:
-                errors[start] = f"{type(error).__name__}: {_first_line(str(error))}"
-            return
-        found.append((start, stop, _array(name, answer, stop - start)))
+                search(which[: len(which) // 2])
+                search(which[len(which) // 2 :])
 
-    if rows:
-        run(0, rows)
+    every = np.arange(rows)
+    if not rows:
+        return np.zeros(0), errors
+    try:
+        return _array(name, answer(every), rows), errors
+    except _Unusable:
+        raise
+    except Exception:
+        search(every)
     if len(errors) > MOST_REFUSED:
         raise ValueError(f"{name} refuses more than {MOST_REFUSED} rows; the first with {next(iter(errors.values()))}")
-    if not found:
+    taken = np.array([row for row in range(rows) if row not in errors], dtype=np.intp)
+    if not len(taken):
         return np.zeros(rows), errors
-    shapes = {output.shape[1:] for _, _, output in found}
-    if len(shapes) > 1:
-        raise ValueError(f"{name} returns rows of shapes {sorted(shapes)}, depending on the batch.")
-    dtype = np.result_type(*(output.dtype for _, _, output in found))
-    outputs = np.zeros((rows, *shapes.pop()), dtype=dtype)
-    for start, stop, output in found:
-        outputs[start:stop] = output
+    try:
+        found = _array(name, answer(taken), len(taken))
+    except _Unusable:
+        raise
+    except Exception as error:
+        raise ValueError(f"{name} takes {len(taken)} rows one by one, not together: {_reason(error)}") from error
+    outputs = np.zeros((rows, *found.shape[1:]), dtype=found.dtype)
+    outputs[taken] = found
     return outputs, errors
+
+
+class _Unusable(ValueError):
+    """A path's output cannot be compared; no reason to look for rows that it refuses."""
 
 
 def _array(name: str, answer: Any, rows: int) -> NDArray[Any]:
     if isinstance(answer, Mapping):
-        raise ValueError(f"{name} returns a dictionary: let it return one of {', '.join(map(repr, answer))}.")
+        raise _Unusable(f"{name} returns a dictionary: let it return one of {', '.join(map(repr, answer))}.")
     words = isinstance(answer, (list, tuple)) and any(isinstance(value, (str, bytes)) for value in answer)
-    # NumPy's own strings would lose null characters at their end.
-    output = answer.toarray() if sparse.issparse(answer) else np.asarray(answer, dtype=object if words else None)
+    try:
+        # NumPy's own strings would lose null characters at their end.
+        output = answer.toarray() if sparse.issparse(answer) else np.asarray(answer, dtype=object if words else None)
+    except ValueError as error:
+        raise _Unusable(f"{name} returns rows of different lengths.") from error
     if output.ndim == 0 or len(output) != rows:
-        raise ValueError(f"{name} got {rows} rows and returned an output of shape {output.shape}.")
+        raise _Unusable(f"{name} got {_count(rows, 'row')} and returned an output of shape {output.shape}.")
     if output.shape[1:] and output.shape[-1] == 1:
         output = output[..., 0]
     if output.dtype.name == "bfloat16":
         return output.astype(np.float32)
+    if output.dtype == object and all(isinstance(value, (Real, np.bool_)) for value in output.ravel()):
+        return output.astype(np.float64)
     if output.dtype.kind in "fiub":
         return output
-    decoded = [
-        value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
-        for value in output.ravel()
-    ]
-    return np.array(decoded, dtype=object).reshape(output.shape)
+    return np.array([_word(value) for value in output.ravel()], dtype=object).reshape(output.shape)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return value if isinstance(value, str) else f"{type(value).__name__} {value!r}"
 
 
 def _differences(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the absolute differences, and those relative to `a`."""
+    # Before they become floats: large whole numbers would turn equal.
+    alike = (a == b) | (np.isnan(a) & np.isnan(b))
+    whole = a.dtype.kind in "iub" and b.dtype.kind in "iub"
     a, b = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(all="ignore"):
         difference = np.abs(a - b)
+        difference = np.maximum(difference, 1) if whole else difference
         relative = difference / np.abs(a)
-    alike = (a == b) | (np.isnan(a) & np.isnan(b))
     difference[~alike & ~np.isfinite(difference)] = np.inf
+    relative[np.isnan(relative)] = np.inf
     difference[alike] = relative[alike] = 0
-    return difference, np.where(np.isnan(relative), np.inf, relative)
+    return difference, relative
 
 
 def _ulps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
@@ -536,6 +582,8 @@ def _ulps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     if not floats:
         return np.full(a.shape, np.nan)
     dtype = min(floats, key=lambda found: found.itemsize)
+    if dtype.itemsize > 8:
+        return np.full(a.shape, np.nan)
     # Under this order, and with negative numbers mirrored, neighbouring floats are neighbouring integers.
     whole = np.dtype(f"i{dtype.itemsize}")
     with np.errstate(over="ignore"):
@@ -553,17 +601,19 @@ def _decisions(outputs: NDArray[Any], threshold: float) -> NDArray[np.int8]:
     """Return 1 for positive, 0 for negative, -1 for none."""
     values = outputs[:, 0]
     # As a Python float the threshold is rounded to the dtype of the outputs, as in `decisions.apply_threshold`.
-    return np.where(np.isnan(values), -1, values >= float(threshold)).astype(np.int8)
+    with np.errstate(over="ignore"):
+        positive = values >= float(threshold)
+    return np.where(np.isnan(values), -1, positive).astype(np.int8)
 
 
-def _first_line(text: str) -> str:
-    return (text.strip().splitlines() or [""])[0]
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, np.generic):
-        value = value.item()
-    return textwrap.shorten(str(value) if isinstance(value, dict) else repr(value), 200, placeholder=" …")
+def _short(value: Any, most: int = 200) -> str:
+    value = value.item() if isinstance(value, np.generic) else value
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]} …"
 
 
 def _count(number: int, noun: str) -> str:

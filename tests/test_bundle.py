@@ -15,9 +15,10 @@ import pytest
 import skops.io
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -125,7 +126,7 @@ def test_a_text_model_takes_strings(tmp_path):
     assert np.allclose(loaded.predict(texts), np.asarray(y_prob)[:, 0])
     assert loaded.predict(pd.DataFrame({"text": texts})).shape == (52,)
     assert "outside 0 to 19" in loaded.unseen(["x" * 99])[0]
-    with pytest.raises(BundleError, match="'text' takes str; got b'a'"):
+    with pytest.raises(BundleError, match="'text' takes str of whole characters; got b'a'"):
         loaded.predict([b"a"])
 
 
@@ -293,9 +294,14 @@ def test_unsafe_deserialisation_switched_on_elsewhere_changes_nothing(copy):
         state.set_global_attribute("safe_mode_saving", before)
 
 
+@pytest.mark.parametrize("fingerprint", ["", "abc", "0" * 63])
+def test_a_fingerprint_that_is_none_is_refused(saved, fingerprint):
+    refuses(saved, "64 hexadecimal digits", fingerprint=fingerprint)
+
+
 def test_only_a_fingerprint_shows_that_all_was_replaced(copy, saved, outside):
     fingerprint = load_bundle(saved).fingerprint
-    assert load_bundle(copy, fingerprint=fingerprint).fingerprint == fingerprint
+    assert load_bundle(copy, fingerprint=f"{fingerprint.upper()}\n").fingerprint == fingerprint
     shutil.rmtree(copy)
     save_bundle(copy, **{**outside, "threshold": 0.9})
     load_bundle(copy)
@@ -332,9 +338,13 @@ def test_a_schema_of_other_columns_is_refused(copy):
     [
         ("manifest.json", lambda content: content.pop("schema")),
         ("manifest.json", lambda content: content["schema"][0].pop("name")),
-        ("manifest.json", lambda content: content["schema"][0].update(kind="number", surprise=1)),
         ("manifest.json", lambda content: content.update(format=2)),
         ("manifest.json", lambda content: content.update(threshold="high")),
+        ("manifest.json", lambda content: content.update(threshold=2)),
+        ("manifest.json", lambda content: content.update(versions=["1"])),
+        ("manifest.json", lambda content: content["schema"][0].update(kind="foo")),
+        ("manifest.json", lambda content: content["schema"][0].update(dtype="str")),
+        ("manifest.json", lambda content: content["schema"][0].update(low="low")),
         ("golden.json", lambda content: content.pop("y_prob")),
         ("golden.json", lambda content: content["y_prob"].pop()),
         ("golden.json", lambda content: content.update(y_prob=[])),
@@ -352,12 +362,52 @@ def test_contents_of_another_form_are_refused_with_a_sentence(copy, file, change
     refuses(copy, ".")
 
 
+@pytest.mark.parametrize("content", [b"\xff", b"[" * 100_000, b"1" * 5000, b"[]", b"null"])
+def test_contents_that_are_no_manifest_are_refused(copy, content):
+    (copy / "manifest.json").write_bytes(content)
+    sums(copy)
+    refuses(copy, "no bundle of format 1")
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([keras.layers.Dense(1)], "golden examples .*row 0 has no probability"),
+        ([keras.layers.Dense(2, activation="softmax")], r"one probability a row; \(12, 2\) came for 12 rows"),
+        ([keras.layers.Dense(3), keras.layers.Reshape((3, 1))], "one probability a row"),
+    ],
+)
+def test_a_model_that_returns_no_probability_is_refused_with_the_reason(outside, tmp_path, layers, message):
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    model.set_weights([weight + 5 for weight in model.get_weights()])
+    with pytest.raises(BundleError, match=message):
+        save_bundle(tmp_path / "b", **{**outside, "model": model})
+    with pytest.raises(TypeError, match=r"model must be a keras\.Model; got str"):
+        save_bundle(tmp_path / "b", **{**outside, "model": "model"})
+
+
+def test_a_calibrator_that_leaves_the_unit_interval_is_refused(outside, tmp_path):
+    line = LinearRegression().fit(outside["y_prob"][:, np.newaxis], np.arange(12) * 10.0)
+    with pytest.raises(BundleError, match="has no probability"):
+        save_bundle(tmp_path / "b", **{**outside, "calibrator": line})
+
+
+def test_a_vectorizer_takes_texts(tmp_path):
+    texts = ["good film", "bad film", "", "good good"]
+    vectorizer = TfidfVectorizer().fit(texts)
+    features = vectorizer.transform(texts).toarray()
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, activation="sigmoid")])
+    y_prob = model(features).numpy()
+    loaded = save_bundle(tmp_path / "b", model, X_train=texts, golden=texts, y_prob=y_prob, preprocessing=vectorizer)
+    assert np.allclose(loaded.predict(pd.Series(texts, index=[5, 6, 7, 8])), y_prob[:, 0])
+
+
 def test_golden_examples_that_no_longer_come_out_are_counted(copy, outside):
     other = keras.models.clone_model(outside["model"])
     other.set_weights([weight * 1.01 for weight in outside["model"].get_weights()])
     other.save(copy / "model.keras")
     sums(copy)
-    refuses(copy, r"of 12 golden examples no longer come out \(largest difference 0\.0")
+    refuses(copy, r"of 12 golden examples do not come out as stored \(largest difference 0\.0")
 
 
 def test_other_versions_are_named_when_examples_fail(copy, outside):
@@ -374,7 +424,7 @@ def test_other_versions_are_named_when_examples_fail(copy, outside):
 
 
 def test_examples_of_the_wrong_path_are_refused_when_saving(outside, tmp_path):
-    with pytest.raises(BundleError, match="1 of 12 golden examples no longer come out"):
+    with pytest.raises(BundleError, match="1 of 12 golden examples do not come out as stored"):
         wrong = outside["y_prob"].copy()
         wrong[3] += 1e-3
         save_bundle(tmp_path / "wrong", **{**outside, "y_prob": wrong})
@@ -411,12 +461,15 @@ def test_a_save_that_is_killed_leaves_nothing_that_loads(outside, tmp_path, monk
         (lambda rows: rows.assign(wind=1 + 2j), "'wind' takes finite numbers"),
         (lambda rows: rows.assign(wind=pd.Timestamp("2026-01-01")), "'wind' takes finite numbers"),
         (lambda rows: rows.assign(wind=10**400), "'wind' takes finite numbers"),
-        (lambda rows: rows.assign(town=7), r"'town' takes str; got 7 \(int\)"),
-        (lambda rows: rows.assign(town=b"Bonn"), r"'town' takes str; got b'Bonn' \(bytes\)"),
+        (lambda rows: rows.assign(town=7), r"'town' takes str of whole characters; got 7 \(int\)"),
+        (lambda rows: rows.assign(town=b"Bonn"), r"'town' takes str of whole characters; got b'Bonn' \(bytes\)"),
         (lambda rows: rows.iloc[0].to_dict(), "raw inputs are a batch"),
         (lambda rows: "Bonn", "raw inputs are a batch"),
         (lambda rows: 3, "raw inputs are a batch"),
         (lambda rows: rows["town"].fillna("").tolist(), "the rows lack 'wind'"),
+        (lambda rows: [*rows.to_dict("records"), {"wind": 1.0}], "row 3 has other keys than row 0"),
+        (lambda rows: rows.assign(town="\ud800"), "'town' takes str of whole characters"),
+        (lambda rows: rows.assign(wind=[[1], [2], [3]]), "'wind' takes finite numbers"),
         (lambda rows: pd.concat([rows, rows[["wind"]]], axis=1), "the column 'wind' is there twice"),
     ],
 )
@@ -460,6 +513,8 @@ def test_what_training_never_saw_is_told(saved, table):
         ({"golden": pd.DataFrame({"wind": [1.0] * 12})}, "golden lacks 'count', 'town'"),
         ({"X_train": pd.DataFrame()}, "X_train has no rows"),
         ({"metrics": {"auc": np.nan}}, "metrics"),
+        ({"threshold": "high"}, "threshold must lie in"),
+        ({"golden": pd.Series(["a"] * 12, index=range(5, 17))}, "golden lacks"),
     ],
 )
 def test_arguments_that_make_no_bundle_are_refused(outside, tmp_path, change, message):

@@ -130,6 +130,22 @@ def test_words_are_compared_whole():
     assert compare(list, list, ["", b"caf\xe9"]).same
 
 
+def test_values_are_not_made_equal_on_the_way():
+    assert not compare(constant([2**53]), constant([2**53 + 1]), [0]).same
+    assert not compare(constant(np.array([None])), constant(["None"]), [0]).same
+    assert not compare(lambda _: [b"\xff"], lambda _: [b"\xfe"], [0]).same
+    assert compare(constant(np.array([0.0, 1.5], dtype=object)), constant([0.0, 1.5]), [0, 1]).max_ulp == 0
+    third = np.array([1 / 3])
+    assert "to the last bit" not in compare(constant(third), constant(third.astype(np.float32)), [0]).verdict
+
+
+def test_long_texts_are_shown_where_they_part():
+    report = compare(lambda _: ["a " * 500 + "x  y"], lambda _: ["a " * 500 + "x y"], [0])
+    first, second = report.examples[0].outputs
+    assert first != second
+    assert "x  y" in first
+
+
 def test_outputs_of_many_kinds():
     values = np.array([[0.0, 1.0], [2.0, 0.0]])
     assert compare(constant(values), lambda _: sparse.csr_matrix(values), [0, 1]).same
@@ -168,8 +184,33 @@ def test_a_row_that_both_refuse_is_none():
     assert report.same
     assert report.refused_by_both == 1
     assert "1 of them refused by both" in report.verdict
-    assert compare(only(lambda _: False), only(lambda _: False), [1, 2]).refused_by_both == 2
     assert len(compare(np.sin, only(lambda _: False), [1, 2]).refused) == 2
+
+
+def test_two_broken_paths_are_not_the_same():
+    frame = pd.DataFrame({"column": [1, 2]})
+    report = compare(lambda rows: rows["colum"], lambda rows: rows["colmn"], frame)
+    assert not report.same
+    assert report.verdict == "nothing compared: both paths refuse 2 rows, the first with KeyError: 'colum'"
+    with pytest.raises(AssertionError, match="nothing compared"):
+        assert_parity(lambda rows: 1 / 0, lambda rows: 1 / 0, [1])
+
+
+def test_a_path_that_takes_rows_only_one_by_one_is_told():
+    with pytest.raises(ValueError, match="candidate takes 50 rows one by one, not together: ZeroDivisionError"):
+        compare(np.copy, lambda x: x if len(x) == 1 else 1 / 0, np.arange(50.0))
+
+
+@pytest.mark.parametrize("inputs", [np.arange(4.0), pd.DataFrame({"x": np.arange(4.0)}), {"x": np.arange(4.0)}])
+def test_what_a_path_does_to_its_inputs_does_not_reach_the_other(inputs):
+    def in_place(batch):
+        column = batch if isinstance(batch, np.ndarray) else batch["x"]
+        column += 1
+        return np.asarray(column)
+
+    report = compare(in_place, lambda batch: np.asarray(batch if isinstance(batch, np.ndarray) else batch["x"]), inputs)
+    assert len(report.differing) == 4
+    assert np.asarray(inputs if isinstance(inputs, np.ndarray) else inputs["x"]).tolist() == [0, 1, 2, 3]
 
 
 def test_a_path_that_is_broken_is_told_after_a_thousand_rows():
@@ -202,6 +243,10 @@ def test_a_path_that_is_broken_is_told_after_a_thousand_rows():
         ((lambda x: np.zeros((3, 2)),) * 2 + (np.zeros(3),), {"threshold": 0.5}, ValueError, "each row has 2"),
         ((np.sin, np.sin, np.zeros(3)), {"tolerance": -1}, ValueError, "tolerance"),
         ((np.sin, np.sin, np.zeros(3)), {"tolerance": np.nan}, ValueError, "tolerance"),
+        ((np.sin, np.sin, np.zeros(3)), {"tolerance": np.inf}, ValueError, "tolerance"),
+        ((np.sin, np.sin, np.zeros(3)), {"tolerance": "0.1"}, ValueError, "tolerance must be a finite number"),
+        ((np.sin, np.sin, np.zeros(3)), {"threshold": np.nan}, ValueError, "threshold must be a finite number"),
+        ((np.sin, lambda x: [[1], [1, 2], [3]], np.zeros(3)), {}, ValueError, "rows of different lengths"),
         ((lambda x: ["a"] * 3,) * 2 + (np.zeros(3),), {"threshold": 0.5}, ValueError, "threshold needs"),
     ],
 )
@@ -291,8 +336,20 @@ def test_adversarial_rows_break_one_column_at_a_time():
     for label, row in rows.iterrows():
         broken = label.partition(": ")[0]
         assert all(row[name] == ordinary[name] for name in ordinary if name != broken), label
-    with pytest.raises(ValueError, match="no rows"):
+    with pytest.raises(ValueError, match="at least one row"):
         adversarial_rows(frame[:0])
+    with pytest.raises(ValueError, match="a name of its own"):
+        adversarial_rows(pd.concat([frame, frame], axis=1))
+    with pytest.raises(TypeError, match="frame must be a DataFrame; got ndarray"):
+        adversarial_rows(frame.to_numpy())
+    assert adversarial_rows(pd.DataFrame({0: [1.0]})).index[0] == "0: NaN"
+
+
+def test_known_categories_are_a_sequence():
+    assert adversarial("category", pd.Series(["Ulm"], index=[7]))["trailing space"] == "Ulm "
+    for call in (adversarial, strategy):
+        with pytest.raises(TypeError, match="got the single 'Ulm'"):
+            call("category", "Ulm")
 
 
 @settings(max_examples=50, deadline=None)
