@@ -148,7 +148,7 @@ class Field:
         bad = [value for value in column.dropna() if not _is_text(value)]
         if bad:
             raise BundleError(
-                f"{self.name!r} takes str of whole characters; got {bad[0]!r:.60} ({type(bad[0]).__name__})."
+                f"{self.name!r} takes str of valid Unicode; got {bad[0]!r:.60} ({type(bad[0]).__name__})."
             )
         return column.astype(object).where(column.notna(), np.nan)
 
@@ -158,9 +158,12 @@ class Field:
         if self.kind == "category":
             outside, limits = ~known.isin(self.categories), "not among the categories of training"
         else:
-            size = known if self.kind == "number" else known.map(len)
-            outside, limits = (size < self.low) | (size > self.high), f"outside {self.low:g} to {self.high:g}"
-        parts = [f"{outside.sum()} {limits}, such as {known[outside].tolist()[0]!r:.60}"] if outside.any() else []
+            size, unit = (known, "") if self.kind == "number" else (known.map(len), " characters")
+            outside, limits = (size < self.low) | (size > self.high), f"outside {self.low:g} to {self.high:g}{unit}"
+        parts = []
+        if outside.any():
+            example = repr(known[outside].tolist()[0])
+            parts.append(f"{outside.sum()} {limits}, such as {example[:60]}{'…' if len(example) > 60 else ''}")
         if column.isna().any() and not self.missing:
             parts.append(f"{column.isna().sum()} missing, which none was in training")
         return f"{self.name!r}: {'; '.join(parts)}" if parts else ""

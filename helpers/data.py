@@ -451,7 +451,9 @@ def _identifiers(names: Sequence[str]) -> list[str]:
     for name in names:
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
         plain = re.sub(r"\W+", "_", plain).strip("_") or "column"
-        plain = f"_{plain}" if keyword.iskeyword(plain) or plain[0].isdigit() else plain
+        # pandas passes names on as keyword arguments, next to self.
+        reserved = keyword.iskeyword(plain) or plain == "self" or plain[0].isdigit()
+        plain = f"_{plain}" if reserved else plain
         plain = f"x{plain}" if plain.startswith("_") else plain
         if plain in taken:
             plain += next(f"_{number}" for number in range(2, len(names) + 2) if f"{plain}_{number}" not in taken)

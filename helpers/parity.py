@@ -148,7 +148,8 @@ class ParityReport:
             # Words and whole numbers are equal or not.
             beyond = "" if np.isnan(self.max_ulp) else f" by more than {self.tolerance:g}"
             parts.append(f"{len(self.differing)} of {_count(self.rows, 'row')} differ{beyond}")
-        largest = f"; largest difference {self.max_difference:.3g}" if np.isfinite(self.max_difference) else ""
+        known = np.isfinite(self.max_difference) and not np.isnan(self.max_ulp)
+        largest = f"; largest difference {self.max_difference:.3g}" if known else ""
         return f"different: {', '.join(parts)}{largest}."
 
     def table(self) -> pd.DataFrame:

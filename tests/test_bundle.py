@@ -125,8 +125,8 @@ def test_a_text_model_takes_strings(tmp_path):
     assert [field.kind for field in loaded.schema] == ["text"]
     assert np.allclose(loaded.predict(texts), np.asarray(y_prob)[:, 0])
     assert loaded.predict(pd.DataFrame({"text": texts})).shape == (52,)
-    assert "outside 0 to 19" in loaded.unseen(["x" * 99])[0]
-    with pytest.raises(BundleError, match="'text' takes str of whole characters; got b'a'"):
+    assert "outside 0 to 19 characters" in loaded.unseen(["x" * 99])[0]
+    with pytest.raises(BundleError, match="'text' takes str of valid Unicode; got b'a'"):
         loaded.predict([b"a"])
 
 
@@ -461,14 +461,14 @@ def test_a_save_that_is_killed_leaves_nothing_that_loads(outside, tmp_path, monk
         (lambda rows: rows.assign(wind=1 + 2j), "'wind' takes finite numbers"),
         (lambda rows: rows.assign(wind=pd.Timestamp("2026-01-01")), "'wind' takes finite numbers"),
         (lambda rows: rows.assign(wind=10**400), "'wind' takes finite numbers"),
-        (lambda rows: rows.assign(town=7), r"'town' takes str of whole characters; got 7 \(int\)"),
-        (lambda rows: rows.assign(town=b"Bonn"), r"'town' takes str of whole characters; got b'Bonn' \(bytes\)"),
+        (lambda rows: rows.assign(town=7), r"'town' takes str of valid Unicode; got 7 \(int\)"),
+        (lambda rows: rows.assign(town=b"Bonn"), r"'town' takes str of valid Unicode; got b'Bonn' \(bytes\)"),
         (lambda rows: rows.iloc[0].to_dict(), "raw inputs are a batch"),
         (lambda rows: "Bonn", "raw inputs are a batch"),
         (lambda rows: 3, "raw inputs are a batch"),
         (lambda rows: rows["town"].fillna("").tolist(), "the rows lack 'wind'"),
         (lambda rows: [*rows.to_dict("records"), {"wind": 1.0}], "row 3 has other keys than row 0"),
-        (lambda rows: rows.assign(town="\ud800"), "'town' takes str of whole characters"),
+        (lambda rows: rows.assign(town="\ud800"), "'town' takes str of valid Unicode"),
         (lambda rows: rows.assign(wind=[[1], [2], [3]]), "'wind' takes finite numbers"),
         (lambda rows: pd.concat([rows, rows[["wind"]]], axis=1), "the column 'wind' is there twice"),
     ],
