@@ -52,7 +52,7 @@ TRUSTED = [
     "sklearn.calibration._CalibratedClassifier",  # a fitted classifier beside its calibrators, no code
     "sklearn.calibration._SigmoidCalibration",  # two numbers
     "sklearn.calibration._TemperatureScaling",  # one number
-    "sklearn.tree._tree.Tree",  # arrays; scikit-learn checks that they are a tree when it restores them
+    "sklearn.tree._tree.Tree",  # arrays of nodes; scikit-learn checks their form when it restores them
 ]
 """What skops may restore beyond its own list. Reviewed by hand: never fill it from ``get_untrusted_types``."""
 
@@ -264,9 +264,12 @@ class Bundle:
     def _predict(self, rows: pd.DataFrame) -> NDArray[np.float64]:
         batch: Any
         if self.preprocessing is not None:
-            # A vectorizer takes texts, not a table; it has never seen a name of a column.
-            texts = not hasattr(self.preprocessing, "feature_names_in_") and rows.shape[1] == 1
-            batch = self.preprocessing.transform(rows.iloc[:, 0].fillna("") if texts else rows)
+            batch = rows
+            # Fitted without names of columns: on one column of texts, as a vectorizer is, or on an array.
+            if not hasattr(self.preprocessing, "feature_names_in_"):
+                texts = len(self.schema) == 1 and self.schema[0].dtype == "str"
+                batch = rows.iloc[:, 0].fillna("") if texts else rows.to_numpy()
+            batch = self.preprocessing.transform(batch)
             batch = batch.toarray() if sparse.issparse(batch) else np.asarray(batch)
         else:
             # TensorFlow has no missing string.
@@ -317,7 +320,7 @@ def save_bundle(
     X_train : DataFrame or sequence of str
         Raw inputs of the training rows: their names, dtypes and ranges become the schema.
     golden : DataFrame or sequence of str
-        Raw inputs, some of every kind that you care for.
+        Raw inputs, some of every kind that you care for. They are stored as they are: none that is private.
     y_prob : array-like of shape (n,) or (n, 1)
         What the path used in training gives for `golden`; the bundle must give the same to within 1e-5.
     preprocessing : fitted transformer, optional

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import keras
@@ -400,6 +401,16 @@ def test_a_vectorizer_takes_texts(tmp_path):
     y_prob = model(features).numpy()
     loaded = save_bundle(tmp_path / "b", model, X_train=texts, golden=texts, y_prob=y_prob, preprocessing=vectorizer)
     assert np.allclose(loaded.predict(pd.Series(texts, index=[5, 6, 7, 8])), y_prob[:, 0])
+
+
+def test_a_scaler_that_was_fitted_on_an_array_gets_one(tmp_path, table):
+    numbers = table[["count"]].astype(float)
+    scaler = StandardScaler().fit(numbers.to_numpy())
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, activation="sigmoid")])
+    y_prob = model(scaler.transform(numbers.to_numpy())).numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        save_bundle(tmp_path / "b", model, X_train=numbers, golden=numbers, y_prob=y_prob, preprocessing=scaler)
 
 
 def test_golden_examples_that_no_longer_come_out_are_counted(copy, outside):
