@@ -60,6 +60,7 @@ FORMAT = 1
 TOLERANCE = 1e-5
 """By how much a golden probability may differ: more than float32 models do between processors."""
 MOST_CATEGORIES = 200
+MOST_CONFIG = 50_000_000
 CHUNK = 8192
 
 _MODEL, _BEFORE, _AFTER = "model.keras", "preprocessing.skops", "calibrator.skops"
@@ -115,8 +116,11 @@ class Field:
             high=float(entry["high"]),
             categories=tuple(map(str, entry["categories"])),
         )
-        if field.kind not in ("number", "category", "text") or field.dtype != entry["dtype"]:
+        plain = isinstance(entry["missing"], bool) and isinstance(entry["categories"], list)
+        if not plain or field.kind not in ("number", "category", "text") or field.dtype != entry["dtype"]:
             raise ValueError(f"{field.name!r} is a {field.kind!r} of dtype {entry['dtype']!r}")
+        if not field.low <= field.high:
+            raise ValueError(f"the range of {field.name!r} is {field.low} to {field.high}")
         return field
 
     @classmethod
@@ -278,8 +282,11 @@ class Bundle:
                 name: tf.constant(column if column.dtype == np.float64 else column.fillna("").tolist())
                 for name, column in columns.items()
             }
-            if not isinstance(self.model.input, dict):
+            takes = [tensor.name for tensor in self.model.inputs]
+            if len(takes) == 1:
                 (batch,) = batch.values()
+            elif not isinstance(self.model.input, dict):
+                batch = [batch[name] for name in takes]
         output = self.model(batch, training=False)
         if isinstance(output, Mapping):
             if "probability" not in output:
@@ -324,7 +331,8 @@ def save_bundle(
     y_prob : array-like of shape (n,) or (n, 1)
         What the path used in training gives for `golden`; the bundle must give the same to within 1e-5.
     preprocessing : fitted transformer, optional
-        scikit-learn's, from the columns of `X_train` to the model's one input.
+        scikit-learn's, from the columns of `X_train` to the model's one input. It gets NaN for what is missing,
+        None too: fit it on NaN.
     calibrator : fitted classifier or regressor, optional
         scikit-learn's, from the model's probability, shape (n, 1), to a better one.
     threshold : float
@@ -434,6 +442,10 @@ def load_bundle(path: str | os.PathLike[str], *, fingerprint: str | None = None)
             raise ValueError(f"{len(golden)} golden inputs and {len(y_prob)} probabilities")
         versions = {str(name): str(was) for name, was in manifest["versions"].items()}
         rest = {name: manifest[name] for name in ("threshold", "seed", "metrics")}
+        kinds = {"threshold": (int, float), "seed": (int, type(None)), "metrics": dict}
+        for name, kind in kinds.items():
+            if not isinstance(rest[name], kind) or isinstance(rest[name], bool):  # type: ignore[arg-type]
+                raise ValueError(f"{name} is {rest[name]!r:.60}")
     except Exception as error:
         # Whatever a file of another form does to the lines above, it is refused.
         raise BundleError(f"{path.name} is no bundle of format {FORMAT}: {type(error).__name__}: {error}.") from error
@@ -506,17 +518,23 @@ def _sums(files: Mapping[str, bytes]) -> str:
 def _keras_model(content: bytes) -> keras.Model:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if archive.getinfo("config.json").file_size > MOST_CONFIG:
+                raise ValueError("config.json is too large")
             config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        # The loss and the optimizer are not loaded.
+        config.pop("compile_config", None)
+        danger = _danger(config)
+    except Exception as error:
+        # Whatever a file of another form does to the lines above, it is refused.
         raise BundleError(f"{_MODEL} does not load: it is no file of Keras ({type(error).__name__}).") from error
     # Not left to Keras's safe mode: a call elsewhere in the process can switch that off for all.
-    if _holds_code(config):
-        raise BundleError(f"{_MODEL} holds Python code, a Lambda layer, and is not loaded: use a registered layer.")
+    if danger:
+        raise BundleError(f"{_MODEL} holds {danger}, and is not loaded.")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / _MODEL
         file.write_bytes(content)
         try:
-            return keras.saving.load_model(file, compile=False, safe_mode=True)
+            model = keras.saving.load_model(file, compile=False, safe_mode=True)
         except Exception as error:
             text = str(error)
             # Keras wraps one message into another; the innermost names the cause.
@@ -525,12 +543,23 @@ def _keras_model(content: bytes) -> keras.Model:
             ]
             reason = reason.replace(str(file), _MODEL).partition(". ")[0].rstrip(".")
             raise BundleError(f"{_MODEL} does not load: {reason}.") from error
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise BundleError(f"{_MODEL} is no model with known inputs, but a {type(model).__name__}.")
+    return model
 
 
-def _holds_code(config: Any) -> bool:
+def _danger(config: Any) -> str:
+    """Say what in a model's description runs code or reads files from elsewhere; empty if nothing does."""
     if isinstance(config, Mapping):
-        return config.get("class_name") in ("Lambda", "__lambda__") or any(map(_holds_code, config.values()))
-    return isinstance(config, list) and any(map(_holds_code, config))
+        name = str(config.get("class_name", "")).rpartition(".")[2]
+        if name in ("Lambda", "__lambda__"):
+            return "Python code, a Lambda layer: use a registered layer instead"
+        if name in ("TFSMLayer", "TorchModuleWrapper"):
+            return f"a {name}, which loads code from another place"
+        if isinstance(config.get("vocabulary"), str):
+            return f"a vocabulary in another file, {config['vocabulary']!r}: use a list of words instead"
+        config = list(config.values())
+    return next(filter(None, map(_danger, config)), "") if isinstance(config, list) else ""
 
 
 def _part(files: Mapping[str, bytes], name: str) -> Any:
@@ -541,7 +570,7 @@ def _part(files: Mapping[str, bytes], name: str) -> Any:
     except UntrustedTypesFoundException as error:
         types = ", ".join(re.findall(r"'([^']+)'", str(error)))
         raise BundleError(
-            f"{name} holds {types}, which is not on the list of trusted types; it is not loaded."
+            f"{name} holds {types}, which is not on the list of trusted types, bundle.TRUSTED; it is not loaded."
         ) from error
     except Exception as error:
         raise BundleError(

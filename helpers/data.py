@@ -15,6 +15,9 @@ import os
 import re
 import runpy
 import unicodedata
+import warnings
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -314,16 +317,35 @@ def _csv(path: Path, header: str, label_column: str, text_column: str, positive_
         separator = csv.Sniffer().sniff(header, delimiters=",;\t|").delimiter if header else ","
     except csv.Error:
         separator = ","
-    options: dict[str, Any] = {"sep": separator, "encoding": "utf-8-sig", "skipinitialspace": True}
+    # Read whole, as parts would be typed each for itself; and without an index, as a separator at the end of each line
+    # would make one of the first column.
+    options: dict[str, Any] = {
+        "sep": separator,
+        "encoding": "utf-8-sig",
+        "skipinitialspace": True,
+        "low_memory": False,
+        "index_col": False,
+    }
     try:
         columns = pd.read_csv(path, nrows=0, **options).columns
         # Not pandas' own list: a label may well be called None or NA.
         missing_marks: dict[Any, list[str]] = {column: MISSING for column in columns}
         missing_marks[label_column] = [""]
-        frame = pd.read_csv(path, na_values=missing_marks, keep_default_na=False, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                path, na_values=missing_marks, keep_default_na=False, dtype={label_column: str}, **options
+            )
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        EOFError,
+        OSError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise ValueError(f"{str(path)!r} cannot be read as CSV: {str(error).strip()}.") from error
     for parameter, column in (("label_column", label_column), ("text_column", text_column)):
         if (column or parameter == "label_column") and column not in frame:
@@ -338,7 +360,7 @@ def _csv(path: Path, header: str, label_column: str, text_column: str, positive_
     if missing:
         raise ValueError(f"column {label_column!r} of {path.name} has no label in {missing} of {len(frame)} rows.")
     where = f"column {label_column!r} of {path.name}"
-    y, class_names = _labels([_plain(value) for value in frame[label_column]], positive_label, where)
+    y, class_names = _labels(frame[label_column].str.strip().tolist(), positive_label, where)
     features = frame.drop(columns=label_column)
     common: dict[str, Any] = {
         "name": path.name,
@@ -353,10 +375,6 @@ def _csv(path: Path, header: str, label_column: str, text_column: str, positive_
         X = texts.fillna("").astype(str).to_numpy(dtype=object)
         return Dataset(kind="text", X=X, notes=tuple(notes), **common)
     return _table(features, path, common) if words else _numeric(features, path, common)
-
-
-def _plain(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).strip()
 
 
 def _numeric(features: pd.DataFrame, path: Path, common: dict[str, Any]) -> Dataset:
@@ -382,11 +400,13 @@ def _numeric(features: pd.DataFrame, path: Path, common: dict[str, Any]) -> Data
 
 
 def _nearly_numeric(words: pd.DataFrame) -> list[str]:
+    """Say which columns of words hold numbers, but for the way in which they are written."""
     notes = []
     for name in words:
         values = words[name].dropna().astype(str)
         spoilt = values[pd.to_numeric(values, errors="coerce").isna()]
-        if len(spoilt) <= len(values) / 2:
+        number = spoilt.str.fullmatch(r"[$€£]?\s*-?\d[\d.,' ]*\s*[%$€£]?")
+        if len(spoilt) <= len(values) / 2 or number.mean() > 0.5:
             notes.append(
                 f"column {str(name)!r} would be numeric but for {len(spoilt)} values such as {spoilt.iloc[0]!r}"
             )
@@ -439,10 +459,11 @@ def _epoch_seconds(values: pd.Series[Any]) -> pd.Series[Any] | None:
     if not values.dropna().astype(str).str.match(r"\d{4}-\d\d-\d\d").all():
         return None
     try:
-        dates = pd.to_datetime(values, format="ISO8601", utc=True)
+        # Not nanoseconds, which end in 2262: an open end is often written as 9999-12-31.
+        dates = pd.to_datetime(values, format="ISO8601", utc=True).dt.tz_convert(None).astype("datetime64[s]")
     except (ValueError, OverflowError):
         return None
-    return (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+    return dates.astype("int64").astype(np.float64).where(dates.notna())
 
 
 def _identifiers(names: Sequence[str]) -> list[str]:

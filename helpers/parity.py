@@ -10,6 +10,7 @@ strategies in `strategy`.
 
 from __future__ import annotations
 
+import copy
 import html
 import math
 import warnings
@@ -34,6 +35,10 @@ QUANTILES = (0.5, 0.9, 0.99)
 
 Path = Callable[[Any], Any]
 Kind = Literal["number", "category", "text"]
+
+
+class OutputError(ValueError):
+    """A path returns what cannot be compared, whatever the rows."""
 
 
 @dataclass(frozen=True)
@@ -461,12 +466,15 @@ _TEXTS: dict[str, Any] = {
 
 def _length(inputs: Any) -> int:
     if isinstance(inputs, Mapping):
-        lengths = {name: len(column) for name, column in inputs.items()}
+        lengths = {name: _length(column) for name, column in inputs.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"the columns of inputs must have one length; got {lengths}.")
         return next(iter(lengths.values()))
-    if not hasattr(inputs, "__len__") or isinstance(inputs, (str, bytes)):
-        raise TypeError(f"inputs must be a batch of rows; got one {type(inputs).__name__}.")
+    if sparse.issparse(inputs):
+        return inputs.shape[0]
+    single = isinstance(inputs, (str, bytes)) or getattr(inputs, "shape", None) == ()
+    if single or not hasattr(inputs, "__getitem__"):
+        raise TypeError(f"inputs must be a batch of rows, in order; got one {type(inputs).__name__}.")
     return len(inputs)
 
 
@@ -477,9 +485,11 @@ def _rows(inputs: Any, which: int | NDArray[np.intp]) -> Any:
     if hasattr(inputs, "iloc"):
         rows = inputs.iloc[which]
         return rows.to_dict() if isinstance(inputs, pd.DataFrame) and isinstance(which, int) else rows
-    if isinstance(which, int) or isinstance(inputs, np.ndarray):
+    if isinstance(which, int) or isinstance(inputs, np.ndarray) or sparse.issparse(inputs):
         return inputs[which]
-    return [inputs[row] for row in which]
+    if hasattr(inputs, "numpy"):
+        return inputs.numpy()[which]
+    return [copy.deepcopy(inputs[row]) for row in which]
 
 
 def _outputs(name: str, path: Path, inputs: Any, rows: int) -> tuple[NDArray[Any], dict[int, str]]:
@@ -509,7 +519,7 @@ def _outputs(name: str, path: Path, inputs: Any, rows: int) -> tuple[NDArray[Any
         return np.zeros(0), errors
     try:
         return _array(name, answer(every), rows), errors
-    except _Unusable:
+    except OutputError:
         raise
     except Exception:
         search(every)
@@ -520,7 +530,7 @@ def _outputs(name: str, path: Path, inputs: Any, rows: int) -> tuple[NDArray[Any
         return np.zeros(rows), errors
     try:
         found = _array(name, answer(taken), len(taken))
-    except _Unusable:
+    except OutputError:
         raise
     except Exception as error:
         raise ValueError(f"{name} takes {len(taken)} rows one by one, not together: {_reason(error)}") from error
@@ -529,27 +539,30 @@ def _outputs(name: str, path: Path, inputs: Any, rows: int) -> tuple[NDArray[Any
     return outputs, errors
 
 
-class _Unusable(ValueError):
-    """A path's output cannot be compared; no reason to look for rows that it refuses."""
-
-
 def _array(name: str, answer: Any, rows: int) -> NDArray[Any]:
     if isinstance(answer, Mapping):
-        raise _Unusable(f"{name} returns a dictionary: let it return one of {', '.join(map(repr, answer))}.")
+        raise OutputError(f"{name} returns a dictionary: let it return one of {', '.join(map(repr, answer))}.")
+    if np.ma.isMaskedArray(answer):
+        raise OutputError(f"{name} returns a masked array: let it fill what is masked.")
     words = isinstance(answer, (list, tuple)) and any(isinstance(value, (str, bytes)) for value in answer)
     try:
-        # NumPy's own strings would lose null characters at their end.
-        output = answer.toarray() if sparse.issparse(answer) else np.asarray(answer, dtype=object if words else None)
+        # A copy, for two paths may write into one buffer; and objects, for NumPy's own strings would lose null
+        # characters at their end.
+        output = answer.toarray() if sparse.issparse(answer) else np.array(answer, dtype=object if words else None)
     except ValueError as error:
-        raise _Unusable(f"{name} returns rows of different lengths.") from error
+        raise OutputError(f"{name} returns rows of different lengths.") from error
     if output.ndim == 0 or len(output) != rows:
-        raise _Unusable(f"{name} got {_count(rows, 'row')} and returned an output of shape {output.shape}.")
+        raise OutputError(f"{name} got {_count(rows, 'row')} and returned an output of shape {output.shape}.")
     if output.shape[1:] and output.shape[-1] == 1:
         output = output[..., 0]
     if output.dtype.name == "bfloat16":
         return output.astype(np.float32)
-    if output.dtype == object and all(isinstance(value, (Real, np.bool_)) for value in output.ravel()):
-        return output.astype(np.float64)
+    if output.dtype == object:
+        values = [np.nan if value is None or value is pd.NA else value for value in output.ravel()]
+        if any(isinstance(value, (list, tuple, np.ndarray)) for value in values):
+            raise OutputError(f"{name} returns arrays as objects: let it return one array.")
+        if all(isinstance(value, (Real, np.bool_)) for value in values):
+            return np.array(values, dtype=np.float64).reshape(output.shape)
     if output.dtype.kind in "fiub":
         return output
     return np.array([_word(value) for value in output.ravel()], dtype=object).reshape(output.shape)
@@ -558,6 +571,8 @@ def _array(name: str, answer: Any, rows: int) -> NDArray[Any]:
 def _word(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
+        return "(missing)"
     return value if isinstance(value, str) else f"{type(value).__name__} {value!r}"
 
 

@@ -283,6 +283,65 @@ def test_code_is_refused_when_loading_and_when_saving(copy, outside, tmp_path):
     assert not (tmp_path / "careless").exists()
 
 
+def edit_config(path, change):
+    """Change config.json inside model.keras, and make the hashes fit."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(path / "model.keras") as old, zipfile.ZipFile(buffer, "w") as new:
+        for entry in old.namelist():
+            content = old.read(entry)
+            new.writestr(entry, change(content) if entry == "config.json" else content)
+    (path / "model.keras").write_bytes(buffer.getvalue())
+    sums(path)
+
+
+def with_layer(class_name, **config):
+    def change(content):
+        model = json.loads(content)
+        layer = {"module": "keras", "class_name": class_name, "config": config, "registered_name": None}
+        model["config"]["layers"].insert(1, layer)
+        return json.dumps(model).encode()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (with_layer("layers.Lambda", function="sigmoid"), "a Lambda layer"),
+        (with_layer("TFSMLayer", filepath="/tmp/elsewhere"), "a TFSMLayer, which loads code"),
+        (with_layer("TextVectorization", vocabulary="/etc/hostname"), "a vocabulary in another file, '/etc/hostname'"),
+        (lambda _: b"[" * 200_000, "no file of Keras"),
+        (lambda _: b"null", "no file of Keras"),
+        (lambda _: json.dumps(keras.saving.serialize_keras_object(keras.layers.Dense(1))).encode(), "."),
+        (lambda _: json.dumps(keras.saving.serialize_keras_object(keras.Sequential())).encode(), "."),
+    ],
+)
+def test_a_hostile_description_of_a_model_is_refused(copy, change, message):
+    edit_config(copy, change)
+    refuses(copy, message)
+
+
+def test_a_loss_that_is_a_lambda_is_no_danger(outside, tmp_path):
+    model = keras.models.clone_model(outside["model"])
+    model.set_weights(outside["model"].get_weights())
+    model.compile(loss=lambda y_true, y_pred: y_pred)
+    save_bundle(tmp_path / "b", **{**outside, "model": model})
+
+
+def test_sequential_and_listed_inputs_need_no_scikit_learn(tmp_path):
+    frame = pd.DataFrame({"b": [1.0, 2.0, 4.0], "a": [0.5, 0.1, 0.9]})
+    single = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, activation="sigmoid")])
+    y_prob = single(frame[["a"]].to_numpy())
+    loaded = save_bundle(tmp_path / "s", single, X_train=frame[["a"]], golden=frame[["a"]], y_prob=y_prob)
+    assert loaded.predict(frame).shape == (3,)
+    a, b = keras.Input((1,), name="a"), keras.Input((1,), name="b")
+    both = keras.layers.Dense(1, activation="sigmoid")(keras.layers.Concatenate()([a, 2 * b]))
+    listed = keras.Model([a, b], both)
+    y_prob = listed([frame[["a"]].to_numpy(), frame[["b"]].to_numpy()])
+    loaded = save_bundle(tmp_path / "l", listed, X_train=frame, golden=frame, y_prob=y_prob)
+    assert np.allclose(loaded.predict(frame), np.asarray(y_prob)[:, 0])
+
+
 def test_unsafe_deserialisation_switched_on_elsewhere_changes_nothing(copy):
     keras.Sequential([keras.Input((6,)), keras.layers.Lambda(lambda x: x * 2)]).save(copy / "model.keras")
     sums(copy)
@@ -343,6 +402,12 @@ def test_a_schema_of_other_columns_is_refused(copy):
         ("manifest.json", lambda content: content.update(threshold="high")),
         ("manifest.json", lambda content: content.update(threshold=2)),
         ("manifest.json", lambda content: content.update(versions=["1"])),
+        ("manifest.json", lambda content: content.update(seed={"a": 1})),
+        ("manifest.json", lambda content: content.update(metrics="lots")),
+        ("manifest.json", lambda content: content.update(threshold=True)),
+        ("manifest.json", lambda content: content["schema"][0].update(missing="false")),
+        ("manifest.json", lambda content: content["schema"][0].update(categories="abc")),
+        ("manifest.json", lambda content: content["schema"][0].update(low=9e9)),
         ("manifest.json", lambda content: content["schema"][0].update(kind="foo")),
         ("manifest.json", lambda content: content["schema"][0].update(dtype="str")),
         ("manifest.json", lambda content: content["schema"][0].update(low="low")),

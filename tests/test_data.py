@@ -397,3 +397,39 @@ def test_flights_have_numbers_words_and_gaps():
     train, test = data.split(flights)
     assert not set(flights.groups[train]) & set(flights.groups[test])
     assert flights.X["departs"].is_monotonic_increasing
+
+
+def test_labels_are_read_as_they_are_written(tmp_path):
+    """pandas reads large files in parts, and would type each part for itself."""
+    lines = ["code,label", *(f"{row % 90},0{row % 2 + 1}" for row in range(300_000)), *["x,03"] * 100]
+    (tmp_path / "many.csv").write_text("\n".join(lines))
+    dataset = data.open_data(tmp_path / "many.csv", positive_label="01", words=True)
+    assert dataset.class_names == ("not 01", "01")
+    assert dataset.y.sum() == 150_000
+    assert set(dataset.X["code"]) == {*map(str, range(90)), "x"}
+
+
+def test_a_separator_at_the_end_of_each_line_shifts_nothing(tmp_path):
+    lines = ["label,smoker,age", *(f"{'ab'[row % 2]},{row % 2},{row}," for row in range(40))]
+    (tmp_path / "trailing.csv").write_text("\n".join(lines))
+    dataset = data.open_data(tmp_path / "trailing.csv")
+    assert dataset.class_names == ("a", "b")
+    assert dataset.column("age").tolist() == list(range(40))
+
+
+def test_dates_without_an_end_are_dates(tmp_path):
+    table = data.open_data(write_table(tmp_path, {"until": ["9999-12-31", "1600-01-01"] * 20}), words=True)
+    assert table.X["until"].tolist()[:2] == [253_402_214_400, -11_676_096_000]
+
+
+@pytest.mark.parametrize("value", ["0,5", "12 %", "$3.20", "1,200.50"])
+def test_numbers_that_are_written_as_words_are_told(tmp_path, value):
+    table = data.open_data(write_table(tmp_path, {"price": [value, "7"] * 20, "age": [1.0] * 40}), words=True)
+    assert any("'price' would be numeric but for 20 values such as" in note for note in table.notes)
+
+
+def test_a_damaged_archive_is_refused(tmp_path):
+    for name in ("t.csv.gz", "t.csv.zip"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04 or not")
+        with pytest.raises(ValueError, match="cannot be read as CSV"):
+            data.open_data(tmp_path / name)

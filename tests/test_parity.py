@@ -139,6 +139,57 @@ def test_values_are_not_made_equal_on_the_way():
     assert "to the last bit" not in compare(constant(third), constant(third.astype(np.float32)), [0]).verdict
 
 
+def test_outputs_that_share_a_buffer_are_compared_as_they_were():
+    buffer = np.zeros(3)
+    twice, thrice = (lambda x, by=by: np.multiply(x, by, out=buffer) for by in (2, 3))
+    assert len(compare(twice, thrice, np.ones(3)).differing) == 3
+
+
+def test_missing_is_missing_however_it_is_written():
+    missing = [
+        pd.DataFrame({"x": pd.array([1, None], dtype="Int64")}),
+        pd.DataFrame({"x": [1.0, np.nan]}),
+        np.array([1.0, None], dtype=object),
+        pd.array([True, None], dtype="boolean"),
+    ]
+    for output in missing[1:]:
+        assert compare(lambda _: missing[0], lambda _, output=output: output, [0, 1]).same
+    words = np.array(["a", None], dtype=object), np.array(["a", pd.NA], dtype=object)
+    assert compare(lambda _: words[0], lambda _: words[1], [0, 1]).same
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (np.ma.array([1.0, 2.0], mask=[0, 1]), "masked array"),
+        (np.array([np.zeros(2), np.zeros(3)], dtype=object), "arrays as objects"),
+        ([(0.5, "yes"), (0.1, "no")], None),
+    ],
+)
+def test_outputs_that_hide_their_values_are_refused(output, message):
+    if message:
+        with pytest.raises(ValueError, match=message):
+            compare(lambda _: output, lambda _: output, [0, 1])
+    else:
+        assert compare(lambda _: output, lambda _: output, [0, 1]).same
+
+
+def test_rows_of_dicts_are_copied_too():
+    rows = [{"v": 1.0}, {"v": 2.0}]
+
+    def double(batch):
+        for row in batch:
+            row["v"] *= 2
+        return [row["v"] for row in batch]
+
+    assert compare(double, double, rows).same
+    assert rows == [{"v": 1.0}, {"v": 2.0}]
+
+
+def test_sparse_inputs_are_rows():
+    assert compare(lambda x: x.sum(axis=1), lambda x: x.toarray().sum(axis=1), sparse.csr_matrix(np.eye(3))).same
+
+
 def test_long_texts_are_shown_where_they_part():
     report = compare(lambda _: ["a " * 500 + "x  y"], lambda _: ["a " * 500 + "x y"], [0])
     first, second = report.examples[0].outputs
@@ -233,8 +284,11 @@ def test_a_path_that_is_broken_is_told_after_a_thousand_rows():
     [
         ((np.zeros(3), np.sin, np.zeros(3)), {}, TypeError, "reference must be a function"),
         ((np.sin, None, np.zeros(3)), {}, TypeError, "candidate must be a function"),
-        ((np.sin, np.sin, "one text"), {}, TypeError, "inputs must be a batch of rows; got one str"),
+        ((np.sin, np.sin, "one text"), {}, TypeError, "inputs must be a batch of rows, in order; got one str"),
         ((np.sin, np.sin, 3.0), {}, TypeError, "inputs must be a batch"),
+        ((np.sin, np.sin, {1, 2}), {}, TypeError, "inputs must be a batch of rows, in order; got one set"),
+        ((np.sin, np.sin, {"a": 1}), {}, TypeError, "inputs must be a batch"),
+        ((np.sin, np.sin, np.array(1.0)), {}, TypeError, "inputs must be a batch"),
         ((np.sin, np.sin, {"a": [1], "b": [1, 2]}), {}, ValueError, "one length"),
         ((np.sin, lambda x: x[:2], np.zeros(3)), {}, ValueError, r"candidate got 3 rows .* shape \(2,\)"),
         ((np.sin, np.sum, np.zeros(3)), {}, ValueError, r"candidate got 3 rows"),
