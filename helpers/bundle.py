@@ -529,7 +529,7 @@ def _keras_model(content: bytes) -> keras.Model:
         raise BundleError(f"{_MODEL} does not load: it is no file of Keras ({type(error).__name__}).") from error
     # Not left to Keras's safe mode: a call elsewhere in the process can switch that off for all.
     if danger:
-        raise BundleError(f"{_MODEL} holds {danger}, and is not loaded.")
+        raise BundleError(f"{_MODEL} is not loaded: it holds {danger}.")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / _MODEL
         file.write_bytes(content)
@@ -553,11 +553,11 @@ def _danger(config: Any) -> str:
     if isinstance(config, Mapping):
         name = str(config.get("class_name", "")).rpartition(".")[2]
         if name in ("Lambda", "__lambda__"):
-            return "Python code, a Lambda layer: use a registered layer instead"
+            return "Python code in a Lambda layer; use a registered layer instead"
         if name in ("TFSMLayer", "TorchModuleWrapper"):
             return f"a {name}, which loads code from another place"
         if isinstance(config.get("vocabulary"), str):
-            return f"a vocabulary in another file, {config['vocabulary']!r}: use a list of words instead"
+            return f"a vocabulary in another file, {config['vocabulary']!r}; use a list of words instead"
         config = list(config.values())
     return next(filter(None, map(_danger, config)), "") if isinstance(config, list) else ""
 
