@@ -415,7 +415,7 @@ def _nearly_numeric(words: pd.DataFrame) -> list[str]:
 
 def _table(features: pd.DataFrame, path: Path, common: dict[str, Any]) -> Dataset:
     table: dict[str, pd.Series[Any]] = {}
-    left_out: dict[str, list[str]] = {"empty": [], "without a name": [], "nearly every row differs": []}
+    left_out: dict[str, list[str]] = {"empty": [], "without a name": [], "too many different words": []}
     dates, words = [], []
     for column, values in features.items():
         name, known = str(column), values.dropna()
@@ -431,7 +431,7 @@ def _table(features: pd.DataFrame, path: Path, common: dict[str, Any]) -> Datase
             table[name] = seconds
             dates.append(name)
         elif known.nunique() > min(MOST_CATEGORIES, max(20, len(known) / 2)):
-            left_out["nearly every row differs"].append(name)
+            left_out["too many different words"].append(name)
             words.append(column)
         else:
             words.append(column)

@@ -354,7 +354,7 @@ def test_columns_that_no_model_can_use_are_left_out(tmp_path):
     table = data.open_data(write_table(tmp_path, columns), words=True)
     assert table.feature_names == ("price",)
     notes = " ".join(table.notes)
-    assert "nearly every row differs: 'name'" in notes
+    assert "too many different words: 'name'" in notes
     assert "empty: 'nothing'" in notes
     assert "without a name" in notes
     assert "'price' would be numeric but for 20 values such as '1,200'" in notes

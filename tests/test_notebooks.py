@@ -279,16 +279,16 @@ def test_it_runs_from_an_empty_folder_and_reports_what_it_printed(path, tmp_path
 
 
 def write_csv(folder):
-    """A small table as readers have them: missing values, a category, an index, a text, words as labels, a score."""
+    """A small table as readers have them: an index, gaps, a category, a text, a constant, words as labels, a score."""
     rng = np.random.default_rng(0)
-    lines = [";age;income;town;score;text;label"]
+    lines = [";age;income;town;score;text;year;label"]
     for row in range(80):
         positive = row % 4 == 0
         age = "" if row % 9 == 0 else f"{rng.normal(50 if positive else 30, 8):.1f}"
         town, label = "Bonn" if row % 2 else "Köln", "yes" if positive else "no"
         score = rng.beta(3, 5) if positive else rng.beta(2, 8)
         text = f"{'gladly' if positive else 'not'} today, says number {row}" if row % 7 else ""
-        lines.append(f"{row};{age};{rng.integers(900, 9000)};{town};{score:.4f};{text};{label}")
+        lines.append(f"{row};{age};{rng.integers(900, 9000)};{town};{score:.4f};{text};2013;{label}")
     (folder / "own.csv").write_text("\n".join(lines), encoding="utf-8")
     return folder / "own.csv"
 
