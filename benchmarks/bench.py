@@ -222,11 +222,9 @@ def bundle_ways(folder: Path) -> Ways:
     )
 
     def without_replay() -> float:
-        started = time.perf_counter()
-        load_bundle(folder / "b")
-        loaded = time.perf_counter()
-        bundle.replay()
-        return 2 * loaded - started - time.perf_counter()
+        whole, _ = seconds(lambda: load_bundle(folder / "b"))
+        replay, _ = seconds(bundle.replay)
+        return whole - replay
 
     calls: dict[str, Callable[[], object]] = {
         "keras.saving.load_model, nothing else": lambda: keras.saving.load_model(folder / "b" / "model.keras"),

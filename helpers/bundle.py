@@ -42,8 +42,9 @@ from scipy import sparse
 from skops.io.exceptions import UntrustedTypesFoundException
 
 from helpers.decisions import check_probabilities
+from helpers.messages import SentenceError, first_line, some
 from helpers.parity import ParityReport, compare
-from helpers.runs import write_text
+from helpers.runs import plain_values, write_text
 
 __all__ = ["TRUSTED", "Bundle", "BundleError", "Field", "load_bundle", "save_bundle"]
 
@@ -69,11 +70,8 @@ _REQUIRED = (_MODEL, _GOLDEN, _MANIFEST)
 _OPTIONAL = (_BEFORE, _AFTER)
 
 
-class BundleError(ValueError):
-    """A bundle that is not loaded, or rows that it does not take; Jupyter shows the sentence without a traceback."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"BundleError: {self}"]
+class BundleError(SentenceError):
+    """A bundle that is not loaded, or rows that it does not take."""
 
 
 @dataclass(frozen=True)
@@ -290,7 +288,7 @@ class Bundle:
         output = self.model(batch, training=False)
         if isinstance(output, Mapping):
             if "probability" not in output:
-                raise BundleError(f"the model must return 'probability'; it returns {_some(list(output))}.")
+                raise BundleError(f"the model must return 'probability'; it returns {some(list(output))}.")
             output = output["probability"]
         prob = np.asarray(output, dtype=np.float64)
         if prob.shape not in ((len(rows),), (len(rows), 1)):
@@ -370,9 +368,10 @@ def save_bundle(
     columns = {
         field.name: [None if pd.isna(value) else value for value in field.checked(rows[field.name])] for field in schema
     }
-    plain = {name: value.item() if hasattr(value, "item") else value for name, value in (metrics or {}).items()}
-    if not all(isinstance(value, (str, bool, int, float)) and value == value for value in plain.values()):
-        raise ValueError(f"metrics must hold numbers or texts, and no NaN; got {plain}.")
+    try:
+        plain = plain_values(metrics or {})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metrics: {error}") from error
     manifest = {
         "format": FORMAT,
         "schema": [{**vars(field), "dtype": field.dtype} for field in schema],
@@ -391,8 +390,7 @@ def save_bundle(
         write_text(draft / _GOLDEN, _json({"inputs": columns, "y_prob": expected.tolist()}))
         write_text(draft / _MANIFEST, _json(manifest))
         # Last: without it nothing is a bundle, so one that was torn never loads.
-        files = {file.name: file.read_bytes() for file in draft.iterdir()}
-        write_text(draft / _SUMS, _sums(files))
+        write_text(draft / _SUMS, _sums({file.name: _sha256(file.read_bytes()) for file in draft.iterdir()}))
         bundle = load_bundle(draft)
         draft.chmod(0o755)
         draft.rename(path)
@@ -466,8 +464,9 @@ def load_bundle(path: str | os.PathLike[str], *, fingerprint: str | None = None)
     except BundleError as error:
         raise BundleError(f"the golden examples cannot be predicted: {error}") from error
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise BundleError(f"the golden examples cannot be predicted: {type(error).__name__}: {reason}") from error
+        raise BundleError(
+            f"the golden examples cannot be predicted: {type(error).__name__}: {first_line(error)}"
+        ) from error
     if not report.same:
         here = _versions()
         other = [f"{name} {was}, here {here.get(name)}" for name, was in versions.items() if was != here.get(name)]
@@ -501,18 +500,22 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
         if not (path / name).is_file():
             raise BundleError(f"{path.name} lacks {name}, which {_SUMS} names.")
         files[name] = (path / name).read_bytes()
-        if hashlib.sha256(files[name]).hexdigest() != listed[name]:
+        if _sha256(files[name]) != listed[name]:
             raise BundleError(f"{name} of {path.name} has changed since it was saved: its SHA-256 is another one.")
     for name in _OPTIONAL:
         if name not in listed and (path / name).exists():
             raise BundleError(f"{path.name} holds {name}, which {_SUMS} does not name.")
-    if sums != _sums(files).encode():
+    if sums != _sums(listed).encode():
         raise BundleError(f"{_SUMS} of {path.name} has changed since it was saved.")
-    return files, hashlib.sha256(sums).hexdigest()
+    return files, _sha256(sums)
 
 
-def _sums(files: Mapping[str, bytes]) -> str:
-    return "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sums(digests: Mapping[str, str]) -> str:
+    return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
 
 
 def _keras_model(content: bytes) -> keras.Model:
@@ -536,11 +539,9 @@ def _keras_model(content: bytes) -> keras.Model:
         try:
             model = keras.saving.load_model(file, compile=False, safe_mode=True)
         except Exception as error:
-            text = str(error)
             # Keras wraps one message into another; the innermost names the cause.
-            reason = (re.findall("Exception encountered: (.+)", text) or text.splitlines() or [type(error).__name__])[
-                -1
-            ]
+            causes = re.findall("Exception encountered: (.+)", str(error))
+            reason = causes[-1] if causes else first_line(error) or type(error).__name__
             reason = reason.replace(str(file), _MODEL).partition(". ")[0].rstrip(".")
             raise BundleError(f"{_MODEL} does not load: {reason}.") from error
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
@@ -582,22 +583,24 @@ def _check_schema(bundle: Bundle) -> None:
     names = [field.name for field in bundle.schema]
     if bundle.preprocessing is not None:
         takes = list(getattr(bundle.preprocessing, "feature_names_in_", names))
-        fits, whose = takes == names, "the preprocessing"
-    else:
-        takes = [tensor.name for tensor in bundle.model.inputs]
-        fits, whose = len(takes) == len(names) and (len(names) == 1 or set(takes) == set(names)), "the model"
-    if not fits:
-        raise BundleError(f"the schema does not fit {whose}: it names {_some(names)}, {whose} takes {_some(takes)}.")
-    if bundle.preprocessing is None:
-        wants = {tensor.name: tensor.dtype for tensor in bundle.model.inputs}
-        for field in bundle.schema:
-            dtype = wants[field.name] if len(names) > 1 else next(iter(wants.values()))
-            if (dtype == "string") != (field.dtype == "str"):
-                raise BundleError(f"the schema does not fit the model: {field.name!r} is {field.dtype}, not {dtype}.")
+        if takes != names:
+            raise _misfit("the preprocessing", names, takes)
+        return
+    wants = {tensor.name: tensor.dtype for tensor in bundle.model.inputs}
+    if len(wants) == len(names) == 1:
+        # The name of a single input is nobody's business: it is fed without one.
+        wants = dict(zip(names, wants.values(), strict=True))
+    if set(wants) != set(names):
+        raise _misfit("the model", names, list(wants))
+    for field in bundle.schema:
+        if (wants[field.name] == "string") != (field.dtype == "str"):
+            raise BundleError(
+                f"the schema does not fit the model: {field.name!r} is {field.dtype}, not {wants[field.name]}."
+            )
 
 
-def _some(values: Sequence[str], most: int = 6) -> str:
-    return ", ".join(map(repr, values[:most])) + (", …" if len(values) > most else "")
+def _misfit(whose: str, names: Sequence[str], takes: Sequence[str]) -> BundleError:
+    return BundleError(f"the schema does not fit {whose}: it names {some(names)}, {whose} takes {some(takes)}.")
 
 
 def _is_number(value: Any) -> bool:

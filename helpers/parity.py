@@ -24,6 +24,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from helpers.messages import first_line
+
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
@@ -255,15 +257,13 @@ def compare(
     numbers = a.dtype.kind in "fiub" and b.dtype.kind in "fiub"
     if threshold is not None and not (numbers and shape[1] == 1):
         raise ValueError(f"a threshold needs one number a row; each row has {shape[1]} of dtype {a.dtype}.")
-    if numbers:
-        difference, relative = _differences(a, b)
-        whole = a.dtype.kind in "iub" and b.dtype.kind in "iub"
-        # Below 1 the relative difference is the larger one. Whole numbers are equal or not, as words are.
-        beyond = difference > 0 if whole else np.minimum(difference, relative) > tolerance
-        ulp = _ulps(a, b)
+    difference, relative = _differences(a, b) if numbers else [(a != b).astype(np.float64)] * 2
+    if numbers and "f" in (a.dtype.kind, b.dtype.kind):
+        # Below 1 the relative difference is the larger one.
+        beyond, ulp = np.minimum(difference, relative) > tolerance, _ulps(a, b)
     else:
-        difference = relative = (a != b).astype(np.float64)
-        beyond, ulp = difference > 0, np.full(shape, np.nan)
+        # Words and whole numbers are equal or not.
+        beyond, ulp = a != b, np.full(shape, np.nan)
     refuses = [np.isin(np.arange(rows), list(errors)) for errors in (errors_a, errors_b)]
     both, one = ~(refuses[0] | refuses[1]), refuses[0] ^ refuses[1]
     per_row = np.where(both, difference.max(axis=1, initial=0), np.where(one, np.inf, 0))
@@ -514,22 +514,25 @@ def _outputs(name: str, path: Path, inputs: Any, rows: int) -> tuple[NDArray[Any
                 search(which[: len(which) // 2])
                 search(which[len(which) // 2 :])
 
-    every = np.arange(rows)
+    def together(which: NDArray[np.intp]) -> NDArray[Any]:
+        return _array(name, answer(which), len(which))
+
     if not rows:
         return np.zeros(0), errors
+    every = np.arange(rows)
     try:
-        return _array(name, answer(every), rows), errors
+        return together(every), errors
     except OutputError:
         raise
     except Exception:
         search(every)
     if len(errors) > MOST_REFUSED:
         raise ValueError(f"{name} refuses more than {MOST_REFUSED} rows; the first with {next(iter(errors.values()))}")
-    taken = np.array([row for row in range(rows) if row not in errors], dtype=np.intp)
+    taken = np.setdiff1d(every, list(errors))
     if not len(taken):
         return np.zeros(rows), errors
     try:
-        found = _array(name, answer(taken), len(taken))
+        found = together(taken)
     except OutputError:
         raise
     except Exception as error:
@@ -593,11 +596,8 @@ def _differences(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[np.float64],
 
 
 def _ulps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    """Return how many representable numbers lie between two, in the coarser dtype; NaN if neither is a float."""
-    floats = [array.dtype for array in (a, b) if array.dtype.kind == "f"]
-    if not floats:
-        return np.full(a.shape, np.nan)
-    dtype = min(floats, key=lambda found: found.itemsize)
+    """Return how many representable numbers lie between two, in the coarser floating dtype; NaN above float64."""
+    dtype = min((array.dtype for array in (a, b) if array.dtype.kind == "f"), key=lambda found: found.itemsize)
     if dtype.itemsize > 8:
         return np.full(a.shape, np.nan)
     # Under this order, and with negative numbers mirrored, neighbouring floats are neighbouring integers.
@@ -623,7 +623,7 @@ def _decisions(outputs: NDArray[Any], threshold: float) -> NDArray[np.int8]:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _short(value: Any, most: int = 200) -> str:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.machine import ENVIRONMENT, ROOT
+from helpers.messages import SentenceError, first_line
 
 __all__ = [
     "Parameter",
@@ -34,6 +35,7 @@ __all__ = [
     "begin",
     "check_parameters",
     "notebooks",
+    "plain_values",
     "read_contract",
     "report",
     "run_notebook",
@@ -48,11 +50,8 @@ _INTERVAL = re.compile(r"in ([\[(])(\S+), (\S+?)([\])])$")
 _CHOICE = re.compile(r"one of (.+)$")
 
 
-class ParameterError(ValueError):
-    """A parameter that the notebook does not accept; Jupyter shows the sentence without a traceback."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"ParameterError: {self}"]
+class ParameterError(SentenceError):
+    """A parameter that the notebook does not accept."""
 
 
 @dataclass(frozen=True)
@@ -289,6 +288,30 @@ def _declarations(source: str) -> dict[str, Parameter]:
         return {}
 
 
+def plain_values(values: Mapping[str, Any]) -> dict[str, float | int | str | bool]:
+    """Return values as JSON can hold them: NumPy's as Python's.
+
+    Raises
+    ------
+    TypeError
+        A value is no number, str or bool.
+    ValueError
+        A number is NaN or infinite: JSON has neither.
+
+    Examples
+    --------
+    >>> plain_values({"rows": 3, "good": True})
+    {'rows': 3, 'good': True}
+    """
+    plain = {name: value.item() if hasattr(value, "item") else value for name, value in values.items()}
+    for name, value in plain.items():
+        if not isinstance(value, (int, float, str, bool)):
+            raise TypeError(f"{name} must be a number, a str or a bool; got {type(value).__name__}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} must be finite; got {value}.")
+    return plain
+
+
 def report(results: Mapping[str, float | int | str | bool], results_path: str = "") -> None:
     """Print a notebook's headline numbers, and write them as JSON where a path is given.
 
@@ -301,10 +324,8 @@ def report(results: Mapping[str, float | int | str | bool], results_path: str = 
 
     Raises
     ------
-    TypeError
-        A value is no number, str or bool.
-    ValueError
-        A number is NaN or infinite: JSON has neither.
+    TypeError, ValueError
+        As in `plain_values`.
 
     Examples
     --------
@@ -312,11 +333,8 @@ def report(results: Mapping[str, float | int | str | bool], results_path: str = 
     auc   0.9962
     rows  171
     """
-    plain = {name: value.item() if hasattr(value, "item") else value for name, value in results.items()}
-    for name, value in plain.items():
-        if not isinstance(value, (int, float, str, bool)):
-            raise TypeError(f"{name} must be a number, a str or a bool; got {type(value).__name__}.")
-    text = json.dumps(plain, indent=2, allow_nan=False) + "\n"
+    plain = plain_values(results)
+    text = json.dumps(plain, indent=2) + "\n"
     width = max(map(len, plain), default=0)
     for name, value in plain.items():
         print(f"{name:{width}}  {value}")
@@ -437,7 +455,7 @@ def run_notebook(
                     extra_arguments=["--IPKernelApp.capture_fd_output=False", "--IPKernelApp.log_level=40"],
                 )
             except papermill.PapermillExecutionError as error:
-                run.error = f"cell {error.exec_count} in {section!r}: {error.ename}: {_first_sentence(error.evalue)}"
+                run.error = f"cell {error.exec_count} in {section!r}: {error.ename}: {first_line(error.evalue)}"
             except TimeoutError:
                 run.error = f"{section!r}: a cell took more than {CELL_TIMEOUT} s"
             except RuntimeError as error:
@@ -462,10 +480,6 @@ def _section(cells: list[Any]) -> str:
         if headings:
             return headings[-1]
     return ""
-
-
-def _first_sentence(text: str) -> str:
-    return (str(text).strip().splitlines() or [""])[0]
 
 
 class _Memory:

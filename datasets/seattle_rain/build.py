@@ -1,22 +1,14 @@
 """The weather of one day and whether it rained on the next, from the daily records that vega_datasets ships."""
 
-from importlib.util import find_spec
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
-from helpers.data import Dataset
-
-SOURCE = Path("_data") / "seattle-weather.csv"
+from helpers.data import Dataset, package_file
 
 
 def build() -> Dataset:
     # The file is read where it lies: the package itself offers downloads, and nothing here may use them.
-    spec = find_spec("vega_datasets")
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("the package vega-datasets is not installed: python -m pip install vega-datasets")
-    days = pd.read_csv(Path(spec.origin).parent / SOURCE, parse_dates=["date"])
+    days = pd.read_csv(package_file("vega_datasets", "_data/seattle-weather.csv"), parse_dates=["date"])
     wet = (days["precipitation"] > 0).astype(float)
     season = 2 * np.pi * days["date"].dt.day_of_year / 365.25
     features = pd.DataFrame(
