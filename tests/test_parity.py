@@ -131,7 +131,11 @@ def test_words_are_compared_whole():
 
 
 def test_values_are_not_made_equal_on_the_way():
-    assert not compare(constant([2**53]), constant([2**53 + 1]), [0]).same
+    large = compare(constant([2**53]), constant([2**53 + 1]), [0])
+    assert not large.same
+    assert large.max_difference == 1
+    assert not compare(constant([5]), constant([6]), [0], tolerance=3).same, "whole numbers are equal or not"
+    assert not compare(lambda _: ["a"], lambda _: ["b"], [0], tolerance=3).same
     assert not compare(constant(np.array([None])), constant(["None"]), [0]).same
     assert not compare(lambda _: [b"\xff"], lambda _: [b"\xfe"], [0]).same
     assert compare(constant(np.array([0.0, 1.5], dtype=object)), constant([0.0, 1.5]), [0, 1]).max_ulp == 0
@@ -325,6 +329,7 @@ def test_a_report_reads_as_text_and_as_html():
         assert "0.9" in text
         assert "0.2" in text
     assert "<table" in report._repr_html_()
+    assert "rows compared" in report._repr_html_()
     rows = compare(constant([1.0]), constant([2.0]), ["<b>"])._repr_html_()
     assert "&lt;b&gt;" in rows, "raw inputs are escaped"
 
