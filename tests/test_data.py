@@ -401,12 +401,12 @@ def test_flights_have_numbers_words_and_gaps():
 
 def test_labels_are_read_as_they_are_written(tmp_path):
     """pandas reads large files in parts, and would type each part for itself."""
-    lines = ["code,label", *(f"{row % 90},0{row % 2 + 1}" for row in range(300_000)), *["x,03"] * 100]
+    lines = ["code,label", *(f"{row % 90:03},0{row % 2 + 1}" for row in range(300_000)), *["x,03"] * 100]
     (tmp_path / "many.csv").write_text("\n".join(lines))
     dataset = data.open_data(tmp_path / "many.csv", positive_label="01", words=True)
     assert dataset.class_names == ("not 01", "01")
     assert dataset.y.sum() == 150_000
-    assert set(dataset.X["code"]) == {*map(str, range(90)), "x"}
+    assert set(dataset.X["code"]) == {*(f"{code:03}" for code in range(90)), "x"}
 
 
 def test_a_separator_at_the_end_of_each_line_shifts_nothing(tmp_path):
@@ -424,8 +424,9 @@ def test_dates_without_an_end_are_dates(tmp_path):
 
 @pytest.mark.parametrize("value", ["0,5", "12 %", "$3.20", "1,200.50"])
 def test_numbers_that_are_written_as_words_are_told(tmp_path, value):
-    table = data.open_data(write_table(tmp_path, {"price": [value, "7"] * 20, "age": [1.0] * 40}), words=True)
-    assert any("'price' would be numeric but for 20 values such as" in note for note in table.notes)
+    for rows, values in ((20, [value, "7"] * 20), (40, [value] * 40)):
+        table = data.open_data(write_table(tmp_path, {"price": values, "age": [1.0] * 40}), words=True)
+        assert any(f"'price' would be numeric but for {rows} values such as" in note for note in table.notes)
 
 
 def test_a_damaged_archive_is_refused(tmp_path):
