@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-__all__ = ["bundle", "data", "decisions", "estimators", "machine", "messages", "parity", "plots", "runs"]
+__all__ = ["bundle", "data", "decisions", "estimators", "machine", "masks", "messages", "parity", "plots", "runs", "unet"]
 
 
 def __getattr__(name: str) -> ModuleType:

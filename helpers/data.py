@@ -42,20 +42,22 @@ MISSING = ["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "N
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples of two classes, and what is known of them.
+    """Examples, and what is known of them: rows of two classes, or images with their masks.
 
     Attributes
     ----------
     name : str
         The dataset's name, or the file's.
-    kind : {'numeric', 'table', 'text', 'image'}
+    kind : {'numeric', 'table', 'text', 'image', 'mask'}
         What a row is.
     X : ndarray or DataFrame of length n
         'numeric': float64 of shape (n, n_features), NaN where a value is missing; 'table': a DataFrame of float64
         columns and columns of words (dtype object), NaN where a value is missing; 'text': strings; 'image': uint8 of
-        shape (n, height, width, 3), or the paths of files of any size: `read_image` takes either.
+        shape (n, height, width, 3), or the paths of files of any size: `read_image` takes either; 'mask': images of
+        shape (height, width, channels), in one array or, where their sizes differ, in a list.
     y : ndarray of shape (n,), dtype int64
-        0 or 1.
+        0 or 1. 'mask': for each image an int32 array of shape (height, width), 0 for the background and another whole
+        number for each object, in one array or in a list.
     class_names : tuple of str
         The names of class 0 and class 1, the positive one.
     source, licence : str
@@ -71,7 +73,7 @@ class Dataset:
     name: str
     kind: str
     X: Any
-    y: NDArray[np.int64]
+    y: Any
     class_names: tuple[str, str]
     source: str
     licence: str
@@ -90,8 +92,13 @@ class Dataset:
 
     def __str__(self) -> str:
         negative, positive = self.class_names
-        share = self.y.mean()
-        lines = [f"{self.name}: {len(self)} {self.kind} rows, {share:.1%} {positive!r} (1), the rest {negative!r} (0)"]
+        if self.kind == "mask":
+            share = np.mean([(labels > 0).mean() for labels in self.y])
+            objects = sum(int(labels.max()) for labels in self.y)
+            what = f"images with masks, {objects} objects, {share:.1%} of the pixels {positive!r}"
+        else:
+            what = f"{self.kind} rows, {self.y.mean():.1%} {positive!r} (1), the rest {negative!r} (0)"
+        lines = [f"{self.name}: {len(self)} {what}"]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
@@ -288,7 +295,8 @@ def split(dataset: Dataset, *, test_size: float = 0.3, seed: int = 0) -> tuple[N
         raise ValueError(f"test_size must lie in (0, 1); got {test_size}.")
     rows = np.arange(len(dataset))
     if dataset.groups is None:
-        train, test = train_test_split(rows, test_size=test_size, random_state=seed, stratify=dataset.y)
+        stratify = None if dataset.kind == "mask" else dataset.y
+        train, test = train_test_split(rows, test_size=test_size, random_state=seed, stratify=stratify)
     else:
         folds = StratifiedGroupKFold(max(2, round(1 / test_size)), shuffle=True, random_state=seed)
         train, test = next(folds.split(rows, dataset.y, dataset.groups))
