@@ -9,7 +9,20 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-__all__ = ["bundle", "data", "decisions", "estimators", "machine", "masks", "messages", "parity", "plots", "runs", "unet"]
+__all__ = [
+    "bundle",
+    "data",
+    "decisions",
+    "estimators",
+    "machine",
+    "masks",
+    "messages",
+    "pairs",
+    "parity",
+    "plots",
+    "runs",
+    "unet",
+]
 
 
 def __getattr__(name: str) -> ModuleType:
