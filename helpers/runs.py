@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import importlib
 import io
 import json
 import logging
@@ -20,7 +21,8 @@ import tempfile
 import threading
 import time
 import tokenize
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -245,7 +247,7 @@ def _refuse_unknown(given: Iterable[str], contract: Mapping[str, Parameter]) -> 
             raise ParameterError(f"there is no parameter {name!r}; {hint}")
 
 
-def begin(namespace: Mapping[str, Any]) -> None:
+def begin(namespace: Mapping[str, Any], *, exact: bool = True) -> None:
     """Open a notebook: hold its parameters to their contract, and set what TensorFlow reads when it is imported.
 
     Parameters
@@ -254,6 +256,9 @@ def begin(namespace: Mapping[str, Any]) -> None:
         ``globals()`` of the notebook. The contract is read from IPython's history of executed cells, ``In``: it needs
         no file, holds for a copy of the notebook too, and also sees the cell that papermill injects. nbval keeps no
         history; there the values are the stored ones, and nothing is held.
+    exact : bool
+        False: oneDNN's kernels, which train convolutions faster and round otherwise on each kind of processor. For
+        notebooks whose networks could not agree anyway, and that print bounds.
 
     Raises
     ------
@@ -266,6 +271,16 @@ def begin(namespace: Mapping[str, Any]) -> None:
         os.environ.setdefault(name, value)
     # A filter, for TensorFlow sets the level of its log when it is imported.
     logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.ERROR)
+    if not exact:
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    _hold(namespace)
+    if not exact:
+        # oneDNN announces itself whatever the level of the log is.
+        with _silent_stderr():
+            importlib.import_module("tensorflow")
+
+
+def _hold(namespace: Mapping[str, Any]) -> None:
     executed = [source for source in namespace.get("In", []) if source.strip()]
     if not executed:
         return
@@ -279,6 +294,19 @@ def begin(namespace: Mapping[str, Any]) -> None:
             _refuse_unknown([ast.unparse(target) for target in assigned], contract)
     for name, parameter in contract.items():
         parameter.check(namespace[name])
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Silence what C libraries write to standard error, which Python's own redirection does not reach."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _declarations(source: str) -> dict[str, Parameter]:

@@ -11,7 +11,9 @@ Images are arrays of shape (n, height, width, channels); masks are the same, one
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import keras
@@ -30,6 +32,7 @@ __all__ = [
     "compile_model",
     "crops",
     "dice_loss",
+    "export",
     "iou_metric",
     "paired",
     "predict_tiled",
@@ -208,7 +211,7 @@ def _through(layer: Any, scale: float, low: float, high: float) -> tuple[float, 
     return scale * stride, low - scale * before, high + scale * (reach - 1 - before)
 
 
-def targets(labels: ArrayLike, radius: int = 2) -> NDArray[np.float32]:
+def targets(labels: ArrayLike, radius: int = 2) -> NDArray[np.uint8]:
     """Turn label images into what the network learns: the mask, and the cores of the objects.
 
     Cores are the objects without their borders. They do not touch where objects do, so that they can be counted, and
@@ -223,13 +226,13 @@ def targets(labels: ArrayLike, radius: int = 2) -> NDArray[np.float32]:
 
     Returns
     -------
-    ndarray of shape labels.shape + (2,), dtype float32
+    ndarray of shape labels.shape + (2,), dtype uint8
         0 or 1: the mask, the cores.
 
     Examples
     --------
     >>> targets([[1, 1, 1, 2, 2, 2]], radius=1)[0, :, 1]
-    array([1., 1., 0., 0., 1., 1.], dtype=float32)
+    array([1, 1, 0, 0, 1, 1], dtype=uint8)
     """
     labels = np.asarray(labels)
     if labels.ndim not in (2, 3) or labels.dtype.kind not in "iub":
@@ -242,7 +245,7 @@ def targets(labels: ArrayLike, radius: int = 2) -> NDArray[np.float32]:
     alone = ndimage.minimum_filter(labels, footprint=disk, mode="nearest") == ndimage.maximum_filter(
         labels, footprint=disk, mode="nearest"
     )
-    return np.stack([labels > 0, (labels > 0) & alone], axis=-1).astype(np.float32)
+    return np.stack([labels > 0, (labels > 0) & alone], axis=-1).astype(np.uint8)
 
 
 def standardize(image: ArrayLike) -> NDArray[np.float32]:
@@ -608,3 +611,57 @@ def predict_turned(predict: Callable[[NDArray[Any]], NDArray[Any]], image: Array
         turned = np.rot90(image, turns)
         total = total + np.rot90(predict(turned), -turns) + np.rot90(predict(turned[:, ::-1])[:, ::-1], -turns)
     return total / 8
+
+
+def export(
+    model: keras.Model, folder: str | os.PathLike[str], activation: Literal["sigmoid", "softmax"] = "sigmoid"
+) -> None:
+    """Write a SavedModel that takes raw images of any size and returns probabilities: `standardize`, padding and all.
+
+    Its one signature takes ``images``, float32 of shape (n, height, width, channels), each side at least as long as
+    the model's stride, and ``scale``, by which an image is resized before, and the answer back after: 0.5 for an image
+    in which objects are twice as large as in training, else 1. It returns ``probabilities``.
+
+    Parameters
+    ----------
+    model : keras.Model
+        As in `receptive_field`; it returns logits.
+    folder : path-like
+        Is made.
+    activation : {'sigmoid', 'softmax'}
+        What turns its logits into probabilities.
+
+    Raises
+    ------
+    ValueError
+        `folder` exists, or `activation` is another.
+    """
+    if activation not in ("sigmoid", "softmax"):
+        raise ValueError(f"activation must be 'sigmoid' or 'softmax'; got {activation!r}.")
+    if Path(folder).exists():
+        raise ValueError(f"{os.fspath(folder)!r} exists: a model is never written over another.")
+    _, stride = receptive_field(model)
+    channels = model.inputs[0].shape[-1]
+    probabilities_of = keras.activations.get(activation)
+
+    def serve(images: Any, scale: Any) -> dict[str, Any]:
+        size = tf.shape(images)[1:3]
+        scaled = tf.cast(tf.round(tf.cast(size, tf.float32) * scale), tf.int32)
+        # What `standardize` does, as exact.
+        resized = tf.cast(tf.image.resize(images, tf.maximum(scaled, stride), antialias=True), tf.float64)
+        mean, variance = tf.nn.moments(resized, (1, 2), keepdims=True)
+        standard = tf.cast((resized - mean) / tf.where(variance > 0, tf.sqrt(variance), 1), tf.float32)
+        inside = tf.shape(standard)[1:3]
+        missing = -inside % stride
+        padded = tf.pad(standard, [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]], mode="REFLECT")
+        answer = probabilities_of(model(padded, training=False))[:, : inside[0], : inside[1]]
+        return {"probabilities": tf.image.resize(answer, size, antialias=True)}
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    signature = [
+        tf.TensorSpec((None, None, None, channels), tf.float32, name="images"),
+        tf.TensorSpec((), tf.float32, name="scale"),
+    ]
+    archive.add_endpoint("serve", serve, input_signature=signature)
+    archive.write_out(os.fspath(folder), verbose=False)
