@@ -6,6 +6,7 @@ load on the machine hits both. The table goes to the screen and into README. Sec
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -26,7 +27,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from helpers import data, decisions, runs
 from helpers.estimators import ScoreClassifier
-from helpers.machine import ENVIRONMENT, ROOT
+from helpers.machine import ENVIRONMENT, ROOT, fresh_process
 
 TABLE = re.compile(r"(?<=<!-- benchmarks: made by make bench -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
 
@@ -234,6 +235,44 @@ def bundle_ways(folder: Path) -> Ways:
     return Ways("loading a bundle with 100 golden examples", 1, calls, lambda a, b: True)
 
 
+def image_rows() -> Iterator[str]:
+    """Chapter 05: rows of a table, each measured in a process of its own."""
+
+    def measured(*arguments: object) -> dict[str, float]:
+        found: dict[str, float] = json.loads(fresh_process(ROOT / "benchmarks" / "images.py", *arguments))
+        return found
+
+    yield from ("| what | way | seconds | relative | memory, MiB |", "|---|---|---|---|---|")
+    ours, textbook = (measured("train", which) for which in ("ours", "textbook"))
+    for name, run in (("helpers.unet", ours), ("textbook U-Net", textbook)):
+        reached = f"IoU {run['iou']:.3f}" if run["iou"] >= 0.9 else f"only IoU {run['iou']:.3f}"
+        way = f"{name}, {run['weights']:,} weights, {reached}"
+        yield f"| training to IoU 0.90 | {way} | {run['seconds']:.3g} | {run['seconds'] / ours['seconds']:.2g} | |"
+    for side in (1024, 2048, 4096):
+        runs_of = {way: measured("predict", way, side) for way in ("whole", "tiles", "loop")}
+        whole = runs_of["whole"]
+        if runs_of["tiles"]["crc"] != whole["crc"]:
+            raise AssertionError(f"tiles and the whole image of {side} pixels differ.")
+        names = {"whole": "whole image", "tiles": "tiles of 512, equal to the bit", "loop": "a loop of predict"}
+        for way, run in runs_of.items():
+            relative = run["seconds"] / whole["seconds"]
+            yield (
+                f"| predicting {side} × {side} pixels | {names[way]} | {run['seconds']:.3g} | {relative:.2g}"
+                f" | {run['mib']:.0f} |"
+            )
+    precisions = ["float32", "bfloat16"] if _has_bfloat16() else ["float32"]
+    steps = {precision: measured("step", precision)["seconds"] for precision in precisions}
+    for precision, passed in steps.items():
+        yield f"| a training step | {precision} | {passed:.3g} | {passed / steps['float32']:.2g} | |"
+
+
+def _has_bfloat16() -> bool:
+    try:
+        return bool(re.search(r"avx512_bf16|amx_bf16|\bbf16\b", Path("/proc/cpuinfo").read_text(encoding="utf-8")))
+    except OSError:
+        return False
+
+
 class Timed(NamedTuple):
     """A duration that was measured by the call itself, in seconds."""
 
@@ -311,6 +350,11 @@ def main() -> None:
         for ways in (numeric_ways(), text_ways(), bundle_ways(Path(folder))):
             lines += throughput(ways)
             print(*lines[-len(ways.calls) :], sep="\n", flush=True)
+    lines.append("")
+    print()
+    for line in image_rows():
+        lines.append(line)
+        print(line, flush=True)
     readme = ROOT / "README.md"
     table = "\n".join(lines) + "\n"
     runs.write_text(readme, TABLE.sub(lambda _: table, readme.read_text(encoding="utf-8")))

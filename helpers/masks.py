@@ -79,7 +79,9 @@ def border_iou(y_true: ArrayLike, y_pred: ArrayLike, width: int = 2) -> float:
     if width < 1:
         raise ValueError(f"width must be at least 1 pixel; got {width}.")
     true, found = _two_masks(y_true, y_pred)
-    return iou(*(mask & (_distance(mask) <= width) for mask in (true, found)))
+    borders = [mask & (_distance(mask) <= width) for mask in (true, found)]
+    # A full mask has no border, as an empty one, and they do not agree.
+    return iou(*borders) if any(border.any() for border in borders) else iou(true, found)
 
 
 def _distance(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -179,11 +181,18 @@ def split_touching(mask: ArrayLike, markers: ArrayLike | None = None, min_distan
     ndarray of shape (height, width), dtype int32
         0 where the mask is; 1, 2, … the objects. A region of the mask without a marker is an object of its own.
 
+    Raises
+    ------
+    ValueError
+        The shapes differ, a mask holds anything but 0 and 1, or `min_distance` is below 1.
+
     Examples
     --------
     >>> split_touching([[1, 1, 1, 1, 0, 1]], markers=[[1, 0, 0, 1, 0, 0]])
     array([[1, 1, 2, 2, 0, 3]], dtype=int32)
     """
+    if min_distance < 1:
+        raise ValueError(f"min_distance must be at least 1 pixel; got {min_distance}.")
     inside = _mask(mask, "mask")
     depth = _distance(inside)
     if markers is None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from IPython.display import Image, display
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.ticker import ScalarFormatter
 from numpy.typing import ArrayLike
@@ -21,7 +22,19 @@ from scipy.stats import beta
 
 from helpers.decisions import CalibrationBins, ThresholdCurve, apply_threshold, check_probabilities
 
-__all__ = ["COLOURS", "bars", "image_strip", "lines", "png", "reliability", "road", "scores", "show", "threshold_trade"]
+__all__ = [
+    "COLOURS",
+    "bars",
+    "image_strip",
+    "lines",
+    "outlines",
+    "png",
+    "reliability",
+    "road",
+    "scores",
+    "show",
+    "threshold_trade",
+]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's palette (2008), told apart under every common colour blindness."""
@@ -124,6 +137,47 @@ def image_strip(images: Sequence[ArrayLike], titles: Sequence[str]) -> Described
         place.axis("off")
     flat = [title.replace("\n", " ") for title in titles]
     return figure, f"Images, from left to right: {'; '.join(flat)}."
+
+
+def outlines(images: Sequence[ArrayLike], masks: Mapping[str, Sequence[ArrayLike]], titles: Sequence[str]) -> Described:
+    """Draw images side by side, with the outlines of one or two masks on each.
+
+    Parameters
+    ----------
+    images : sequence of array-like of shape (height, width, 1 or 3)
+        Of any range; each is stretched to its own.
+    masks : mapping of str to sequence of array-like of shape (height, width)
+        Name to one mask for each image: the first is drawn with a solid line, the second with a dashed one.
+    titles : sequence of str
+        One for each image.
+
+    Returns
+    -------
+    tuple of Figure and str
+    """
+    lengths = {len(images), len(titles), *map(len, masks.values())}
+    if len(lengths) > 1:
+        raise ValueError(f"images, masks and titles must be as many; got {sorted(lengths)}.")
+    # Blue and orange, light enough for a dark image.
+    styles: tuple[tuple[str, Any], ...] = (("#56B4E9", "solid"), ("#E69F00", "dashed"))
+    figure = Figure(figsize=(1.9 * len(images), 2.6), layout="constrained")
+    axes = figure.subplots(1, len(images), squeeze=False)[0]
+    for number, (place, image, title) in enumerate(zip(axes, images, titles, strict=True)):
+        values = np.asarray(image, dtype=np.float64)
+        values = (values - values.min()) / (np.ptp(values) or 1)
+        place.imshow(values[..., 0] if values.shape[-1] == 1 else values, cmap="gray")
+        for (colour, style), drawn in zip(styles, masks.values(), strict=False):
+            if np.any(drawn[number]):
+                place.contour(np.asarray(drawn[number], dtype=float), [0.5], colors=colour, linestyles=style)
+        place.set_title(title, fontsize=9)
+        place.axis("off")
+    handles = [
+        Line2D([], [], color=colour, linestyle=style, label=name)
+        for (colour, style), name in zip(styles, masks, strict=False)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
+    flat = [title.replace("\n", " ") for title in titles]
+    return figure, f"Images, from left to right, with the outlines of {' and '.join(masks)}: {'; '.join(flat)}."
 
 
 def scores(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,7 +110,9 @@ def build_unet(
         return convolve(convolve(x, filters), filters)
 
     def pyramid(x: Any, filters: int) -> Any:
-        branches = [convolve(x, filters // 2, 1), *(convolve(x, filters // 2, dilation_rate=d) for d in (1, 2, 4))]
+        # Three quarters of the filters in each branch: as many weights as two plain convolutions.
+        each = 3 * filters // 4
+        branches = [convolve(x, each, 1), *(convolve(x, each, dilation_rate=rate) for rate in (1, 2, 4))]
         return convolve(layers.Concatenate()(branches), filters, 1)
 
     image = keras.Input(input_shape, name="image")
@@ -147,31 +150,43 @@ def receptive_field(model: keras.Model) -> tuple[int, int]:
     Raises
     ------
     ValueError
-        A layer sees the whole image, or is not known here; or the output has another size than the input.
+        A layer sees the whole image, is not known here or stands in two places; images of different sizes are joined;
+        the output has another size than the input; or there are several inputs or outputs.
 
     Examples
     --------
     >>> receptive_field(build_unet(base_filters=4))
     (48, 8)
     """
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            f"the model must have one input and one output; it has {len(model.inputs)} and {len(model.outputs)}."
+        )
     # Each tensor's cell number i depends on the pixels from scale * i + low to scale * i + high.
-    seen: dict[int, tuple[float, float, float]] = {id(tensor): (1.0, 0.0, 0.0) for tensor in model.inputs}
-    widest = 1.0
-    for layer in model.layers:
+    seen = {id(model.inputs[0]): (Fraction(1), Fraction(0), Fraction(0))}
+    stride = 1
+    # Not model.layers: a sum that is written with + is an operation and no layer. Of a Sequential the same.
+    for layer in keras.Model(model.inputs, model.outputs).operations:
         if isinstance(layer, layers.InputLayer):
             continue
-        entering = layer.input if isinstance(layer.input, list) else [layer.input]
+        entering = keras.tree.flatten(layer.input)
+        if isinstance(layer, keras.Model) or any(id(tensor) not in seen for tensor in entering):
+            raise ValueError(f"layer {layer.name!r} is a model, or it or the one before it stands in several places.")
         before = [seen[id(tensor)] for tensor in entering]
         scale, low, high = before[0][0], min(a for _, a, _ in before), max(b for _, _, b in before)
         if any(other != scale for other, _, _ in before):
             raise ValueError(f"layer {layer.name!r} joins images of different sizes.")
         scale, low, high = _through(layer, scale, low, high)
         seen[id(layer.output)] = scale, low, high
-        widest = max(widest, scale)
+        stride = math.lcm(stride, scale.numerator)
+    if id(model.outputs[0]) not in seen:
+        raise ValueError("the layer of the model's output stands in several places.")
     scale, low, high = seen[id(model.outputs[0])]
     if scale != 1:
-        raise ValueError(f"the model's output must have the size of its input; one of its pixels covers {scale:g}.")
-    return math.ceil(max(-low, high)), int(widest)
+        raise ValueError(
+            f"the model's output must have the size of its input; one of its pixels covers {float(scale):g}."
+        )
+    return math.ceil(max(-low, high)), stride
 
 
 _EACH_PIXEL = (
@@ -181,6 +196,9 @@ _EACH_PIXEL = (
     layers.SpatialDropout2D,
     layers.ReLU,
     layers.LeakyReLU,
+    layers.PReLU,
+    layers.ELU,
+    layers.Softmax,
     layers.Rescaling,
     layers.Add,
     layers.Concatenate,
@@ -188,27 +206,35 @@ _EACH_PIXEL = (
 )
 
 
-def _through(layer: Any, scale: float, low: float, high: float) -> tuple[float, float, float]:
+def _through(layer: Any, scale: Fraction, low: Fraction, high: Fraction) -> tuple[Fraction, Fraction, Fraction]:
     if isinstance(layer, _EACH_PIXEL):
+        if getattr(layer, "axis", -1) not in (-1, 3):
+            raise ValueError(f"layer {layer.name!r} works along axis {layer.axis}, and not along the channels.")
         return scale, low, high
-    if isinstance(layer, layers.Conv2DTranspose) and (layer.padding == "same" or layer.kernel_size == layer.strides):
-        stride, reach = layer.strides[0], layer.kernel_size[0]
-        before = max(reach - stride, 0) // 2
-        return scale / stride, low - scale / stride * (reach - 1 - before), high + scale / stride * before
-    if isinstance(layer, layers.UpSampling2D):
-        stride, more = layer.size[0], 0.0 if layer.interpolation == "nearest" else scale
+    if isinstance(layer, layers.UpSampling2D) and layer.interpolation in ("nearest", "bilinear"):
+        stride, more = _both_sides(layer, layer.size), 0 if layer.interpolation == "nearest" else scale
         return scale / stride, low - scale / stride * (stride - 1) - more, high + more
-    if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)):
-        stride, reach = layer.strides[0], (layer.kernel_size[0] - 1) * layer.dilation_rate[0] + 1
+    if isinstance(layer, (layers.Conv2D, layers.Conv2DTranspose, layers.DepthwiseConv2D, layers.SeparableConv2D)):
+        sides = zip(layer.kernel_size, layer.dilation_rate, strict=True)
+        # Of an oblong kernel the longer side counts.
+        stride, reach = _both_sides(layer, layer.strides), max((size - 1) * apart + 1 for size, apart in sides)
     elif isinstance(layer, (layers.MaxPooling2D, layers.AveragePooling2D)):
-        stride, reach = layer.strides[0], layer.pool_size[0]
+        stride, reach = _both_sides(layer, layer.strides), max(layer.pool_size)
     else:
         raise ValueError(f"how far layer {layer.name!r} ({type(layer).__name__}) sees is not known, or it sees all.")
     if layer.padding != "same" and reach != stride:
         raise ValueError(f"layer {layer.name!r} makes the image smaller at its border: padding must be 'same'.")
     # TensorFlow pads less before than after when it cannot pad both alike.
     before = max(reach - stride, 0) // 2
+    if isinstance(layer, layers.Conv2DTranspose):
+        return scale / stride, low - scale / stride * (reach - 1 - before), high + scale / stride * before
     return scale * stride, low - scale * before, high + scale * (reach - 1 - before)
+
+
+def _both_sides(layer: Any, strides: tuple[int, int]) -> int:
+    if strides[0] != strides[1]:
+        raise ValueError(f"layer {layer.name!r} changes height and width by different factors, {strides}.")
+    return strides[0]
 
 
 def targets(labels: ArrayLike, radius: int = 2) -> NDArray[np.uint8]:
@@ -229,6 +255,11 @@ def targets(labels: ArrayLike, radius: int = 2) -> NDArray[np.uint8]:
     ndarray of shape labels.shape + (2,), dtype uint8
         0 or 1: the mask, the cores.
 
+    Raises
+    ------
+    ValueError
+        Labels of another shape or no whole numbers, or a negative radius.
+
     Examples
     --------
     >>> targets([[1, 1, 1, 2, 2, 2]], radius=1)[0, :, 1]
@@ -240,6 +271,8 @@ def targets(labels: ArrayLike, radius: int = 2) -> NDArray[np.uint8]:
             f"labels must be whole numbers of shape (height, width) or (n, height, width); got {labels.dtype}"
             f" of shape {labels.shape}."
         )
+    if radius < 0:
+        raise ValueError(f"radius must be at least 0 pixels; got {radius}.")
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disk = (y**2 + x**2 <= radius**2).reshape((1,) * (labels.ndim - 2) + y.shape)
     alone = ndimage.minimum_filter(labels, footprint=disk, mode="nearest") == ndimage.maximum_filter(
@@ -260,12 +293,20 @@ def standardize(image: ArrayLike) -> NDArray[np.float32]:
     -------
     ndarray of the same shape, dtype float32
 
+    Raises
+    ------
+    ValueError
+        Fewer than three dimensions, or nothing in them.
+
     Examples
     --------
     >>> standardize([[[0], [2]]])[0, :, 0]
     array([-1.,  1.], dtype=float32)
     """
-    image = np.asarray(image)
+    # First: sums of float32 are exact in float64, so that a constant channel spreads by 0 and not by what was rounded.
+    image = np.asarray(image, dtype=np.float32)
+    if image.ndim < 3 or not image.size:
+        raise ValueError(f"image must be of shape (..., height, width, channels); got {image.shape}.")
     mean = image.mean(axis=(-3, -2), keepdims=True, dtype=np.float64)
     std = image.std(axis=(-3, -2), keepdims=True, dtype=np.float64)
     return ((image - mean) / np.where(std > 0, std, 1)).astype(np.float32)
@@ -294,13 +335,25 @@ def crops(
     tf.data.Dataset
         Of pairs of float32 tensors (batch_size, side, side, channels). Quarter turns and mirrors move pixels and do
         not blur them; anything else, see `paired`, is the caller's.
+
+    Raises
+    ------
+    ValueError
+        Not one mask for each image, another shape, another number of channels than the first, or a number below 1.
     """
+    if side < 1 or batch_size < 1:
+        raise ValueError(f"side and batch_size must be at least 1; got {side} and {batch_size}.")
     if len(images) != len(masks) or not len(images):
         raise ValueError(f"there are {len(images)} images and {len(masks)} masks; one mask for each image is needed.")
     for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
         if image.ndim != 3 or mask.ndim != 3 or image.shape[:2] != mask.shape[:2]:
             raise ValueError(
                 f"image and mask {number} must be of shape (height, width, channels), the same height and width;"
+                f" got {image.shape} and {mask.shape}."
+            )
+        if not image.size or (image.shape[2], mask.shape[2]) != (images[0].shape[2], masks[0].shape[2]):
+            raise ValueError(
+                f"image and mask {number} must have pixels, and as many channels as the first;"
                 f" got {image.shape} and {mask.shape}."
             )
 
@@ -350,7 +403,14 @@ def paired(*augmentations: layers.Layer) -> Callable[[Any, Any], tuple[Any, Any]
     -------
     callable
         From images and masks, both of shape (n, height, width, channels), to the same.
+
+    Raises
+    ------
+    ValueError
+        A ``RandomElasticTransform``: Keras draws it once for the images and once more for the masks.
     """
+    if any(isinstance(layer, layers.RandomElasticTransform) for layer in augmentations):
+        raise ValueError("RandomElasticTransform moves a mask otherwise than its image, under any key: leave it out.")
     pipeline = layers.Pipeline(list(augmentations))
 
     def apply(images: Any, masks: Any) -> tuple[Any, Any]:
@@ -361,8 +421,14 @@ def paired(*augmentations: layers.Layer) -> Callable[[Any, Any], tuple[Any, Any]
 
 
 def dice_loss(y_true: Any, logits: Any) -> Any:
-    """Return one minus the soft Dice coefficient of each image and channel, from logits: shape (n, channels)."""
-    return keras.losses.dice(y_true, ops.sigmoid(logits), axis=(1, 2))
+    """Return one minus the soft Dice coefficient of each image and channel, from logits: shape (n, channels).
+
+    The gap: ``keras.losses.dice`` costs 1 for an empty mask whatever is predicted, and teaches nothing there.
+    """
+    probabilities = ops.sigmoid(logits)
+    # One pixel more in both: an empty mask, predicted empty, costs nothing.
+    both = 2 * ops.sum(y_true * probabilities, axis=(1, 2)) + 1
+    return 1 - both / (ops.sum(y_true + probabilities, axis=(1, 2)) + 1)
 
 
 def _bce(y_true: Any, logits: Any) -> Any:
@@ -380,7 +446,7 @@ def bce_jaccard(y_true: Any, logits: Any) -> Any:
     probabilities = ops.sigmoid(logits)
     both = ops.sum(y_true * probabilities, axis=(1, 2))
     either = ops.sum(y_true + probabilities, axis=(1, 2)) - both
-    # One pixel more in both: an empty mask, predicted empty, costs nothing.
+    # One pixel more, as in `dice_loss`.
     return _bce(y_true, logits) + 1 - (both + 1) / (either + 1)
 
 
@@ -431,7 +497,9 @@ def restart(model: keras.Model, seed: int) -> None:
         Of Python, NumPy and TensorFlow, from here on.
     """
     keras.utils.set_random_seed(seed)
-    model.set_weights(keras.models.clone_model(model).get_weights())
+    # Around the same layers and not compiled: of a compiled model Keras would look up the loss by its name, in vain.
+    bare = keras.Model(model.inputs, model.outputs)
+    model.set_weights(keras.models.clone_model(bare).get_weights())
     fresh = type(model.optimizer).from_config(model.optimizer.get_config())
     fresh.build(model.trainable_variables)
     for old, new in zip(model.optimizer.variables, fresh.variables, strict=True):
@@ -468,8 +536,14 @@ class OneCycle(keras.callbacks.Callback):
         return self.highest * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1))) / 2
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Count from 0."""
-        self._step = 0
+        """Count from 0, and keep the rate that the optimizer has."""
+        if self.params["steps"] is None:
+            raise ValueError("OneCycle must know the number of steps: give fit its steps_per_epoch.")
+        self._step, self._before = 0, float(self.model.optimizer.learning_rate.numpy())
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Give the rate back: that of the last step is next to nothing."""
+        self.model.optimizer.learning_rate.assign(self._before)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Set the rate of the step that follows."""
@@ -493,8 +567,10 @@ def predict_tiled(
     """Predict an image of any size, piece by piece; the seams are not hidden, there are none.
 
     Each tile is read with a halo, predicted, and the halo cut off. Where the halo covers what the network sees, and
-    tiles begin on multiples of its stride, the answer is that of the whole image, to the bit. Memory is that of one
-    tile, and of `out`. An image of any size is continued by reflection up to a multiple of the stride, and cut back.
+    tiles begin on multiples of its stride, the answer is that of the whole image, to the bit; with oneDNN's kernels,
+    which add up in another order where there are several images, to the bit in batches of one, else up to rounding.
+    Memory is that of one tile, and of `out`. An image of any size is continued by reflection up to a multiple of the
+    stride, and cut back.
 
     Parameters
     ----------
@@ -533,7 +609,9 @@ def predict_tiled(
     >>> predict_tiled(build_unet(base_filters=4), np.zeros((30, 50, 1)), tile=16).shape
     (30, 50, 1)
     """
-    shape, channels, classes = np.shape(image), model.inputs[0].shape[-1], model.outputs[0].shape[-1]
+    radius, stride = receptive_field(model)
+    image = image if hasattr(image, "shape") else np.asarray(image)
+    shape, channels, classes = tuple(image.shape), model.inputs[0].shape[-1], model.outputs[0].shape[-1]
     if len(shape) != 3 or shape[-1] != channels or min(shape) < 1:
         raise ValueError(f"image must be of shape (height, width, {channels}); got {shape}.")
     if tile < 1 or batch_size < 1 or (overlap is not None and overlap < 0) or dtype not in ("float32", "uint8"):
@@ -546,7 +624,6 @@ def predict_tiled(
         raise ValueError(
             f"out must be of shape {(*shape[:2], classes)} and {dtype}; got {out.dtype} of shape {out.shape}."
         )
-    radius, stride = receptive_field(model)
 
     def whole_strides(pixels: int) -> int:
         return -(-pixels // stride) * stride
@@ -651,6 +728,9 @@ def export(
         resized = tf.cast(tf.image.resize(images, tf.maximum(scaled, stride), antialias=True), tf.float64)
         mean, variance = tf.nn.moments(resized, (1, 2), keepdims=True)
         standard = tf.cast((resized - mean) / tf.where(variance > 0, tf.sqrt(variance), 1), tf.float32)
+        # A constant channel spreads after resizing by what was rounded: that would be made as large as a picture.
+        varied = tf.reduce_max(images, (1, 2), keepdims=True) > tf.reduce_min(images, (1, 2), keepdims=True)
+        standard = tf.where(varied, standard, 0)
         inside = tf.shape(standard)[1:3]
         missing = -inside % stride
         padded = tf.pad(standard, [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]], mode="REFLECT")

@@ -434,3 +434,32 @@ def test_a_damaged_archive_is_refused(tmp_path):
         (tmp_path / name).write_bytes(b"PK\x03\x04 or not")
         with pytest.raises(ValueError, match="cannot be read as CSV"):
             data.open_data(tmp_path / name)
+
+
+@pytest.fixture
+def pictures():
+    """Two objects in every image, on 30 % of the pixels of one and 10 % of the others; sizes differ."""
+    labels = [np.zeros((10, 10 + number % 2 * 10), np.int32) for number in range(10)]
+    for number, image in enumerate(labels):
+        image[:1] = 1
+        image[-2:] = 2 if number == 0 else 0
+        image[0, 0] = 2
+    images = [np.zeros((*image.shape, 1), np.uint8) for image in labels]
+    return data.Dataset("cells", "mask", images, labels, ("background", "cell"), "drawn", "CC0", notes=("10 by 10",))
+
+
+def test_images_with_masks_are_counted_in_objects_and_pixels(pictures):
+    assert str(pictures) == ("cells: 10 images with masks, 20 objects, 12.0% of the pixels 'cell'\n  note: 10 by 10")
+    same_size = np.stack([image[:, :10] for image in pictures.y])
+    array = data.Dataset("cells", "mask", same_size, same_size, ("background", "cell"), "drawn", "CC0")
+    assert str(array) == "cells: 10 images with masks, 20 objects, 12.0% of the pixels 'cell'"
+    assert len(array) == len(pictures) == 10
+
+
+def test_images_with_masks_are_split_without_classes(pictures):
+    train, test = data.split(pictures, test_size=0.2, seed=1)
+    assert (len(train), len(test)) == (8, 2)
+    assert sorted([*train, *test]) == list(range(10))
+    assert train.tolist() == sorted(train)
+    assert data.split(pictures, test_size=0.2, seed=1)[1].tolist() == test.tolist()
+    assert len({tuple(data.split(pictures, test_size=0.2, seed=seed)[1]) for seed in range(5)}) > 2

@@ -321,17 +321,47 @@ def write_text(folder):
     return folder / "own.txt"
 
 
+def write_pairs(folder):
+    """Images with masks as readers have them: odd sizes, grey and RGBA, one without an object, one of one pixel."""
+    rng = np.random.default_rng(0)
+    for what in ("own", "masks"):
+        (folder / what).mkdir()
+    for number in range(14):
+        height, width = rng.integers(40, 110, 2)
+        y, x = np.mgrid[:height, :width]
+        labels = np.zeros((height, width), dtype=np.uint8)
+        for label in range(1, 6):
+            centre, radius = rng.uniform(0, [height, width]), rng.uniform(4, 9)
+            labels[(y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2] = label
+        labels[:] = labels if number else 0
+        labels[0, 0] = 6 if number == 1 else labels[0, 0]
+        image = np.clip(60 + 90 * (labels > 0) + rng.normal(0, 20, labels.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(image).convert(("L", "RGBA")[number % 2]).save(folder / "own" / f"cell {number}.png")
+        Image.fromarray(labels).save(folder / "masks" / f"cell {number}_mask.png")
+    return folder / "own", folder / "masks"
+
+
 KINDS = {"CSV": write_csv, "image": write_images, "text file": write_text}
 
 
+def own_data(path, kind, folder):
+    """Parameters that name data of a kind, or None: what `data_path` takes is said in its comment."""
+    declared = contract(path)
+    if kind == "pairs":
+        names = ("image_dir", "mask_dir")
+        return dict(zip(names, map(str, write_pairs(folder)), strict=True)) if set(names) <= set(declared) else None
+    if "data_path" not in declared or kind not in declared["data_path"].help:
+        return None
+    return {"data_path": str(KINDS[kind](folder))}
+
+
 @each
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "pairs"])
 def test_it_works_on_the_readers_own_data(path, kind, tmp_path):
-    """What `data_path` takes is said in its comment; that is what is tried."""
-    parameter = contract(path).get("data_path")
-    if parameter is None or kind not in parameter.help:
-        pytest.skip(f"data_path does not take a {kind}")
-    run = runs.run_notebook(path, tmp_path / "out", {"data_path": str(KINDS[kind](tmp_path))})
+    parameters = own_data(path, kind, tmp_path)
+    if parameters is None:
+        pytest.skip(f"it does not take a {kind}")
+    run = runs.run_notebook(path, tmp_path / "out", parameters)
     assert run.error == ""
     shown = [output.get("text", "") for cell in code(run.output) for output in cell.outputs]
     assert any(re.search(r"^own(\.csv|\.txt)?: \d+ ", text, flags=re.MULTILINE) for text in shown)
