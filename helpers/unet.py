@@ -413,6 +413,8 @@ def paired(*augmentations: layers.Layer) -> Callable[[Any, Any], tuple[Any, Any]
         raise ValueError("RandomElasticTransform moves a mask otherwise than its image, under any key: leave it out.")
     pipeline = layers.Pipeline(list(augmentations))
 
+    # It holds no Python loop; in a notebook AutoGraph fails to read it, and says so at length.
+    @tf.autograph.experimental.do_not_convert
     def apply(images: Any, masks: Any) -> tuple[Any, Any]:
         both = pipeline({"images": images, "segmentation_masks": masks}, training=True)
         return both["images"], both["segmentation_masks"]

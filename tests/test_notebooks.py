@@ -348,8 +348,11 @@ def own_data(path, kind, folder):
     """Parameters that name data of a kind, or None: what `data_path` takes is said in its comment."""
     declared = contract(path)
     if kind == "pairs":
-        names = ("image_dir", "mask_dir")
-        return dict(zip(names, map(str, write_pairs(folder)), strict=True)) if set(names) <= set(declared) else None
+        if not {"image_dir", "mask_dir"} <= set(declared):
+            return None
+        image_dir, mask_dir = map(str, write_pairs(folder))
+        # It is the reading that is tried, not how well twenty steps teach.
+        return {"image_dir": image_dir, "mask_dir": mask_dir, "steps": 20}
     if "data_path" not in declared or kind not in declared["data_path"].help:
         return None
     return {"data_path": str(KINDS[kind](folder))}
