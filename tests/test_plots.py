@@ -43,3 +43,20 @@ def test_what_is_shown_carries_its_sentence(monkeypatch, capsys):
     png, metadata = shown[0]._repr_png_()
     assert png
     assert metadata["alt"] == printed
+
+
+def test_outlines_lie_on_their_image():
+    image = np.zeros((20, 30, 1), dtype=np.uint16)
+    mask = np.zeros((20, 30), dtype=bool)
+    mask[5:10, 10:20] = True
+    masks = {"mask": [mask, ~mask & False], "predicted": [mask, mask]}
+    figure, sentence = plots.outlines([image, image + 7], masks, ["first", "second\nIoU 0"])
+    assert sentence == "Images, from left to right, with the outlines of mask and predicted: first; second IoU 0."
+    first, second = (axes.collections for axes in figure.axes)
+    assert (len(first), len(second)) == (2, 1), "an empty mask has no outline"
+    (left, top), (right, bottom) = first[0].get_paths()[0].get_extents().get_points()
+    assert (left, right, top, bottom) == (9.5, 19.5, 4.5, 9.5)
+    assert first[0].get_edgecolor().tolist() != first[1].get_edgecolor().tolist()
+    assert first[0].get_linestyle() != first[1].get_linestyle(), "told apart without colours too"
+    with pytest.raises(ValueError, match=r"as many; got \[1, 2\]"):
+        plots.outlines([image], masks, ["first"])

@@ -296,3 +296,11 @@ def test_an_interrupted_job_leaves_no_kernel_and_no_finished_looking_file(house,
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     assert sorted(path.name for path in (tmp_path / "out").glob("*.ipynb")) == ["00_good.partial.ipynb"]
+
+
+def test_fast_kernels_are_taken_without_a_word():
+    code = "import os; from helpers import runs; runs.begin({}, exact=False); import tensorflow as tf; tf.zeros(3) + 1"
+    code += "; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+    assert done.stderr == ""
