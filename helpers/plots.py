@@ -160,7 +160,7 @@ def outlines(images: Sequence[ArrayLike], masks: Mapping[str, Sequence[ArrayLike
         raise ValueError(f"images, masks and titles must be as many; got {sorted(lengths)}.")
     # Blue and orange, light enough for a dark image.
     styles: tuple[tuple[str, Any], ...] = (("#56B4E9", "solid"), ("#E69F00", "dashed"))
-    figure = Figure(figsize=(1.9 * len(images), 2.6), layout="constrained")
+    figure = Figure(figsize=(1.9 * len(images), 2.9), layout="constrained")
     axes = figure.subplots(1, len(images), squeeze=False)[0]
     for number, (place, image, title) in enumerate(zip(axes, images, titles, strict=True)):
         values = np.asarray(image, dtype=np.float64)
