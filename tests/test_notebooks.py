@@ -108,7 +108,7 @@ def test_every_image_has_alternative_text_that_is_printed_too(path):
                 if kind.startswith("image/"):
                     alt = output.metadata.get(kind, {}).get("alt", "")
                     assert len(alt) > 20
-                    assert alt in " ".join(printed(path).split())
+                    assert alt in " ".join(printed(path, compared=False).split())
                     assert base64.b64decode(output.data[kind])
 
 
