@@ -76,7 +76,7 @@ def train(which: str) -> dict[str, float]:
         # 3e-4 gets there sooner than 1e-4 and 1e-3; the loss is the usual one.
         model.compile(keras.optimizers.Adam(3e-4), keras.losses.BinaryCrossentropy(from_logits=True))
         pieces = unet.crops(list(X[:TRAINING]), list(targets[:TRAINING, ..., :1]), 96, 8)
-        while passed < 400:
+        while passed < 300:
             started = time.perf_counter()
             model.fit(pieces, steps_per_epoch=25, verbose=0, shuffle=False)
             passed += time.perf_counter() - started
