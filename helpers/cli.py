@@ -25,7 +25,7 @@ from rich.table import Column, Table
 from helpers import runs
 
 # One notebook's limit, and what a second one must find free before it may run beside the first.
-BYTES_PER_NOTEBOOK = 2_000_000_000
+BYTES_PER_NOTEBOOK = 2_500_000_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

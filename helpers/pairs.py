@@ -23,7 +23,7 @@ from scipy import ndimage
 from skimage import measure
 
 from helpers.data import Dataset
-from helpers.messages import some
+from helpers.messages import SentenceError, some
 
 __all__ = ["open_pairs"]
 
@@ -85,19 +85,22 @@ def open_pairs(image_dir: str | os.PathLike[str], mask_dir: str | os.PathLike[st
     >>> len(cells.X), cells.X[0].shape, int(cells.y[0].max())
     (6, (8, 12, 1), 2)
     """
+    for argument, folder in (("image_dir", image_dir), ("mask_dir", mask_dir)):
+        if not os.fspath(folder):
+            raise SentenceError(f"{argument} is empty: name a folder.")
     image_path, mask_path = Path(image_dir).expanduser(), Path(mask_dir).expanduser()
     image_files, mask_files = _files(image_path, "image_dir"), _files(mask_path, "mask_dir")
     if image_path.samefile(mask_path):
         mask_files = [path for path in mask_files if _is_mask(path)]
         image_files = [path for path in image_files if not _is_mask(path)]
         if not mask_files or not image_files:
-            raise ValueError(
+            raise SentenceError(
                 f"image_dir and mask_dir are both {str(image_path)!r}, where {'every' if mask_files else 'no'} name"
                 " holds mask, label, gt, seg or annotation as a word: the masks cannot be told from the images."
             )
     pairs = _pair(image_files, mask_files)
     if len(pairs) < MIN_PAIRS:
-        raise ValueError(
+        raise SentenceError(
             f"{str(image_path)!r} holds {len(pairs)} images with a mask: at least {MIN_PAIRS} are needed, as training,"
             " validation and test need images of their own."
         )
@@ -142,12 +145,12 @@ def _files(folder: Path, argument: str) -> list[Path]:
     if not folder.exists():
         raise FileNotFoundError(f"{argument}: nothing is at {str(folder)!r} (looked in {Path.cwd()}).")
     if not folder.is_dir():
-        raise ValueError(f"{argument} must be a folder of images; {str(folder)!r} is a file.")
+        raise SentenceError(f"{argument} must be a folder of images; {str(folder)!r} is a file.")
     found = _images_in(folder)
     if not found:
         inside = sorted(child.name for child in folder.iterdir() if child.is_dir() and _images_in(child))
         hint = f"; its sub-folders do: name one of them as {argument}: {some(inside)}" if inside else ""
-        raise ValueError(f"{argument} {str(folder)!r} holds no image{hint}.")
+        raise SentenceError(f"{argument} {str(folder)!r} holds no image{hint}.")
     return found
 
 
@@ -180,7 +183,7 @@ def _pair(images: list[Path], masks: list[Path]) -> dict[Path, Path]:
         if len(pairs) == len(images):
             break
     if alone := [path.name for path in images if path not in pairs]:
-        raise ValueError(f"{len(alone)} of {len(images)} images have no mask of the same name: {some(alone)}.")
+        raise SentenceError(f"{len(alone)} of {len(images)} images have no mask of the same name: {some(alone)}.")
     return {path: pairs[path] for path in images}
 
 
@@ -189,7 +192,7 @@ def _by_key(paths: Iterable[Path], key: Callable[[str], str], noun: str) -> dict
     for path in paths:
         other = found.setdefault(name := key(path.stem), path)
         if other is not path:
-            raise ValueError(f"two {noun} go by the name {name!r}: {other.name!r} and {path.name!r}; keep one.")
+            raise SentenceError(f"two {noun} go by the name {name!r}: {other.name!r} and {path.name!r}; keep one.")
     return found
 
 
@@ -201,7 +204,7 @@ def _read_all(read: Callable[[Path], T], paths: Iterable[Path], noun: str) -> li
         except _Unusable as reason:
             unusable.setdefault(str(reason), []).append(path.name)
     for why, names in unusable.items():
-        raise ValueError(f"{len(names)} of {len(paths)} {noun} cannot be used, {why}: {some(names)}.")
+        raise SentenceError(f"{len(names)} of {len(paths)} {noun} cannot be used, {why}: {some(names)}.")
     return results
 
 
@@ -327,7 +330,7 @@ def _same_sizes(pairs: dict[Path, Path], images: list[_File], masks: list[_Mask]
                 f" {names[0].name!r} {size[0]} × {size[1]}{turned}"
             )
     if wrong:
-        raise ValueError(f"{len(wrong)} of {len(masks)} masks have another size than their image: {wrong[0]}.")
+        raise SentenceError(f"{len(wrong)} of {len(masks)} masks have another size than their image: {wrong[0]}.")
 
 
 def _same_channels(pairs: dict[Path, Path], images: list[_File]) -> tuple[list[NDArray[Any]], list[str]]:
@@ -348,9 +351,11 @@ def _objects(masks: Sequence[_Mask]) -> tuple[list[NDArray[np.int32]], list[str]
     notes = []
     filled = [mask for mask in masks if len(mask.values)]
     if not filled:
-        raise ValueError(f"no object is in any of the {len(masks)} masks: all pixels are 0, the background.")
+        raise SentenceError(f"no object is in any of the {len(masks)} masks: all pixels are 0, the background.")
     if not any(mask.has_background for mask in filled):
-        raise ValueError("no mask holds objects and 0 (black), which marks the background: objects cover all pixels.")
+        raise SentenceError(
+            "no mask holds objects and 0 (black), which marks the background: objects cover all pixels; or are the two folders exchanged?"
+        )
     if len(filled) < len(masks):
         notes.append(f"{len(masks) - len(filled)} masks hold no object")
     if n := sum(mask.from_alpha for mask in masks):
@@ -359,7 +364,7 @@ def _objects(masks: Sequence[_Mask]) -> tuple[list[NDArray[np.int32]], list[str]
     if max(len(mask.values) for mask in filled) > 1 and _smoothed(filled):
         y = [(_grey(mask) >= 128).astype(np.int32) for mask in masks]
         if any(len(mask.values) and not labels.any() for mask, labels in zip(masks, y, strict=True)):
-            raise ValueError(f"some masks hold 0 and 255 with greys at the borders, others greys only, {SMOOTHED}.")
+            raise SentenceError(f"some masks hold 0 and 255 with greys at the borders, others greys only, {SMOOTHED}.")
         notes.append(f"{sum(len(mask.values) > 1 for mask in masks)} masks have smoothed borders, cut at 128")
     if max(labels.max() for labels in y) == 1:
         if (share := np.mean([np.mean(labels > 0) for labels in y])) > 0.5:
@@ -383,7 +388,7 @@ def _instances_or_classes(y: list[NDArray[np.int32]], notes: list[str]) -> tuple
             notes.append(f"{several.sum()} of {several.size} objects consist of several regions")
         return y, notes
     if np.median(np.concatenate(sizes)) <= 2:
-        raise ValueError(f"most values of the masks lie in many regions of one or two pixels, {SMOOTHED}.")
+        raise SentenceError(f"most values of the masks lie in many regions of one or two pixels, {SMOOTHED}.")
     notes.append(
         f"{several.sum()} of {several.size} values lie in several regions: values are read as classes, and each"
         " connected region of a value is an object"
@@ -411,5 +416,5 @@ def _smoothed(masks: Sequence[_Mask]) -> bool:
     if at_borders >= 0.9 * between:
         return True
     if np.count_nonzero(counts[1:255]) > 8:
-        raise ValueError(f"the masks hold 0, 255 and many greys between them, {SMOOTHED}.")
+        raise SentenceError(f"the masks hold 0, 255 and many greys between them, {SMOOTHED}.")
     return False

@@ -160,7 +160,9 @@ def outlines(images: Sequence[ArrayLike], masks: Mapping[str, Sequence[ArrayLike
         raise ValueError(f"images, masks and titles must be as many; got {sorted(lengths)}.")
     # Blue and orange, light enough for a dark image.
     styles: tuple[tuple[str, Any], ...] = (("#56B4E9", "solid"), ("#E69F00", "dashed"))
-    figure = Figure(figsize=(1.9 * len(images), 2.9), layout="constrained")
+    tallest = max(np.shape(image)[0] / np.shape(image)[1] for image in images)
+    height = 1.9 * float(np.clip(tallest, 0.3, 2)) + 1
+    figure = Figure(figsize=(1.9 * len(images), height), layout="constrained")
     axes = figure.subplots(1, len(images), squeeze=False)[0]
     for number, (place, image, title) in enumerate(zip(axes, images, titles, strict=True)):
         values = np.asarray(image, dtype=np.float64)
@@ -168,7 +170,9 @@ def outlines(images: Sequence[ArrayLike], masks: Mapping[str, Sequence[ArrayLike
         place.imshow(values[..., 0] if values.shape[-1] == 1 else values, cmap="gray")
         for (colour, style), drawn in zip(styles, masks.values(), strict=False):
             if np.any(drawn[number]):
-                place.contour(np.asarray(drawn[number], dtype=float), [0.5], colors=colour, linestyles=style)
+                place.contour(
+                    np.asarray(drawn[number], dtype=float), [0.5], colors=colour, linestyles=style, linewidths=1
+                )
         place.set_title(title, fontsize=9)
         place.axis("off")
     handles = [

@@ -708,3 +708,10 @@ def test_255_objects_in_one_mask(folders):
     numbers[numbers == 256] = 0
     all_masks(folders[1], numbers.astype(np.uint8))
     assert same_objects(pairs.open_pairs(*folders).y[0], numbers)
+
+
+@pytest.mark.parametrize("empty", ["image_dir", "mask_dir"])
+def test_an_empty_name_is_no_folder(empty, tmp_path):
+    """As a path it would be the folder in which the process happens to run."""
+    with pytest.raises(ValueError, match=f"{empty} is empty: name a folder"):
+        pairs.open_pairs(**{"image_dir": tmp_path, "mask_dir": tmp_path, empty: ""})
