@@ -354,7 +354,8 @@ def _objects(masks: Sequence[_Mask]) -> tuple[list[NDArray[np.int32]], list[str]
         raise SentenceError(f"no object is in any of the {len(masks)} masks: all pixels are 0, the background.")
     if not any(mask.has_background for mask in filled):
         raise SentenceError(
-            "no mask holds objects and 0 (black), which marks the background: objects cover all pixels; or are the two folders exchanged?"
+            "no mask holds objects and 0 (black), which marks the background: objects cover all pixels,"
+            " or the two folders are exchanged."
         )
     if len(filled) < len(masks):
         notes.append(f"{len(masks) - len(filled)} masks hold no object")
