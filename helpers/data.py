@@ -95,7 +95,7 @@ class Dataset:
         if self.kind == "mask":
             share = np.mean([(labels > 0).mean() for labels in self.y])
             objects = sum(int(labels.max()) for labels in self.y)
-            what = f"images with masks, {objects} objects, {share:.1%} of the pixels {positive!r}"
+            what = f"image{'s' * (len(self) > 1)} with masks, {objects} objects, {share:.1%} of the pixels {positive!r}"
         else:
             what = f"{self.kind} rows, {self.y.mean():.1%} {positive!r} (1), the rest {negative!r} (0)"
         lines = [f"{self.name}: {len(self)} {what}"]

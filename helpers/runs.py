@@ -271,10 +271,9 @@ def begin(namespace: Mapping[str, Any], *, exact: bool = True) -> None:
         os.environ.setdefault(name, value)
     # A filter, for TensorFlow sets the level of its log when it is imported.
     logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.ERROR)
-    if not exact:
-        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
     _hold(namespace)
     if not exact:
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
         # oneDNN announces itself whatever the level of the log is.
         with _silent_stderr():
             importlib.import_module("tensorflow")

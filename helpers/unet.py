@@ -434,8 +434,7 @@ def dice_loss(y_true: Any, logits: Any) -> Any:
 
 
 def _bce(y_true: Any, logits: Any) -> Any:
-    pixels = ops.maximum(logits, 0) - logits * y_true + ops.log1p(ops.exp(-ops.abs(logits)))
-    return ops.mean(pixels, axis=(1, 2))
+    return ops.mean(tf.nn.sigmoid_cross_entropy_with_logits(y_true, logits), axis=(1, 2))
 
 
 def bce_dice(y_true: Any, logits: Any) -> Any:
