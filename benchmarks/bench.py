@@ -266,6 +266,11 @@ def image_rows() -> Iterator[str]:
         yield f"| a training step | {precision} | {passed:.3g} | {passed / steps['float32']:.2g} | |"
 
 
+def table_of(script: str) -> Iterator[str]:
+    """Chapters 06 and 07: a table that a script prints, in a process of its own."""
+    yield from fresh_process(ROOT / "benchmarks" / script).splitlines()
+
+
 def _has_bfloat16() -> bool:
     try:
         return bool(re.search(r"avx512_bf16|amx_bf16|\bbf16\b", Path("/proc/cpuinfo").read_text(encoding="utf-8")))
@@ -350,11 +355,12 @@ def main() -> None:
         for ways in (numeric_ways(), text_ways(), bundle_ways(Path(folder))):
             lines += throughput(ways)
             print(*lines[-len(ways.calls) :], sep="\n", flush=True)
-    lines.append("")
-    print()
-    for line in image_rows():
-        lines.append(line)
-        print(line, flush=True)
+    for rows in (image_rows(), table_of("regions.py"), table_of("smoothing.py")):
+        lines.append("")
+        print()
+        for line in rows:
+            lines.append(line)
+            print(line, flush=True)
     readme = ROOT / "README.md"
     table = "\n".join(lines) + "\n"
     runs.write_text(readme, TABLE.sub(lambda _: table, readme.read_text(encoding="utf-8")))

@@ -14,13 +14,16 @@ __all__ = [
     "data",
     "decisions",
     "estimators",
+    "forecasts",
     "machine",
     "masks",
     "messages",
     "pairs",
     "parity",
     "plots",
+    "regions",
     "runs",
+    "series",
     "unet",
 ]
 
