@@ -27,13 +27,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 
 from helpers.machine import ROOT
 from helpers.messages import some
 
-__all__ = ["Dataset", "load", "names", "open_data", "package_file", "read_image", "split"]
+__all__ = ["Dataset", "load", "names", "open_data", "package_file", "read_csv", "read_image", "split", "step_name"]
 
 MIN_ROWS_PER_CLASS = 10
 MOST_CATEGORIES = 1000
@@ -42,28 +42,30 @@ MISSING = ["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "N
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples, and what is known of them: rows of two classes, or images with their masks.
+    """Examples, and what is known of them: rows of two classes, images with their masks, or series over time.
 
     Attributes
     ----------
     name : str
         The dataset's name, or the file's.
-    kind : {'numeric', 'table', 'text', 'image', 'mask'}
+    kind : {'numeric', 'table', 'text', 'image', 'mask', 'series'}
         What a row is.
     X : ndarray or DataFrame of length n
         'numeric': float64 of shape (n, n_features), NaN where a value is missing; 'table': a DataFrame of float64
         columns and columns of words (dtype object), NaN where a value is missing; 'text': strings; 'image': uint8 of
         shape (n, height, width, 3), or the paths of files of any size: `read_image` takes either; 'mask': images of
-        shape (height, width, channels), in one array or, where their sizes differ, in a list.
+        shape (height, width, channels), in one array or, where their sizes differ, in a list; 'series': times as
+        datetime64[s], without a gap, one step apart.
     y : ndarray of shape (n,), dtype int64
         0 or 1. 'mask': for each image an int32 array of shape (height, width), 0 for the background and another whole
-        number for each object, in one array or in a list.
+        number for each object, in one array or in a list. 'series': float64 of shape (n, n_series), NaN where a
+        value is missing.
     class_names : tuple of str
-        The names of class 0 and class 1, the positive one.
+        The names of class 0 and class 1, the positive one; empty for 'series'.
     source, licence : str
         Where the rows come from and what may be done with them.
     feature_names : tuple of str
-        The names of the columns of a numeric X or a table, else empty.
+        The names of the columns of a numeric X or a table, or of the series, else empty.
     groups : ndarray of shape (n,) or None
         Rows of one group must not be split between training and test.
     notes : tuple of str
@@ -74,7 +76,7 @@ class Dataset:
     kind: str
     X: Any
     y: Any
-    class_names: tuple[str, str]
+    class_names: tuple[str, ...]
     source: str
     licence: str
     feature_names: tuple[str, ...] = ()
@@ -85,18 +87,24 @@ class Dataset:
         return len(self.y)
 
     def column(self, name: str) -> NDArray[np.float64]:
-        """Return one column of a numeric X; ValueError if there is none of that name."""
+        """Return one column of a numeric X, or one series; ValueError if there is none of that name."""
         if name not in self.feature_names:
             raise ValueError(f"{self.name} has no numeric column {name!r}; it has: {some(self.feature_names)}.")
-        return self.X[:, self.feature_names.index(name)]
+        return (self.y if self.kind == "series" else self.X)[:, self.feature_names.index(name)]
 
     def __str__(self) -> str:
-        negative, positive = self.class_names
-        if self.kind == "mask":
+        if self.kind == "series":
+            first, last = (np.datetime_as_string(time, unit="m").replace("T", " ") for time in self.X[[0, -1]])
+            gaps = f"{np.isnan(self.y).sum()} values missing"
+            series = ", ".join(map(repr, self.feature_names))
+            what = f"times from {first} to {last}, every {step_name(self.X)}: {series}; {gaps}"
+        elif self.kind == "mask":
+            positive = self.class_names[1]
             share = np.mean([(labels > 0).mean() for labels in self.y])
             objects = sum(int(labels.max()) for labels in self.y)
             what = f"image{'s' * (len(self) > 1)} with masks, {objects} objects, {share:.1%} of the pixels {positive!r}"
         else:
+            negative, positive = self.class_names
             what = f"{self.kind} rows, {self.y.mean():.1%} {positive!r} (1), the rest {negative!r} (0)"
         lines = [f"{self.name}: {len(self)} {what}"]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
@@ -217,8 +225,108 @@ def open_data(
     header = _first_line(path)
     fields = header.split("\t")
     if {".csv", ".tsv"} & set(path.suffixes) or (len(fields) > 1 and label_column in fields):
-        return _csv(path, header, label_column, text_column, positive_label, words)
+        return _csv(path, label_column, text_column, positive_label, words)
     return _text_file(path, positive_label)
+
+
+def read_csv(path: str | os.PathLike[str], *, label_column: str = "", as_text: bool = False) -> pd.DataFrame:
+    """Read a CSV file whatever its separator, with a header and as UTF-8.
+
+    The gap: pandas makes an index of the first column if lines end with a separator, types a large file part by part,
+    takes a label None for a missing one, and says what is wrong in the words of four libraries.
+
+    Parameters
+    ----------
+    path : path-like
+        May be compressed.
+    label_column : str
+        The column that is kept as text, in which only an empty field is missing.
+    as_text : bool
+        Keep all columns as text.
+
+    Returns
+    -------
+    DataFrame
+        NaN where a value is missing: an empty field, or words such as NA, nan, null or a question mark.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing is at `path`.
+    ValueError
+        The file is empty, not UTF-8 or no CSV.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.csv").write_text("day;rain\\n2013-01-01;0.3\\n2013-01-02;NA\\n")
+    ...     read_csv(Path(folder, "a.csv"))["rain"].tolist()
+    [0.3, nan]
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"nothing is at {str(path)!r} (looked in {Path.cwd()}).")
+    header = _first_line(path)
+    try:
+        separator = csv.Sniffer().sniff(header, delimiters=",;\t|").delimiter if header else ","
+    except csv.Error:
+        separator = ","
+    # Read whole, as parts would be typed each for itself; and without an index, as a separator at the end of each line
+    # would make one of the first column.
+    options: dict[str, Any] = {
+        "sep": separator,
+        "encoding": "utf-8-sig",
+        "skipinitialspace": True,
+        "low_memory": False,
+        "index_col": False,
+    }
+    try:
+        columns = pd.read_csv(path, nrows=0, **options).columns
+        # Not pandas' own list: a label may well be called None or NA.
+        missing_marks: dict[Any, list[str]] = {column: MISSING for column in columns}
+        missing_marks[label_column] = [""]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)
+            dtype: Any = str if as_text else {label_column: str}
+            return pd.read_csv(path, na_values=missing_marks, keep_default_na=False, dtype=dtype, **options)
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        EOFError,
+        OSError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as CSV: {str(error).strip()}.") from error
+
+
+def step_name(times: ArrayLike) -> str:
+    """Return the step of times that are evenly apart, in words.
+
+    Parameters
+    ----------
+    times : array-like of datetime64, of shape (n,), n >= 2
+
+    Examples
+    --------
+    >>> step_name(np.array(["2013-01", "2013-02", "2013-03"], dtype="datetime64"))
+    'month'
+    >>> step_name(np.arange("2013-01-01", "2013-01-02", 600, dtype="datetime64[s]"))
+    '10 minutes'
+    """
+    exact = np.asarray(times, dtype="datetime64[s]")
+    seconds = np.diff(exact).astype(np.int64)
+    even = bool((seconds == seconds[0]).all())
+    # Months, quarters and years differ in length.
+    step = int(seconds[0] if even else np.diff(exact.astype("datetime64[M]")).astype(np.int64)[0])
+    units = {"week": 604_800, "day": 86_400, "hour": 3600, "minute": 60, "second": 1}
+    if not even:
+        units = {"year": 12, "quarter": 3, "month": 1}
+    name, length = next((name, length) for name, length in units.items() if step % length == 0)
+    return name if step == length else f"{step // length} {name}s"
 
 
 def read_image(source: str | os.PathLike[str] | BinaryIO | NDArray[Any]) -> NDArray[np.uint8]:
@@ -283,6 +391,11 @@ def split(dataset: Dataset, *, test_size: float = 0.3, seed: int = 0) -> tuple[N
     train, test : ndarray of int
         Row numbers, sorted.
 
+    Raises
+    ------
+    ValueError
+        A wrong size, or a series: its neighbours resemble each other, and it is split by time.
+
     Examples
     --------
     >>> train, test = split(load("breast_cancer"), test_size=0.3)
@@ -293,6 +406,8 @@ def split(dataset: Dataset, *, test_size: float = 0.3, seed: int = 0) -> tuple[N
 
     if not 0 < test_size < 1:
         raise ValueError(f"test_size must lie in (0, 1); got {test_size}.")
+    if dataset.kind == "series":
+        raise ValueError(f"{dataset.name} is a series, whose neighbours resemble each other: cut it by time.")
     rows = np.arange(len(dataset))
     if dataset.groups is None:
         stratify = None if dataset.kind == "mask" else dataset.y
@@ -347,41 +462,8 @@ def _labels(labels: Sequence[str], positive_label: str, where: str) -> tuple[NDA
     return y, class_names
 
 
-def _csv(path: Path, header: str, label_column: str, text_column: str, positive_label: str, words: bool) -> Dataset:
-    try:
-        separator = csv.Sniffer().sniff(header, delimiters=",;\t|").delimiter if header else ","
-    except csv.Error:
-        separator = ","
-    # Read whole, as parts would be typed each for itself; and without an index, as a separator at the end of each line
-    # would make one of the first column.
-    options: dict[str, Any] = {
-        "sep": separator,
-        "encoding": "utf-8-sig",
-        "skipinitialspace": True,
-        "low_memory": False,
-        "index_col": False,
-    }
-    try:
-        columns = pd.read_csv(path, nrows=0, **options).columns
-        # Not pandas' own list: a label may well be called None or NA.
-        missing_marks: dict[Any, list[str]] = {column: MISSING for column in columns}
-        missing_marks[label_column] = [""]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                path, na_values=missing_marks, keep_default_na=False, dtype={label_column: str}, **options
-            )
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from error
-    except (
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        EOFError,
-        OSError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as CSV: {str(error).strip()}.") from error
+def _csv(path: Path, label_column: str, text_column: str, positive_label: str, words: bool) -> Dataset:
+    frame = read_csv(path, label_column=label_column)
     for parameter, column in (("label_column", label_column), ("text_column", text_column)):
         if (column or parameter == "label_column") and column not in frame:
             near = difflib.get_close_matches(column, [str(name) for name in frame], n=1, cutoff=0.5)

@@ -463,3 +463,72 @@ def test_images_with_masks_are_split_without_classes(pictures):
     assert train.tolist() == sorted(train)
     assert data.split(pictures, test_size=0.2, seed=1)[1].tolist() == test.tolist()
     assert len({tuple(data.split(pictures, test_size=0.2, seed=seed)[1]) for seed in range(5)}) > 2
+
+
+# --- series ------------------------------------------------------------------------------------------------------
+
+
+def test_temperatures_stand_on_every_hour_with_their_gaps():
+    temperatures = data.load("new_york_temperatures")
+    assert temperatures.feature_names == ("EWR", "JFK", "LGA")
+    assert temperatures.y.shape == (len(temperatures.X), 3)
+    assert set(np.diff(temperatures.X)) == {np.timedelta64(1, "h")}
+    assert np.isnan(temperatures.y).sum(axis=0).tolist() == [28, 24, 24]
+    assert np.nanmin(temperatures.y) > -15
+    assert np.nanmax(temperatures.y) < 40
+
+
+def test_one_reading_only_is_denied_by_the_other_airports():
+    temperatures = data.load("new_york_temperatures")
+    odd = []
+    for name in temperatures.feature_names:
+        others = [temperatures.column(other) for other in temperatures.feature_names if other != name]
+        odd += [(name, time) for time in temperatures.X[abs(temperatures.column(name) - np.mean(others, axis=0)) > 15]]
+    assert odd == [("JFK", np.datetime64("2013-05-09T02:00:00"))]
+
+
+def test_a_series_says_its_times_and_what_is_missing():
+    y = np.array([[1.0, 2.0], [np.nan, 3.0], [4.0, np.nan]])
+    days = np.arange("2013-01-01", "2013-01-04", dtype="datetime64[D]").astype("datetime64[s]")
+    levels = data.Dataset("levels", "series", days, y, (), "drawn", "CC0", feature_names=("a", "b"), notes=("short",))
+    assert str(levels) == (
+        "levels: 3 times from 2013-01-01 00:00 to 2013-01-03 00:00, every day: 'a', 'b'; 2 values missing"
+        "\n  note: short"
+    )
+    assert levels.column("b").tolist()[:2] == [2, 3]
+    with pytest.raises(ValueError, match="levels has no numeric column 'c'"):
+        levels.column("c")
+
+
+def test_a_series_is_not_split_by_chance():
+    with pytest.raises(ValueError, match=r"new_york_temperatures is a series.*cut it by time"):
+        data.split(data.load("new_york_temperatures"))
+
+
+@pytest.mark.parametrize(
+    ("freq", "name"),
+    [
+        ("s", "second"),
+        ("15min", "15 minutes"),
+        ("h", "hour"),
+        ("6h", "6 hours"),
+        ("D", "day"),
+        ("W", "week"),
+        ("14D", "2 weeks"),
+        ("MS", "month"),
+        ("ME", "month"),
+        ("2MS", "2 months"),
+        ("QE", "quarter"),
+        ("YS", "year"),
+    ],
+)
+def test_a_step_has_a_name(freq, name):
+    assert data.step_name(pd.date_range("1899-12-01", periods=30, freq=freq).to_numpy()) == name
+
+
+def test_a_csv_can_be_read_as_text(write):
+    frame = data.read_csv(write("a.csv", "code;when\n007;2013-01-01\nNA;\n"), as_text=True)
+    assert frame["code"].tolist()[0] == "007"
+    assert frame.isna().to_numpy().tolist() == [[False, False], [True, True]]
+    with pytest.raises(FileNotFoundError, match="nothing is at"):
+        data.read_csv("no.csv")

@@ -7,6 +7,7 @@ import sys
 import tomllib
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
 from nbval.plugin import get_sanitize_patterns
@@ -108,8 +109,11 @@ def test_a_card_says_what_the_data_are(name):
     dataset = data.load(name)
     assert facts["kind"] == dataset.kind
     assert facts["rows"] == str(len(dataset))
-    positives = sum(int(y.max()) for y in dataset.y) if dataset.kind == "mask" else dataset.y.sum()
-    assert facts["positives"] == f"{positives} {dataset.class_names[1]}"
+    if dataset.kind == "series":
+        assert facts["missing"] == f"{np.isnan(dataset.y).sum()} values"
+    else:
+        positives = sum(int(y.max()) for y in dataset.y) if dataset.kind == "mask" else dataset.y.sum()
+        assert facts["positives"] == f"{positives} {dataset.class_names[1]}"
     assert facts["licence"] == dataset.licence
     assert facts["source"]
     for part in ("**Known.**", "**Unknown.**", "**Not to be used to claim**"):
