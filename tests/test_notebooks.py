@@ -326,11 +326,11 @@ def write_text(folder):
     return folder / "own.txt"
 
 
-def write_pairs(folder):
+def write_pairs(image_dir, mask_dir):
     """Images with masks as readers have them: odd sizes, grey and RGBA, one without an object, one of one pixel."""
     rng = np.random.default_rng(0)
-    for what in ("own", "masks"):
-        (folder / what).mkdir()
+    for made in (image_dir, mask_dir):
+        made.mkdir(parents=True)
     for number in range(14):
         height, width = rng.integers(40, 110, 2)
         y, x = np.mgrid[:height, :width]
@@ -343,12 +343,54 @@ def write_pairs(folder):
         if number == 1:
             labels[0, 0] = 6
         image = np.clip(60 + 90 * (labels > 0) + rng.normal(0, 20, labels.shape), 0, 255).astype(np.uint8)
-        Image.fromarray(image).convert(("L", "RGBA")[number % 2]).save(folder / "own" / f"cell {number}.png")
-        Image.fromarray(labels).save(folder / "masks" / f"cell {number}_mask.png")
-    return folder / "own", folder / "masks"
+        Image.fromarray(image).convert(("L", "RGBA")[number % 2]).save(image_dir / f"cell {number}.png")
+        Image.fromarray(labels).save(mask_dir / f"cell {number}_mask.png")
+    return image_dir, mask_dir
 
 
-KINDS = {"CSV": write_csv, "image": write_images, "text file": write_text}
+def write_annotated(folder):
+    """A folder of images and a folder of masks, in one."""
+    write_pairs(folder / "own" / "images", folder / "own" / "masks")
+    return folder / "own"
+
+
+def write_probabilities(folder):
+    """What a network might have said of those images, as grey pictures."""
+    images, masks = write_pairs(folder / "pictures", folder / "own" / "masks")
+    (folder / "own" / "probabilities").mkdir()
+    for path in images.iterdir():
+        Image.open(path).convert("L").point(lambda value: min(255, 2 * max(0, value - 50))).save(
+            masks.parent / "probabilities" / path.name
+        )
+    return folder / "own"
+
+
+def write_series(folder):
+    """Hourly values as readers have them: lines out of order, some missing, a gap, a wrong one, a column of words."""
+    rng = np.random.default_rng(0)
+    level = 50 + 10 * np.sin(2 * np.pi * np.arange(400) / 24) + rng.normal(0, 1, 400)
+    level[100] = 500
+    hours = np.datetime64("2013-01-01T00") + np.arange(400)
+    lines = [f"{hour};{value:.2f};ok" for hour, value in zip(hours, level, strict=True)]
+    lines[250] = f"{hours[250]};;ok"
+    del lines[300:303]
+    (folder / "own.csv").write_text("\n".join(["time;level;state", *lines[200:], *lines[:200]]), encoding="utf-8")
+    return folder / "own.csv"
+
+
+# Words that stand in the comment of `data_path`, and what they promise.
+KINDS = {
+    "CSV": write_csv,
+    "image folder": write_images,
+    "text file": write_text,
+    "time series": write_series,
+    "`images`": write_annotated,
+    "`probabilities`": write_probabilities,
+}
+
+
+# It is the reading that is tried, not how well twenty steps teach.
+FEW_STEPS = {"steps": 20}
 
 
 def own_data(path, kind, folder):
@@ -357,12 +399,11 @@ def own_data(path, kind, folder):
     if kind == "pairs":
         if not {"image_dir", "mask_dir"} <= set(declared):
             return None
-        image_dir, mask_dir = map(str, write_pairs(folder))
-        # It is the reading that is tried, not how well twenty steps teach.
-        return {"image_dir": image_dir, "mask_dir": mask_dir, "steps": 20}
+        image_dir, mask_dir = map(str, write_pairs(folder / "own", folder / "masks"))
+        return {"image_dir": image_dir, "mask_dir": mask_dir, **FEW_STEPS}
     if "data_path" not in declared or kind not in declared["data_path"].help:
         return None
-    return {"data_path": str(KINDS[kind](folder))}
+    return {"data_path": str(KINDS[kind](folder)), **(FEW_STEPS if "steps" in declared else {})}
 
 
 @each
