@@ -68,8 +68,8 @@ class Parameter:
     default : int, float, str or bool
     help : str
         The comment: the meaning, and after it ``in [low, high]`` (a round bracket excludes the end) or
-        ``one of a, b``. A ``str`` whose name ends in ``_path`` or ``_dir`` must exist if it is not empty;
-        ``results_path`` is written.
+        ``one of a, b``. A ``str`` whose name ends in ``_path`` or ``_dir`` must exist if it is not empty, or be
+        a file that can be written if its comment ends in ``none is written``.
     """
 
     name: str
@@ -106,9 +106,9 @@ class Parameter:
         return value
 
     def _check_path(self, path: Path) -> None:
-        if self.name == RESULTS_PATH:
+        if self.help.endswith("none is written"):
             if path.is_dir():
-                raise ParameterError(f"{self.name} takes the name of a JSON file to write; {str(path)!r} is a folder.")
+                raise ParameterError(f"{self.name} takes the name of a file to write; {str(path)!r} is a folder.")
             # Found now and not after the last cell, when the results would be lost.
             folder = next(parent for parent in path.absolute().parents if parent.exists())
             if not (folder.is_dir() and os.access(folder, os.W_OK)):

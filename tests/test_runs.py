@@ -134,6 +134,15 @@ def test_results_path_must_be_writable(contract, tmp_path):
         contract["results_path"].check(str(tmp_path / "file" / "results.json"))
 
 
+def test_a_file_to_write_is_told_from_one_to_read_by_its_comment(tmp_path):
+    contract = runs.read_contract(
+        'a_path: str = ""  # CSV; empty: none is written\nb_path: str = ""  # CSV; empty: none'
+    )
+    assert contract["a_path"].check(str(tmp_path / "new.csv"))
+    with pytest.raises(runs.ParameterError, match="nothing is at"):
+        contract["b_path"].check(str(tmp_path / "new.csv"))
+
+
 def test_text_from_a_command_line_is_read_as_the_declared_type(contract):
     assert contract["threshold"].from_text("0.7") == 0.7
     assert contract["window"].from_text("007") == 7
