@@ -23,7 +23,7 @@ from scipy.sparse.csgraph import connected_components
 
 __all__ = ["PixelRegions", "RunRegions", "find_regions"]
 
-# Runs a pixel at which SciPy's labelling has caught up: measured on two kinds of processor.
+# Runs a pixel at which labelling with SciPy has caught up, as measured.
 DENSE = 0.07
 
 # Pixels that are copied at a time.
