@@ -25,7 +25,7 @@ from skimage.morphology import reconstruction
 from skimage.segmentation import relabel_sequential, watershed
 from sklearn.model_selection import ParameterGrid
 
-from helpers.regions import find_regions
+from helpers.regions import find_regions, has_one_value
 
 __all__ = [
     "BoundaryDistance",
@@ -693,11 +693,10 @@ def _stack(values: ArrayLike, name: str, ndim: int) -> NDArray[Any]:
 
 def _one_value(mask: ArrayLike, ndim: int) -> tuple[NDArray[Any], Any]:
     values = _stack(mask, "mask", ndim)
-    value = values.max(initial=0)
-    if values.dtype != bool and not ((values == 0) | (values == value)).all():
+    if not has_one_value(values):
         raise ValueError("mask must hold 0 and one other value; got labels: do it object by object.")
     # An empty mask has no value of its own; for bool this is True.
-    return values, value or values.dtype.type(1)
+    return values, values.max(initial=0) or values.dtype.type(1)
 
 
 def _by_discs(

@@ -21,7 +21,7 @@ from scipy import ndimage
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["PixelRegions", "RunRegions", "find_regions"]
+__all__ = ["PixelRegions", "RunRegions", "find_regions", "has_one_value"]
 
 # Runs a pixel at which labelling with SciPy has caught up, as measured.
 DENSE = 0.07
@@ -69,8 +69,8 @@ def find_regions(mask: NDArray[Any], connectivity: int = 1, ndim: int = 2) -> Ru
         raise ValueError(f"mask must have at least {ndim} axes; got shape {mask.shape}.")
     changes = _changes(mask)
     number = np.count_nonzero(changes)
-    # 255 for True is as good: only labels need to be told apart.
-    one_value = mask.dtype == bool or bool(((mask == 0) | (mask == mask.max(initial=0))).all())
+    # Only labels need to be told apart.
+    one_value = has_one_value(mask)
     if one_value and number > 2 * DENSE * mask.size:
         return _pixel_regions(mask, connectivity, ndim)
     edges = np.flatnonzero(changes)
@@ -85,6 +85,17 @@ def find_regions(mask: NDArray[Any], connectivity: int = 1, ndim: int = 2) -> Ru
         values = np.where(column < width - 1, mask.reshape(-1)[np.minimum(starts - line, max(mask.size - 1, 0))], 0)
         starts, ends, values = starts[values != 0], ends[values != 0], values[values != 0]
     return RunRegions(mask, ndim, starts, ends, _components(mask.shape, ndim, connectivity, starts, ends, values))
+
+
+def has_one_value(mask: NDArray[Any]) -> bool:
+    """Tell whether a mask holds nothing but 0 and one other value, as bool does, and 0 and 255.
+
+    Examples
+    --------
+    >>> has_one_value(np.array([[0, 255]])), has_one_value(np.array([[0, 1, 2]]))
+    (True, False)
+    """
+    return mask.dtype == bool or bool(((mask == 0) | (mask == mask.max(initial=0))).all())
 
 
 @dataclass(frozen=True)
