@@ -60,3 +60,12 @@ def test_outlines_lie_on_their_image():
     assert first[0].get_linestyle() != first[1].get_linestyle(), "told apart without colours too"
     with pytest.raises(ValueError, match=r"as many; got \[1, 2\]"):
         plots.outlines([image], masks, ["first"])
+
+
+def test_a_figure_is_as_tall_as_its_images_within_limits():
+    def height(rows, columns):
+        blank = np.zeros((rows, columns))
+        return plots.outlines([blank[..., np.newaxis]], {"mask": [blank]}, ["blank"])[0].get_figheight()
+
+    assert height(10, 20) < height(20, 20) < height(40, 20)
+    assert height(400, 20) == height(40, 20), "a narrow strip is no pillar"
