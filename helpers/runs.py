@@ -528,10 +528,13 @@ class _Memory:
 
         me = psutil.Process()
         while not self._done.wait(0.1):
-            total = 0
+            programs, total = {me.pid: me.cmdline()}, 0
             for child in me.children(recursive=True):
                 try:
-                    total += child.memory_info().rss
+                    programs[child.pid] = child.cmdline()
+                    # Until it begins a program of its own, a child shares its parent's memory: that counts once.
+                    if programs[child.pid] != programs.get(child.ppid()):
+                        total += child.memory_info().rss
                 except psutil.Error:
                     continue
             self.peak_mb = max(self.peak_mb, total / 1e6)

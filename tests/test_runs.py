@@ -1,6 +1,7 @@
 """The parameter contract, a run, and the main job around it."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -189,6 +190,18 @@ def test_a_run_brings_results_memory_and_sections(notebook, tmp_path):
     assert 240 < run.peak_mb < 1000
     assert seen[-1] == (7, 7, "The work")
     assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["07_tiny.ipynb", "07_tiny.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system starts processes without a copy")
+def test_memory_that_a_child_shares_counts_once(notebook, tmp_path):
+    """Between the start of a process and its first instruction, the kernel's memory appears twice in the list."""
+    path = notebook(
+        "import os, time\nblock = b'x' * 400_000_000",
+        "child = os.fork()\nif not child:\n    time.sleep(1)\n    os._exit(0)\nwaited = os.waitpid(child, 0)",
+    )
+    run = runs.run_notebook(path, tmp_path / "out")
+    assert run.error == ""
+    assert 440 < run.peak_mb < 800
 
 
 def test_a_failing_cell_is_named_and_leaves_no_old_result(notebook, tmp_path):
