@@ -11,6 +11,8 @@ from types import ModuleType
 
 __all__ = [
     "bundle",
+    "c_runtime",
+    "client",
     "data",
     "decisions",
     "estimators",
@@ -24,6 +26,10 @@ __all__ = [
     "regions",
     "runs",
     "series",
+    "serving",
+    "sklearn_ops",
+    "sklearn_trees",
+    "standin",
     "unet",
 ]
 
