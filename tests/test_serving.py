@@ -22,6 +22,7 @@ ROWS = RNG.normal(size=(300, 3))
 
 @pytest.fixture(scope="module")
 def network():
+    keras.utils.set_random_seed(0)
     inputs = keras.layers.Input((3,), name="features")
     embedding = keras.layers.Dense(4, activation="tanh", name="embedding")(inputs)
     logit = keras.layers.Dense(1, name="logit")(embedding)
@@ -157,6 +158,11 @@ def test_a_server_that_polls_never_sees_half_a_version(parts, tmp_path, monkeypa
 
 
 BAD_STEPS = {
+    "the largest row's answer": (
+        {"k": lambda logit: tf.reduce_max(logit) + 0 * logit},
+        ValueError,
+        "a row alone gives",
+    ),
     "another row's answer": (
         {"k": lambda logit: logit / tf.reduce_max(logit)},
         ValueError,
@@ -197,6 +203,14 @@ def test_what_does_not_fit_is_one_sentence(network, tmp_path, options, error, se
     with pytest.raises(error, match=sentence):
         serving.export(network, tmp_path, **options)
     assert not tmp_path.exists() or list(tmp_path.iterdir()) == []
+
+
+def test_made_up_rows_that_the_graph_refuses_ask_for_real_ones(tmp_path):
+    encoder = OneHotEncoder().fit(pd.DataFrame({"town": ["Köln", "Bonn"]}))
+    with pytest.raises(RuntimeError, match="pass real rows as examples"):
+        serving.export(encoder, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    serving.export(encoder, tmp_path, examples={"town": ["Bonn"]})
 
 
 @pytest.mark.parametrize("model", [None, "model.keras", tf.Module(), lambda x: x])
