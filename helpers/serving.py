@@ -37,7 +37,7 @@ MOST_ALONE = 8
 PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 WARM_UP = Path("assets.extra", "tf_serving_warmup_requests")
 # TensorFlow Serving's REST interface reads and writes these; gRPC knows more.
-REST_DTYPES = {"float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"}
+REST_DTYPES = {"float32", "float64", "int8", "uint8", "int16", "int32", "uint32", "int64", "uint64"}
 REST_DTYPES |= {"bool", "string"}
 
 Tensors = dict[str, Any]

@@ -7,7 +7,9 @@ with the same answers, codes and sentences, so that the same client talks to eit
 It is no replacement. It serves ``predict``, status and metadata, the latest version of each model, over REST on
 127.0.0.1. It has no gRPC, no batching, no warm-up, no version labels. Where it differs it is the stricter one: it
 refuses to load a graph that calls back into Python, which TensorFlow Serving loads and cannot run; it refuses inputs
-whose shape the signature does not allow, which TensorFlow Serving leaves to the ops; and it takes 32 MiB a request.
+whose shape the signature does not allow, which TensorFlow Serving leaves to the ops; it refuses whole numbers that do
+not fit an int8 or uint8, which TensorFlow Serving wraps; it tells at once that a version cannot be loaded, not after
+five minutes of attempts; and it takes 32 MiB a request.
 
 The graph is run in a session, as the model server does, not by ``tf.saved_model.load``: what a Python object could
 still mend is not mended, and a call takes a tenth of the time.
@@ -77,6 +79,8 @@ _HTTP = {
 _WHERE = r"(?:/versions/(\d+)|/labels/([^/:]+))?"
 _PREDICT = re.compile(rf"/v1/models/([^/:]+){_WHERE}:(classify|regress|predict)", re.IGNORECASE | re.ASCII)
 _STATUS = re.compile(rf"/v1/models(?:/([^/:]+))?{_WHERE}(?:/(metadata))?", re.IGNORECASE | re.ASCII)
+# NumPy's bound.
+_MOST_AXES = 64
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 # A number too large for a double becomes infinite as well: the type tells which one was written as a word.
 _WORDS = {"NaN": np.float64("nan"), "Infinity": np.float64("inf"), "-Infinity": np.float64("-inf")}
@@ -217,11 +221,13 @@ class _Model:
             self._refused = attempt
             self.states[number] = _State("END", *_reason(error))
         else:
-            self.states[number] = _State("AVAILABLE")
             self._serve(new)
 
     def _serve(self, new: _Version | None) -> None:
+        # In this order: what the status calls available answers.
         old, self.serving = self.serving, new
+        if new is not None:
+            self.states[new.number] = _State("AVAILABLE")
         if old is not None:
             self.states[old.number] = _State("END")
 
@@ -403,6 +409,7 @@ def _stacked(values: list[Any], key: str, dtype: str) -> Array:
     except _RefusedError as refused:
         if refused.code != "INVALID_ARGUMENT":
             raise
+        together = refused
     first: Array | None = None
     for place, value in enumerate(values):
         try:
@@ -416,7 +423,7 @@ def _stacked(values: list[Any], key: str, dtype: str) -> Array:
             raise _RefusedError(
                 f"Failed to process element: {place}{key} of 'instances' list. Error: INVALID_ARGUMENT: {refused}"
             ) from None
-    raise AssertionError("Rows that fit one by one fit together.")
+    raise together
 
 
 def _array(value: Any, dtype: str) -> Array:
@@ -430,6 +437,8 @@ def _array(value: Any, dtype: str) -> Array:
         if not probe:
             break
         probe = probe[0]
+    if len(sizes) > _MOST_AXES:
+        raise _RefusedError(f"Lists are nested {len(sizes)} deep; a tensor has at most {_MOST_AXES} dimensions.")
     values = [value]
     for size in sizes:
         if any(not isinstance(item, list) or len(item) != size for item in values):
@@ -528,7 +537,10 @@ def _said(dtype: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        return "…"
     return text if len(text) <= 100 else text[:99] + "…"
 
 
@@ -616,7 +628,7 @@ def _decimals(flat: Array) -> list[str]:
         return []
     values = flat.tolist()
     tokens = (" ".join(["%g"] * len(values)) % tuple(values)).split(" ")
-    digits = np.finfo(flat.dtype).precision + 3 if flat.dtype == np.float32 else 17
+    digits = 9 if flat.dtype == np.float32 else 17
     for place in np.flatnonzero(np.array(tokens, dtype=flat.dtype) != flat).tolist():
         tokens[place] = f"{values[place]:.{digits}g}"
     tokens = [token if "." in token or "e" in token else f"{token}.0" for token in tokens]
@@ -791,8 +803,9 @@ def running(models: Mapping[str, Folder], port: int = 0) -> Iterator[str]:
 
     Examples
     --------
-    >>> with running({"half": "no/such/folder"}) as url:  # doctest: +SKIP
-    ...     print(url)
+    >>> from helpers.client import Client
+    >>> with running({"model": "exports/model"}) as url, Client(url) as client:  # doctest: +SKIP
+    ...     client.predict("model", {"x": [[5.1, 3.5, 1.4, 0.2]]})
     """
     command = [sys.executable, "-m", "helpers.standin", "--port", str(port), "--until-stdin-ends"]
     command += [f"{name}={Path(base).resolve()}" for name, base in _checked(models).items()]
