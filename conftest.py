@@ -1,5 +1,6 @@
 """How notebooks are collected: one kernel a notebook, standard error left out of the comparison."""
 
+import importlib.util
 import os
 
 from xdist.scheduler import LoadScopeScheduling
@@ -9,6 +10,9 @@ from helpers.machine import ENVIRONMENT
 # The tests import TensorFlow and start kernels: both under the environment of every runner.
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
+
+# Ray is an extra: what needs it cannot be imported everywhere.
+collect_ignore = [] if importlib.util.find_spec("ray") else ["helpers/two_processes.py"]
 
 
 class CellsTogether(LoadScopeScheduling):

@@ -30,6 +30,7 @@ __all__ = [
     "sklearn_ops",
     "sklearn_trees",
     "standin",
+    "two_processes",
     "unet",
 ]
 

@@ -26,7 +26,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from helpers import c_runtime
 from helpers.machine import fresh_process
-from helpers.messages import some
+from helpers.messages import first_line, some
 from helpers.sklearn_ops import Ops, to_tensorflow
 
 __all__ = ["Finding", "Ops", "audit", "export", "inputs_of", "python_ops", "run_without_python", "to_tensorflow"]
@@ -97,13 +97,14 @@ def export(
         column that no signature can carry gets an underscore for each sign that is no letter, digit or underscore.
     post, rules : mapping of str to callable, optional
         Further outputs, in this order: the name of the output, and a function whose *parameters name* the tensors that
-        it needs, among inputs, outputs of the model and outputs before it: ``{"keep": lambda probability: probability
-        >= 0.7}``. It is called once, with symbolic tensors, and may use TensorFlow ops only.
+        it needs, among inputs, outputs of the model and outputs before it: ``{"keep": lambda probability:
+        probability[:, 0] >= 0.7}``. It is called once, with symbolic tensors, and may use TensorFlow ops only. Give a
+        lambda and no method of an `Ops`: the parameter of that is named ``X``.
     outputs : sequence of str, optional
         Those that are returned; all, when left out.
     examples : mapping of str to array-like, optional
-        A few rows of real inputs, by name, with the batch first. They are verified, and become the requests with which
-        the server warms up. When left out: made-up numbers and empty strings, if the graph takes them.
+        Two rows or more of real inputs, by name, with the batch first. They are verified, and become the requests with
+        which the server warms up. When left out: made-up numbers and empty strings, if the graph takes them.
     version : int, optional
         At least 1; one more than the highest there is, when left out. The server takes the highest.
     verify : bool
@@ -125,6 +126,12 @@ def export(
         The C runtime refuses the graph or the examples.
     """
     base = Path(path)
+    for what, value in (("post", post), ("rules", rules), ("examples", examples)):
+        if value is not None and not isinstance(value, Mapping):
+            advice = "; inputs_of makes one of a table" if isinstance(value, pd.DataFrame) else ""
+            raise TypeError(f"{what} must be a mapping from names; got {type(value).__name__}{advice}.")
+    if isinstance(outputs, str):
+        raise TypeError(f"outputs must be a list of names; got the string {outputs!r}.")
     number = _version(base, version)
     specs, call, tracked = _door(model, pre)
     steps = {**(post or {}), **(rules or {})}
@@ -137,7 +144,7 @@ def export(
         for name, step in steps.items():
             if name in tensors:
                 raise ValueError(f"{name!r} is the name of an input or output already.")
-            tensors[name] = answers[name] = tf.convert_to_tensor(step(*_arguments(name, step, tensors)))
+            tensors[name] = answers[name] = _result(name, step, tensors)
         missing = sorted(set(outputs or ()) - set(answers))
         if missing:
             raise ValueError(f"outputs: there is no {some(missing)}; there are: {', '.join(answers)}.")
@@ -406,24 +413,32 @@ def _safe(names: list[str]) -> list[str]:
     return safe
 
 
-def _arguments(name: str, step: Step, tensors: Tensors) -> list[Any]:
+def _result(name: str, step: Step, tensors: Tensors) -> Any:
     if not callable(step):
-        raise TypeError(f"{name!r} must be a function of tensors; got {type(step).__name__}.")
-    wanted = list(inspect.signature(step).parameters)
+        raise TypeError(f"{name!r} must be a function of tensors; got {type(step).__name__} (see to_tensorflow).")
+    parameters = inspect.signature(step).parameters.values()
+    wanted = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
     missing = [parameter for parameter in wanted if parameter not in tensors]
     if missing:
         raise ValueError(
             f"{name!r} asks for {some(missing)}: the names of its parameters must be among {', '.join(tensors)}."
         )
-    return [tensors[parameter] for parameter in wanted]
+    try:
+        return tf.convert_to_tensor(step(**{parameter: tensors[parameter] for parameter in wanted}))
+    except (NotImplementedError, TypeError, AttributeError) as error:
+        raise TypeError(
+            f"{name!r} leaves the graph: it may use TensorFlow ops only, estimators by way of to_tensorflow, and &, |, "
+            f"tf.where for and, or, if ({first_line(error)})."
+        ) from None
 
 
 def _request(specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
     """The inputs as arrays of the signature's dtypes; nothing is cut off, guessed or broadcast."""
-    missing, extra = sorted(set(specs) - set(inputs)), sorted(set(inputs) - set(specs))
-    if missing or extra:
-        what = f"there is no {some(missing)}" if missing else f"{some(extra)} is not among them"
-        raise ValueError(f"inputs must be {', '.join(sorted(specs))}; {what}.")
+    if not isinstance(inputs, Mapping):
+        advice = "; inputs_of makes one of a table" if isinstance(inputs, pd.DataFrame) else ""
+        raise TypeError(f"inputs must be a mapping from names; got {type(inputs).__name__}{advice}.")
+    if set(specs) != set(inputs):
+        raise ValueError(f"inputs must be {some(sorted(specs))}; got {some(sorted(map(str, inputs))) or 'none'}.")
     request = {}
     for name, spec in specs.items():
         array, kind = np.asarray(inputs[name]), spec.dtype
@@ -451,8 +466,11 @@ def _examples(
     examples = examples if examples is not None else {name: _made_up(spec) for name, spec in specs.items()}
     rows = _request(specs, examples)
     lengths = {len(array) for array in rows.values()}
-    if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(f"examples must have the same number of rows, at least one; got {sorted(lengths)}.")
+    if len(lengths) != 1 or min(lengths) < 2:
+        raise ValueError(
+            "examples must have the same number of rows, two or more, as one does not show whether rows are mixed; "
+            f"got {sorted(lengths)}."
+        )
     return [{name: array[:1] for name, array in rows.items()}, rows]
 
 
@@ -481,7 +499,8 @@ def _verify(partial: Path, function: Any, request: dict[str, NDArray[Any]], *, g
         alone = _answers(function, {name: array[row : row + 1] for name, array in request.items()})
         for name, answer in here.items():
             if not _same(alone[name], answer[row : row + 1]):
-                raise ValueError(f"output {name!r}: a row alone gives another answer than in a batch.")
+                shapes = f"shape {alone[name].shape} alone, {answer.shape} in a batch of {rows}"
+                raise ValueError(f"output {name!r}: a row alone gives another answer than in a batch ({shapes}).")
 
 
 def _answers(function: Any, request: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -110,7 +110,7 @@ def test_a_wrong_request_is_refused_with_the_code_of_the_stand_in(url):
 def messages(**fields):
     """Make message classes with these fields: name, type, and * for many of them."""
     file = descriptor_pb2.FileDescriptorProto(name="config.proto", package="config", syntax="proto3")
-    kinds = {"int64": 3, "string": 9}
+    kinds = {"int64": 3, "bool": 8, "string": 9}
     for name, content in fields.items():
         message = file.message_type.add(name=name)
         for number, (field, kind) in enumerate((part.split(":") for part in content.split()), 1):
@@ -134,9 +134,10 @@ MESSAGES = messages(
     Models="config:Model*",
     ModelServerConfig="model_config_list:Models",
     Value="value:int64",
+    Switch="value:bool",
     BatchingParameters=(
         "max_batch_size:Value batch_timeout_micros:Value max_enqueued_batches:Value num_batch_threads:Value "
-        "allowed_batch_sizes:int64*"
+        "allowed_batch_sizes:int64* enable_large_batch_splitting:Switch max_execution_batch_size:Value"
     ),
 )
 FLAGS = {
@@ -170,8 +171,12 @@ def test_the_models_are_named_and_have_a_base_folder_that_is_mounted():
 def test_the_batching_parameters_are_whole_and_positive():
     config = text_format.Parse(read("batching.config"), MESSAGES["BatchingParameters"]())
     fields = {field.name: value.value for field, value in config.ListFields()}
-    assert fields.keys() == {"max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"}
+    waiting = {"batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"}
+    sizes = {"max_batch_size", "max_execution_batch_size", "enable_large_batch_splitting"}
+    assert fields.keys() == waiting | sizes
     assert all(value > 0 for value in fields.values())
+    # Else the server does not start.
+    assert fields["max_execution_batch_size"] <= fields["max_batch_size"]
     with pytest.raises(text_format.ParseError):
         text_format.Parse(read("batching.config").replace("max_batch", "max_bath"), MESSAGES["BatchingParameters"]())
 

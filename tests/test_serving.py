@@ -89,6 +89,12 @@ def test_one_signature_from_raw_rows_to_a_decision(network, parts, tmp_path):
     assert signatures["serving_default"].structured_input_signature[1]["X"].shape.as_list() == [None, 3]
 
 
+def test_a_parameter_with_a_default_is_no_tensor(network, tmp_path):
+    rule = {"keep": lambda logit, threshold=0.25: logit[:, 0] >= threshold}
+    answer = serving.run_without_python(serving.export(network, tmp_path, rules=rule), {"features": ROWS})
+    np.testing.assert_array_equal(answer["keep"], answer["logit"][:, 0] >= 0.25)
+
+
 def test_a_column_transformer_takes_the_columns_by_name(tmp_path):
     table = pd.DataFrame({"mean radius": [1.0, 2.0, 4.0, 3.0], "town": ["Köln", "", "Bonn", "Köln"]})
     pre = ColumnTransformer([("n", StandardScaler(), ["mean radius"]), ("w", OneHotEncoder(), ["town"])])
@@ -171,6 +177,18 @@ BAD_STEPS = {
     "no batch": ({"k": lambda logit: tf.reduce_sum(logit)}, ValueError, "first axis must be the batch"),
     "a fixed batch": ({"k": lambda logit: tf.zeros((1,))}, ValueError, "first axis must be the batch"),
     "rows multiplied": ({"k": lambda logit: tf.tile(logit, (2, 1))}, ValueError, "'k' has 6 rows for 3 rows"),
+    "NumPy": ({"k": lambda logit: np.exp(logit)}, TypeError, "'k' leaves the graph: it may use TensorFlow ops only"),
+    "scikit-learn": (
+        {"k": lambda features: StandardScaler().fit(ROWS).transform(features)},
+        TypeError,
+        "by way of to_tensorflow",
+    ),
+    "and": ({"k": lambda logit: (logit > 0) and (logit < 1)}, TypeError, r"tf\.where for and, or, if"),
+    "a matrix of rows by rows": (
+        {"k": lambda logit: (logit > 0) & (logit[:, 0] < 1)},
+        ValueError,
+        r"\(shape \(1, 1\) alone, \(3, 3\) in a batch of 3\)",
+    ),
     "unknown tensor": ({"k": lambda nothing: nothing}, ValueError, "'k' asks for 'nothing': the names"),
     "a name twice": ({"logit": lambda logit: logit}, ValueError, "'logit' is the name of an input or output"),
     "no function": ({"k": 0.5}, TypeError, "'k' must be a function of tensors; got float"),
@@ -191,10 +209,14 @@ def test_a_step_that_no_server_can_use_is_refused_and_leaves_nothing(network, tm
     [
         ({"post": {"a": lambda logit: logit}, "rules": {"a": lambda logit: logit}}, ValueError, "both in post and"),
         ({"outputs": ["logit", "keep"]}, ValueError, "there is no 'keep'; there are: embedding, logit"),
-        ({"examples": {"X": ROWS}}, ValueError, "inputs must be features; there is no 'features'"),
+        ({"examples": {"X": ROWS}}, ValueError, "inputs must be 'features'; got 'X'"),
         ({"examples": {"features": ROWS[:, :2]}}, ValueError, r"must have shape \(None, 3\); got \(300, 2\)"),
         ({"examples": {"features": [["a"] * 3]}}, ValueError, "must hold float32; got <U1"),
-        ({"examples": {"features": ROWS[:0]}}, ValueError, "at least one"),
+        ({"examples": {"features": ROWS[:1]}}, ValueError, "two or more"),
+        ({"examples": ROWS}, TypeError, "examples must be a mapping from names; got ndarray"),
+        ({"examples": pd.DataFrame(ROWS)}, TypeError, "got DataFrame; inputs_of makes one of a table"),
+        ({"post": [lambda logit: logit]}, TypeError, "post must be a mapping from names; got list"),
+        ({"outputs": "logit"}, TypeError, "outputs must be a list of names; got the string 'logit'"),
         ({"pre": StandardScaler().fit(ROWS[:, :2])}, ValueError, "pre returns rows of"),
         ({"pre": LogisticRegression().fit(ROWS, ROWS[:, 0] > 0)}, TypeError, "pre must be a transformer"),
     ],
@@ -210,7 +232,7 @@ def test_made_up_rows_that_the_graph_refuses_ask_for_real_ones(tmp_path):
     with pytest.raises(RuntimeError, match="pass real rows as examples"):
         serving.export(encoder, tmp_path)
     assert list(tmp_path.iterdir()) == []
-    serving.export(encoder, tmp_path, examples={"town": ["Bonn"]})
+    serving.export(encoder, tmp_path, examples={"town": ["Bonn", "Köln"]})
 
 
 @pytest.mark.parametrize("model", [None, "model.keras", tf.Module(), lambda x: x])
@@ -349,8 +371,8 @@ def test_nan_and_infinity_pass(tmp_path):
 @pytest.mark.parametrize(
     ("inputs", "sentence"),
     [
-        ({}, "inputs must be X; there is no 'X'"),
-        ({"X": ROWS, "Y": ROWS}, "'Y' is not among them"),
+        ({}, "inputs must be 'X'; got none"),
+        ({"X": ROWS, "Y": ROWS}, "inputs must be 'X'; got 'X', 'Y'"),
         ({"X": ROWS[0]}, r"must have shape \(None, 3\); got \(3,\)"),
         ({"X": ROWS.astype(complex)}, "must hold float64; got complex128"),
         ({"X": [["1", "2", "3"]]}, "must hold float64; got <U1"),
