@@ -499,8 +499,9 @@ def _verify(partial: Path, function: Any, request: dict[str, NDArray[Any]], *, g
         alone = _answers(function, {name: array[row : row + 1] for name, array in request.items()})
         for name, answer in here.items():
             if not _same(alone[name], answer[row : row + 1]):
-                shapes = f"shape {alone[name].shape} alone, {answer.shape} in a batch of {rows}"
-                raise ValueError(f"output {name!r}: a row alone gives another answer than in a batch ({shapes}).")
+                shapes = f" (shape {alone[name].shape} alone, {answer.shape} in a batch of {rows})"
+                shapes = "" if alone[name].shape[1:] == answer.shape[1:] else shapes
+                raise ValueError(f"output {name!r}: a row alone gives another answer than in a batch{shapes}.")
 
 
 def _answers(function: Any, request: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
