@@ -5,14 +5,15 @@ nowhere else; and the converters that exist miss parts or are silently wrong (sk
 calibration). `to_tensorflow` converts what it can convert exactly, and refuses everything else by name.
 
 Numbers are computed in float64, whatever dtype comes in, as scikit-learn does for float64 input: float32 distances of
-`KMeans` are wrong for most rows once the data lie far from 0. Forests and gradient boosting compare in float32, as
-scikit-learn does there. What is equal to the bit: scalers, imputers, encoders, uniform quantiles, isotonic regression,
-the sums of trees. What is computed by another library's ``exp``, product of matrices or normal quantile differs in the
-last digits. Three things differ by more. Distances of `KMeans` are taken from centred data, more exactly than
-scikit-learn's: a row halfway between two centres may get the other label. TensorFlow counts numbers below 2.2e-308
-(in float32 1.2e-38) as 0. And a one-hot encoder that returns a sparse matrix gives a dense tensor.
+`KMeans` are wrong for most rows once the data lie far from 0. Random forests and `GradientBoosting…` compare in
+float32, as scikit-learn does there. What is equal to the bit: scalers, imputers, encoders, uniform quantiles, isotonic
+regression, the sums of trees. What is computed by another library's ``exp``, product of matrices or normal quantile
+differs in the last digits. Three things differ by more. Distances of `KMeans` are taken from centred data, more exactly
+than scikit-learn's: a row halfway between two centres may get the other label. TensorFlow may count numbers below
+2.2e-308 (in float32 1.2e-38) as 0. And a one-hot encoder that returns a sparse matrix gives a dense tensor.
 
-Where scikit-learn raises (NaN, infinity, an unknown category), the graph stops with an InvalidArgumentError.
+Where scikit-learn raises (NaN, infinity, an unknown category), the graph stops with an InvalidArgumentError. Words have
+no missing value in a tensor: fill them before fitting.
 """
 
 from __future__ import annotations
@@ -57,12 +58,15 @@ from sklearn.preprocessing import (
 from sklearn.utils.validation import check_is_fitted
 
 from helpers.messages import some
-from helpers.sklearn_trees import forest_trees, gradient_trees, histogram_trees, leaf_sums
+from helpers.sklearn_trees import forest_trees, gradient_trees, histogram_trees, in_chunks, leaf_sums
 
 __all__ = ["Ops", "to_tensorflow"]
 
 Array = NDArray[Any]
 Method = Callable[[Any], tf.Tensor]
+
+# At a time where it pays: what lies between two ops stays in the processor's cache.
+_ROWS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Ops:
 
     A method takes a tensor of shape (n, `n_features`); or, if the estimator was fitted on a table, a mapping from the
     names of columns to tensors of shape (n,) or (n, 1). It returns a tensor whose first axis is the batch: float64, or
-    labels in the dtype of the classes. It works in a `tf.function` as well as outside, for every n, also 0.
+    labels in scikit-learn's dtype. It works in a `tf.function` as well as outside, for every n, also 0.
 
     Parameters
     ----------
@@ -108,7 +112,8 @@ class Ops:
         if not name.startswith("_") and name in self.calls:
             # Nothing here depends on values, so there is nothing for AutoGraph to rewrite.
             return tf.autograph.experimental.do_not_convert(self.calls[name])
-        raise AttributeError(f"{type(self).__name__} has no {name!r}")
+        known = "" if name.startswith("_") else f"{self.estimator} has no {name!r}; it has: {', '.join(self.calls)}"
+        raise AttributeError(known or name)
 
 
 @singledispatch
@@ -413,7 +418,7 @@ def _fingerprints(words: Any) -> tf.Tensor:
 
 def _lookups(encoder: Any) -> tuple[list[_Lookup], dict[str, tf.DType] | None, tf.DType]:
     names = _names(encoder) or [str(at) for at in range(encoder.n_features_in_)]
-    lookups = [_Lookup(known, encoder, repr(name)) for known, name in zip(encoder.categories_, names, strict=True)]
+    lookups = [_Lookup(known, encoder, name) for known, name in zip(encoder.categories_, names, strict=True)]
     dtypes = {lookup.dtype for lookup in lookups}
     if _names(encoder) is not None:
         return lookups, dict(zip(names, (lookup.dtype for lookup in lookups), strict=True)), tf.string
@@ -568,16 +573,23 @@ def _kmeans(kmeans: KMeans) -> Ops:
     centred = centres - middle
     norms = (centred**2).sum(axis=1)
 
-    def relative(X: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        x = door.numbers(X) - _row(middle)
-        return x, _row(norms) + tf.matmul(x, _row(-2 * centred.T))
+    def distances(x: tf.Tensor) -> tf.Tensor:
+        """Return squared distances, less the square of the row."""
+        return tf.matmul(x, _row(-2 * centred.T)) + _row(norms)
+
+    def nearest(x: tf.Tensor) -> tf.Tensor:
+        # Cast, for TensorFlow finds places in int64 faster.
+        return tf.cast(tf.argmin(distances(x - _row(middle)), axis=1), tf.int32)
+
+    def roots(x: tf.Tensor) -> tf.Tensor:
+        x = x - _row(middle)
+        return tf.sqrt(tf.maximum(distances(x) + tf.reduce_sum(x * x, axis=1, keepdims=True), 0))
 
     def predict(X: Any) -> tf.Tensor:
-        return tf.argmin(relative(X)[1], axis=1, output_type=tf.int32)
+        return in_chunks(nearest, door.numbers(X), _ROWS, tf.TensorSpec((None,), tf.int32))
 
     def transform(X: Any) -> tf.Tensor:
-        x, distances = relative(X)
-        return tf.sqrt(tf.maximum(distances + tf.reduce_sum(x * x, axis=1, keepdims=True), 0))
+        return in_chunks(roots, door.numbers(X), _ROWS, tf.TensorSpec((None, len(centres)), tf.float64))
 
     return _ops(kmeans, {"predict": predict, "transform": transform})
 
@@ -650,11 +662,11 @@ def _isotonic_regression(model: IsotonicRegression) -> Ops:
 
 def _isotonic_curve(model: IsotonicRegression) -> Method:
     knots, heights = model.X_thresholds_, model.y_thresholds_
-    low, high = knots[0], knots[-1]
-    slopes = np.diff(heights) / np.diff(knots)
-    # scikit-learn interpolates by SciPy: by NumPy from the left in float64, from the right in float32.
+    low, high, last = knots[0], knots[-1], len(knots) - 1
+    # scikit-learn's float64 starts from the knot to the left, its float32 on a knot from the one before.
     double = knots.dtype == np.float64
-    slopes = np.append(slopes, 0) if double else np.insert(slopes, 0, 0)
+    slopes = np.append(np.diff(heights) / np.diff(knots), knots.dtype.type(0))
+    table = np.stack([slopes, knots, heights], axis=1)
 
     def curve(x: tf.Tensor) -> tf.Tensor:
         x = tf.cast(x, knots.dtype)
@@ -665,13 +677,9 @@ def _isotonic_curve(model: IsotonicRegression) -> Method:
         inside = (x >= low) & (x <= high)
         if model.out_of_bounds == "raise":
             x = _demand(tf.reduce_all(inside), "IsotonicRegression: X holds values outside the fitted range.", x)
-        if double:
-            at = tf.maximum(tf.searchsorted(knots, x, side="right") - 1, 0)
-            slope, left, height = (tf.gather(tf.constant(part), at) for part in (slopes, knots, heights))
-        else:
-            at = tf.clip_by_value(tf.searchsorted(knots, x), 1, len(knots) - 1)
-            slope = tf.gather(tf.constant(slopes), at)
-            left, height = (tf.gather(tf.constant(part), at - 1) for part in (knots, heights))
+        after = tf.searchsorted(knots, x, side="right" if double else "left")
+        at = tf.clip_by_value(after, 1, last + double) - 1
+        slope, left, height = tf.unstack(tf.gather(tf.constant(table), at), axis=-1)
         y = slope * (x - left) + height
         if model.out_of_bounds == "nan":
             y = tf.where(inside, y, tf.constant(np.nan, y.dtype))
@@ -840,7 +848,8 @@ def _pipeline(pipeline: Pipeline) -> Ops:
 @_converts(ColumnTransformer)
 def _column_transformer(transformer: ColumnTransformer) -> Ops:
     door, weights = _Door(transformer), transformer.transformer_weights or {}
-    parts, columns, dtypes = [], {}, set()
+    parts, dtypes = [], set()
+    columns: dict[str, tf.DType] = {}
     for name, step, _ in transformer.transformers_:
         places = list(transformer._transformer_to_input_indices[name])
         if (isinstance(step, str) and step == "drop") or not places:
@@ -851,6 +860,8 @@ def _column_transformer(transformer: ColumnTransformer) -> Ops:
         parts.append((places, ops, weights.get(name)))
         for place in places:
             column = str(place) if door.names is None else door.names[place]
+            if ops is not None and ops.columns is not None and column not in ops.columns:
+                continue
             dtype = tf.float64 if ops is None else (ops.columns or {}).get(column, ops.dtype)
             if column in columns and tf.string in (dtype, columns[column]) and dtype != columns[column]:
                 raise _refused(transformer, f"column {column!r} as words and as numbers")
@@ -864,7 +875,7 @@ def _column_transformer(transformer: ColumnTransformer) -> Ops:
     def transform(X: Any) -> tf.Tensor:
         outputs = []
         for places, ops, weight in parts:
-            output = _passed(door, X, places) if ops is None else ops.transform(_part(door, X, places))
+            output = _passed(door, X, places) if ops is None else ops.transform(_part(door, X, places, ops))
             outputs.append(output if weight is None else output * weight)
         if len({output.dtype for output in outputs}) > 1:
             raise TypeError("ColumnTransformer would return words beside numbers, and no tensor holds both.")
@@ -882,10 +893,11 @@ def _passes(step: Any) -> bool:
     return type(step) is FunctionTransformer and step.func is None and not step.validate
 
 
-def _part(door: _Door, X: Any, places: list[int]) -> Any:
-    if isinstance(X, Mapping):
-        return {name: column for name, column in zip(door.chosen(places), door.columns(X, places), strict=True)}
-    return tf.gather(door.matrix(X), places, axis=1)
+def _part(door: _Door, X: Any, places: list[int], ops: Ops) -> Any:
+    if not isinstance(X, Mapping):
+        return tf.gather(door.matrix(X), places, axis=1)
+    needed = [place for place in places if ops.columns is None or (door.names or [])[place] in ops.columns]
+    return dict(zip(door.chosen(needed), door.columns(X, needed), strict=True))
 
 
 def _passed(door: _Door, X: Any, places: list[int]) -> tf.Tensor:

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-__all__ = ["Tree", "forest_trees", "gradient_trees", "histogram_trees", "leaf_sums"]
+__all__ = ["Tree", "forest_trees", "gradient_trees", "histogram_trees", "in_chunks", "leaf_sums"]
 
 Array = NDArray[Any]
 Leaves = Callable[[tf.Tensor], tf.Tensor]
@@ -121,16 +121,39 @@ def leaf_sums(trees: Sequence[Sequence[Tree]], dtype: tf.DType) -> Leaves:
         found = tf.math.unsorted_segment_sum(leaves(x), place, width)
         return tf.reshape(tf.transpose(found, (1, 0, 2)), (-1, width * outputs))
 
-    return lambda x: _in_chunks(sums, x, max(1, _PAIRS // len(flat)), width * outputs)
+    chunk = tf.TensorSpec((None, width * outputs), tf.float64)
+    return lambda x: in_chunks(sums, x, max(1, _PAIRS // len(flat)), chunk)
 
 
-def _in_chunks(call: Leaves, x: tf.Tensor, most: int, outputs: int) -> tf.Tensor:
-    n = tf.shape(x)[0]
-    rows = tf.clip_by_value(n, 1, most)
-    padded = tf.pad(x, [[0, -n % rows], [0, 0]])
-    chunks = tf.reshape(padded, tf.stack([-1, rows, x.shape[1]]))
-    spec = tf.TensorSpec((None, outputs), tf.float64)
-    return tf.reshape(tf.map_fn(call, chunks, fn_output_signature=spec), (-1, outputs))[:n]
+def in_chunks(call: Leaves, x: tf.Tensor, most: int, chunk: tf.TensorSpec) -> tf.Tensor:
+    """Return what a call gives for all rows, from some rows at a time: what lies in between stays small.
+
+    Parameters
+    ----------
+    call : callable
+        From some rows of `x` to as many rows of its result.
+    x : tensor of shape (n, ...)
+    most : int
+        Rows at a time.
+    chunk : tf.TensorSpec
+        What `call` returns, of shape (None, ...).
+
+    Returns
+    -------
+    tensor of shape (n, ...)
+
+    Examples
+    --------
+    >>> in_chunks(lambda rows: 2 * rows, tf.range(5), 2, tf.TensorSpec((None,), tf.int32)).numpy()
+    array([0, 2, 4, 6, 8], dtype=int32)
+    """
+    number = -(-tf.shape(x)[0] // most)
+    parts = tf.TensorArray(chunk.dtype, number, infer_shape=False, element_shape=chunk.shape)
+
+    def add(at: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        return at + 1, parts.write(at, call(x[at * most : (at + 1) * most]))
+
+    return tf.while_loop(lambda at, _: at < number, add, (0, parts))[1].concat()
 
 
 def _thresholds(tree: Tree, dtype: tf.DType) -> Array:
