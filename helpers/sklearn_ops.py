@@ -662,7 +662,7 @@ def _isotonic_regression(model: IsotonicRegression) -> Ops:
 
 def _isotonic_curve(model: IsotonicRegression) -> Method:
     knots, heights = model.X_thresholds_, model.y_thresholds_
-    low, high, last = knots[0], knots[-1], len(knots) - 1
+    low, high = knots[0], knots[-1]
     # scikit-learn's float64 starts from the knot to the left, its float32 on a knot from the one before.
     double = knots.dtype == np.float64
     slopes = np.append(np.diff(heights) / np.diff(knots), knots.dtype.type(0))
@@ -678,7 +678,7 @@ def _isotonic_curve(model: IsotonicRegression) -> Method:
         if model.out_of_bounds == "raise":
             x = _demand(tf.reduce_all(inside), "IsotonicRegression: X holds values outside the fitted range.", x)
         after = tf.searchsorted(knots, x, side="right" if double else "left")
-        at = tf.clip_by_value(after, 1, last + double) - 1
+        at = tf.clip_by_value(after, 1, len(knots)) - 1
         slope, left, height = tf.unstack(tf.gather(tf.constant(table), at), axis=-1)
         y = slope * (x - left) + height
         if model.out_of_bounds == "nan":

@@ -246,7 +246,8 @@ def _closed_leaves(tree: Tree) -> dict[int, int]:
 def _by_walk(trees: Sequence[Tree], dtype: tf.DType) -> Leaves:
     orders = [_breadth_first(tree) for tree in trees]
     roots = np.cumsum([0, *(len(order) for order, _ in orders)])[:-1].astype(np.int32)
-    columns, feature, threshold, right, value = {}, [], [], [], []  # type: ignore[var-annotated]
+    columns: dict[tuple[int, bool], int] = {}
+    feature, threshold, right, value = [], [], [], []
     for tree, root, (order, _) in zip(trees, roots, orders, strict=True):
         place = np.empty(len(order), np.int32)
         place[order] = np.arange(len(order)) + root

@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.compose import ColumnTransformer, make_column_selector
@@ -448,9 +448,9 @@ def test_scores_that_tie_go_to_the_class_that_scikit_learn_takes():
     [
         (np.round(ROWS[:, 1], 1), BINARY, np.float64),
         (np.round(ROWS[:, 1], 1), BINARY, np.float32),
-        # So many knots that a slope times a distance misses some of them by a bit.
+        # So uneven that a slope times a distance misses some of the knots by a bit.
         (*np.sort(np.random.default_rng(1).normal(size=(2, 3000))), np.float64),
-        (*np.sort(np.random.default_rng(1).normal(size=(2, 3000))), np.float32),
+        (*np.cumsum(np.random.default_rng(1).lognormal(sigma=2, size=(2, 3000)), axis=1), np.float32),
     ],
     ids=["steps", "steps, float32", "curve", "curve, float32"],
 )
@@ -645,13 +645,26 @@ def test_trees_that_never_split():
         assert_same(model.fit(X, np.arange(9.0)), np.ones((4, 2)), ["predict"])
 
 
-@pytest.mark.parametrize("max_depth", [3, None])
-def test_rows_in_chunks_are_the_rows_at_once(max_depth, monkeypatch):
-    model = RandomForestClassifier(10, max_depth=max_depth, random_state=0).fit(ROWS, THREE)
+@pytest.mark.parametrize(
+    "model",
+    [
+        RandomForestClassifier(10, max_depth=3, random_state=0),
+        RandomForestClassifier(10, random_state=0),
+        KMeans(3, random_state=0),
+    ],
+    ids=str,
+)
+def test_rows_in_chunks_are_the_rows_at_once(model, monkeypatch):
     monkeypatch.setattr(sklearn_trees, "_PAIRS", 10 * 7)
-    for n in (0, 1, 6, 7, 8, 14, 50):
-        ours = converted(model, ROWS[:n], "predict_proba")
-        assert np.array_equal(ours, model.predict_proba(ROWS)[:n])
+    monkeypatch.setattr(sklearn_ops, "_ROWS", 7)
+    model.fit(ROWS, THREE)
+    ops = to_tensorflow(model)
+    for method in ops.methods:
+        call, theirs = compiled(ops, method), expected(model, ROWS, method)
+        for n in (0, 1, 6, 7, 8, 14, 50):
+            ours = call(ROWS[:n]).numpy()
+            assert ours.shape == theirs[:n].shape
+            np.testing.assert_allclose(ours, theirs[:n], atol=1e-6 if isinstance(model, KMeans) else 0)
 
 
 def test_more_trees_than_share_a_table():
@@ -764,6 +777,8 @@ def test_a_table_without_words_is_a_tensor_too():
 
 # --- what every conversion promises ------------------------------------------------------------------------------
 
+# Converges also where columns are of several sizes.
+LOGISTIC = LogisticRegression(solver="newton-cholesky")
 NUMERIC = {
     "StandardScaler": StandardScaler().fit(ROWS),
     "MinMaxScaler": MinMaxScaler(clip=True).fit(ROWS),
@@ -775,11 +790,11 @@ NUMERIC = {
     "OrdinalEncoder": OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1).fit(ROWS[:20]),
     "PCA": PCA(2).fit(ROWS),
     "KMeans": KMeans(3, random_state=0).fit(ROWS),
-    "LogisticRegression": LogisticRegression().fit(ROWS, CLASSES["words"]),
-    "binary": LogisticRegression().fit(ROWS, BINARY),
-    "sigmoid": CalibratedClassifierCV(LogisticRegression(), cv=2).fit(ROWS, THREE),
-    "isotonic": CalibratedClassifierCV(LogisticRegression(), cv=2, method="isotonic").fit(ROWS, BINARY),
-    "temperature": CalibratedClassifierCV(LogisticRegression(), cv=2, method="temperature").fit(ROWS, THREE),
+    "LogisticRegression": clone(LOGISTIC).fit(ROWS, CLASSES["words"]),
+    "binary": clone(LOGISTIC).fit(ROWS, BINARY),
+    "sigmoid": CalibratedClassifierCV(LOGISTIC, cv=2).fit(ROWS, THREE),
+    "isotonic": CalibratedClassifierCV(LOGISTIC, cv=2, method="isotonic").fit(ROWS, BINARY),
+    "temperature": CalibratedClassifierCV(LOGISTIC, cv=2, method="temperature").fit(ROWS, THREE),
     "RandomForestClassifier": RandomForestClassifier(10, random_state=0).fit(ROWS, THREE),
     "RandomForestRegressor": RandomForestRegressor(10, max_depth=3, random_state=0).fit(ROWS, TARGET),
     "GradientBoostingClassifier": GradientBoostingClassifier(n_estimators=9).fit(ROWS, THREE),
@@ -913,7 +928,9 @@ class OfMyOwn(TransformerMixin, BaseEstimator):
 UNKNOWN = {
     "MiniBatchKMeans": MiniBatchKMeans(2).fit(ROWS),
     "ExtraTreesClassifier": ExtraTreesClassifier(2).fit(ROWS, BINARY),
-    "LogisticRegressionCV": LogisticRegressionCV(use_legacy_attributes=False, l1_ratios=(0,), Cs=2).fit(ROWS, BINARY),
+    "LogisticRegressionCV": LogisticRegressionCV(
+        Cs=2, solver="newton-cholesky", **{"l1_ratios": (0,), "use_legacy_attributes": False, "scoring": "neg_log_loss"}
+    ).fit(ROWS, BINARY),
     "Tripled": Tripled().fit(ROWS),
     "OfMyOwn": OfMyOwn().fit(ROWS),
     "FunctionTransformer": make_pipeline(FunctionTransformer(np.log1p), StandardScaler()).fit(np.abs(ROWS)),
@@ -991,6 +1008,11 @@ def test_what_no_tensor_can_hold_is_refused_with_one_sentence(sentence, estimato
     assert "\n" not in str(caught.value)
 
 
+WORDS_BESIDE = ColumnTransformer(
+    [("a", SimpleImputer(missing_values="", strategy="most_frequent"), ["town"]), ("b", StandardScaler(), ["height"])]
+)
+
+
 @pytest.mark.parametrize(
     ("estimator", "X", "error", "sentence"),
     [
@@ -1012,11 +1034,18 @@ def test_what_no_tensor_can_hold_is_refused_with_one_sentence(sentence, estimato
             ValueError,
             r"^ColumnTransformer misses column 'height'; it got 'width'",
         ),
+        (
+            WORDS_BESIDE.fit(TABLE),
+            TABLE,
+            TypeError,
+            r"^ColumnTransformer would return words beside numbers, and no tensor",
+        ),
         (PCA(1).fit(TABLE[["height", "floor"]]), {"height": [1.0], "floor": [1], "x": [1]}, ValueError, "^PCA .* 'x'"),
     ],
 )
 def test_bad_input_is_refused_with_one_sentence(estimator, X, error, sentence):
-    method = to_tensorflow(estimator).transform
+    ops = to_tensorflow(estimator)
+    method, X = ops.transform, fed(ops, X) if X is TABLE else X
     with pytest.raises(error, match=sentence) as caught:
         method(X)
     assert "\n" not in str(caught.value)
