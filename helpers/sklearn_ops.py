@@ -120,6 +120,9 @@ class Ops:
 def to_tensorflow(estimator: Any) -> Ops:
     """Convert a fitted scikit-learn estimator to TensorFlow ops.
 
+    Forests whose trees have more than 64 leaves are converted, too, but take several times as long as in scikit-learn
+    from some thousand rows on: they are better served from a second process.
+
     Parameters
     ----------
     estimator : fitted estimator
