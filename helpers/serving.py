@@ -127,9 +127,8 @@ def export(
     """
     base = Path(path)
     for what, value in (("post", post), ("rules", rules), ("examples", examples)):
-        if value is not None and not isinstance(value, Mapping):
-            advice = "; inputs_of makes one of a table" if isinstance(value, pd.DataFrame) else ""
-            raise TypeError(f"{what} must be a mapping from names; got {type(value).__name__}{advice}.")
+        if value is not None:
+            _check_mapping(what, value)
     if isinstance(outputs, str):
         raise TypeError(f"outputs must be a list of names; got the string {outputs!r}.")
     number = _version(base, version)
@@ -234,8 +233,12 @@ def python_ops(saved_model: str | os.PathLike[str]) -> list[Finding]:
     ValueError
         The folder holds no SavedModel.
     """
+    return _python_ops(_read(saved_model))
+
+
+def _python_ops(message: saved_model_pb2.SavedModel) -> list[Finding]:
     findings = []
-    for graph in _read(saved_model).meta_graphs:
+    for graph in message.meta_graphs:
         bodies = {"the graph": graph.graph_def.node}
         bodies |= {f"function {body.signature.name!r}": body.node_def for body in graph.graph_def.library.function}
         for place, nodes in bodies.items():
@@ -270,12 +273,13 @@ def audit(saved_model: str | os.PathLike[str]) -> list[Finding]:
     ValueError
         The folder holds no SavedModel.
     """
-    findings = python_ops(saved_model)
+    message = _read(saved_model)
+    findings = _python_ops(message)
     name = Path(saved_model).resolve().name
     if not re.fullmatch(r"[1-9]\d*", name):
         sentence = f"the folder is named {name!r}: a server looks for versions, folders named 1, 2, 3 …"
         findings.append(Finding("error", "version", name, sentence))
-    graph = _serving_graph(saved_model)
+    graph = _serving_graph(message, saved_model)
     if SIGNATURE not in graph.signature_def:
         sentence = f"there is no signature {SIGNATURE!r}: every request would have to name one."
         findings.append(Finding("note", "signature", SIGNATURE, sentence))
@@ -310,7 +314,7 @@ def run_without_python(
     RuntimeError
         What the runtime says: the graph cannot be loaded, or not run.
     """
-    graph = _serving_graph(saved_model)
+    graph = _serving_graph(_read(saved_model), saved_model)
     if signature not in graph.signature_def:
         raise ValueError(f"there is no signature {signature!r}; there are: {', '.join(_signatures(graph))}.")
     definition = graph.signature_def[signature]
@@ -345,14 +349,13 @@ def _version(base: Path, version: int | None) -> int:
 def _door(model: Any, pre: Any) -> tuple[dict[str, tf.TensorSpec], Callable[[Tensors], Tensors], keras.Model | None]:
     """What the signature takes, what turns that into the model's outputs, and what holds variables."""
     if isinstance(model, keras.Model):
-        specs, call = _keras_door(model)
+        (specs, call), tracked = _keras_door(model), model
     else:
-        ops = model if isinstance(model, Ops) else to_tensorflow(model)
-        specs, call = _ops_door(ops, ops.methods)
-    tracked = model if isinstance(model, keras.Model) else None
+        ops = _as_ops(model)
+        (specs, call), tracked = _ops_door(ops, ops.methods), None
     if pre is None:
         return specs, call, tracked
-    ops = pre if isinstance(pre, Ops) else to_tensorflow(pre)
+    ops = _as_ops(pre)
     if "transform" not in ops.methods:
         raise TypeError(f"pre must be a transformer; {ops.estimator} has {some(list(ops.methods))}.")
     if len(specs) != 1:
@@ -368,6 +371,10 @@ def _door(model: Any, pre: Any) -> tuple[dict[str, tf.TensorSpec], Callable[[Ten
         return call({name: features})
 
     return first, through, tracked
+
+
+def _as_ops(estimator: Any) -> Ops:
+    return estimator if isinstance(estimator, Ops) else to_tensorflow(estimator)
 
 
 def _keras_door(model: keras.Model) -> tuple[dict[str, tf.TensorSpec], Callable[[Tensors], Tensors]]:
@@ -432,11 +439,15 @@ def _result(name: str, step: Step, tensors: Tensors) -> Any:
         ) from None
 
 
+def _check_mapping(what: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        advice = "; inputs_of makes one of a table" if isinstance(value, pd.DataFrame) else ""
+        raise TypeError(f"{what} must be a mapping from names; got {type(value).__name__}{advice}.")
+
+
 def _request(specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
     """The inputs as arrays of the signature's dtypes; nothing is cut off, guessed or broadcast."""
-    if not isinstance(inputs, Mapping):
-        advice = "; inputs_of makes one of a table" if isinstance(inputs, pd.DataFrame) else ""
-        raise TypeError(f"inputs must be a mapping from names; got {type(inputs).__name__}{advice}.")
+    _check_mapping("inputs", inputs)
     if set(specs) != set(inputs):
         raise ValueError(f"inputs must be {some(sorted(specs))}; got {some(sorted(map(str, inputs))) or 'none'}.")
     request = {}
@@ -552,8 +563,10 @@ def _read(saved_model: str | os.PathLike[str]) -> saved_model_pb2.SavedModel:
     return message
 
 
-def _serving_graph(saved_model: str | os.PathLike[str]) -> meta_graph_pb2.MetaGraphDef:
-    for graph in _read(saved_model).meta_graphs:
+def _serving_graph(
+    message: saved_model_pb2.SavedModel, saved_model: str | os.PathLike[str]
+) -> meta_graph_pb2.MetaGraphDef:
+    for graph in message.meta_graphs:
         if "serve" in graph.meta_info_def.tags:
             return graph
     raise ValueError(f"{os.fspath(saved_model)!r} has no graph with the tag 'serve'.")
