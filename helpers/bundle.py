@@ -7,7 +7,7 @@ last the golden examples, which are predicted again.
 
     model.keras            without code: a Lambda layer is refused
     preprocessing.skops    if scikit-learn prepares the model's input; of skops's own trusted types and `TRUSTED`
-    calibrator.skops       if scikit-learn corrects the model's output
+    calibrator.skops       if scikit-learn corrects the model's output, or learns from its features
     golden.json            raw inputs and the probabilities that must come out
     manifest.json          schema, threshold, versions, seed, metrics
     SHA256SUMS             written last; ``sha256sum -c SHA256SUMS`` checks it without Python
@@ -290,14 +290,17 @@ class Bundle:
             if "probability" not in output:
                 raise BundleError(f"the model must return 'probability'; it returns {some(list(output))}.")
             output = output["probability"]
-        prob = np.asarray(output, dtype=np.float64)
-        if prob.shape not in ((len(rows),), (len(rows), 1)):
-            raise BundleError(f"the model must return one probability a row; {prob.shape} came for {len(rows)} rows.")
-        prob = prob.reshape(-1, 1)
+        found = np.asarray(output, dtype=np.float64)
+        one_each = found.shape in ((len(rows),), (len(rows), 1))
         if self.calibrator is None:
-            return prob[:, 0]
+            if not one_each:
+                raise BundleError(
+                    f"the model must return one probability a row; {found.shape} came for {len(rows)} rows."
+                )
+            return found.reshape(-1)
+        found = found.reshape(-1, 1) if one_each else found
         correct = getattr(self.calibrator, "predict_proba", None)
-        return np.asarray(correct(prob)[:, 1] if correct else self.calibrator.predict(prob), dtype=np.float64)
+        return np.asarray(correct(found)[:, 1] if correct else self.calibrator.predict(found), dtype=np.float64)
 
 
 def save_bundle(
@@ -321,7 +324,7 @@ def save_bundle(
         The directory to make. One that exists is refused: a bundle never changes, a new one has a new name.
     model : keras.Model
         Takes raw inputs (a text, or columns by name), or what `preprocessing` makes of them. Returns probabilities of
-        shape (n, 1), or a dictionary with them as ``probability``.
+        shape (n, 1), or a dictionary with them as ``probability``; with a `calibrator`, features of shape (n, k) too.
     X_train : DataFrame or sequence of str
         Raw inputs of the training rows: their names, dtypes and ranges become the schema.
     golden : DataFrame or sequence of str
@@ -332,7 +335,8 @@ def save_bundle(
         scikit-learn's, from the columns of `X_train` to the model's one input. It gets NaN for what is missing,
         None too: fit it on NaN.
     calibrator : fitted classifier or regressor, optional
-        scikit-learn's, from the model's probability, shape (n, 1), to a better one.
+        scikit-learn's, from the model's probability, shape (n, 1), to a better one; or the next model of a stack, from
+        the features that this one returns.
     threshold : float
         From which probability a row is positive, in [0, 1].
     seed : int, optional

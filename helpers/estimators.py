@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -68,6 +69,9 @@ class KerasBinaryClassifier(_LogitClassifier):
         Takes the number of features and returns a compiled model whose output is one logit a row (no sigmoid; compile
         with ``BinaryCrossentropy(from_logits=True)``). A fresh model is built at every fit.
     epochs, batch_size : int
+    class_weight : 'balanced', dict or None
+        As scikit-learn has it: multiplies the weights of the rows of a class. Probabilities then belong to other base
+        rates than those of the data.
     seed : int or None
         Set before the model is built; None leaves Keras's state as it is.
 
@@ -80,11 +84,18 @@ class KerasBinaryClassifier(_LogitClassifier):
     """
 
     def __init__(
-        self, build: Callable[[int], Any], *, epochs: int = 10, batch_size: int = 32, seed: int | None = 0
+        self,
+        build: Callable[[int], Any],
+        *,
+        epochs: int = 10,
+        batch_size: int = 32,
+        class_weight: Any = None,
+        seed: int | None = 0,
     ) -> None:
         self.build = build
         self.epochs = epochs
         self.batch_size = batch_size
+        self.class_weight = class_weight
         self.seed = seed
 
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> KerasBinaryClassifier:
@@ -115,6 +126,9 @@ class KerasBinaryClassifier(_LogitClassifier):
             weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
             if not weight.any():
                 raise ValueError("sample_weight must not be all zero.")
+        if self.class_weight is not None:
+            of_class = compute_sample_weight(self.class_weight, y)
+            weight = of_class if weight is None else weight * of_class
         self.model_.fit(X, labels, sample_weight=weight, epochs=self.epochs, batch_size=self.batch_size, verbose=0)
         return self
 
