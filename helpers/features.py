@@ -146,7 +146,7 @@ class LatentFeatures(TransformerMixin, BaseEstimator):
         if self.target == "X":
             error = keras.ops.mean(keras.ops.square(model.inputs[0] - model.outputs[0]), axis=1, keepdims=True)
             outputs = keras.ops.concatenate([code, keras.ops.log(error + keras.config.epsilon())], axis=1)
-        self.model_, self.feature_model_ = model, keras.Model(model.inputs, outputs)
+        self.model_, self.feature_model_ = model, keras.Model(model.inputs[0], outputs)
         if not np.isfinite(compute_features(self.feature_model_, X)).all():
             raise ValueError("the features are not finite: the training diverged. Scale X, or lower the learning rate.")
         return self

@@ -77,6 +77,7 @@ class LeakageReport:
             "true labels, features made once": self.as_used,
             "true labels, features made in each fold": self.nested,
             "true labels, without the features": self.without,
+            "gain of the features": self.gain,
         }
         width = max(map(len, rows))
         return "\n".join([*(f"{name:{width}}  {interval}" for name, interval in rows.items()), self.sentence])
@@ -169,15 +170,20 @@ def leakage_report(
     for train, test in folds:
         inputs, new = made(train, test, y)
         nested.append(float(score(clone(estimator).fit(inputs, y[train]), new, y[test])))
-    means = (fold_interval(values, folds) for values in (as_used, nested, without, np.subtract(nested, without)))
-    return LeakageReport(permuted, shifted, *means)
+    scores = (_within(fold_interval(values, folds)) for values in (as_used, nested, without))
+    return LeakageReport(permuted, shifted, *scores, fold_interval(np.subtract(nested, without), folds))
 
 
 def _over_permutations(values: Any) -> Interval:
     # Permutations are independent, and a test set for each other: no correction. 99 %, as the two verdicts share it.
     mean, error = np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
     reach = student_t.ppf(0.995, len(values) - 1) * error
-    return Interval(float(mean), float(mean - reach), float(mean + reach))
+    return _within(Interval(float(mean), float(mean - reach), float(mean + reach)))
+
+
+def _within(score: Interval) -> Interval:
+    """An interval of an AUC, which ends at 0 and 1."""
+    return Interval(score.mean, max(score.low, 0.0), min(score.high, 1.0))
 
 
 def _shifted(folds: Folds, groups: ArrayLike | None) -> Folds:

@@ -26,6 +26,7 @@ __all__ = [
     "COLOURS",
     "bars",
     "image_strip",
+    "intervals",
     "lines",
     "outlines",
     "png",
@@ -234,7 +235,16 @@ def scores(
     return figure, sentence
 
 
-def lines(x: ArrayLike, series: Mapping[str, ArrayLike], x_label: str, y_label: str, sentence: str) -> Described:
+def lines(
+    x: ArrayLike,
+    series: Mapping[str, ArrayLike],
+    x_label: str,
+    y_label: str,
+    sentence: str,
+    *,
+    bands: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+    log_x: bool = False,
+) -> Described:
     """Draw curves over a common axis, each with its own dash and colour.
 
     Parameters
@@ -246,6 +256,10 @@ def lines(x: ArrayLike, series: Mapping[str, ArrayLike], x_label: str, y_label: 
         With units.
     sentence : str
         What the figure shows.
+    bands : mapping of str to (low, high), optional
+        For some of the curves, the limits of a shaded band, each of shape (n,).
+    log_x : bool
+        A logarithmic axis, with a tick at each x.
 
     Returns
     -------
@@ -256,8 +270,15 @@ def lines(x: ArrayLike, series: Mapping[str, ArrayLike], x_label: str, y_label: 
     styles: tuple[Any, ...] = ("-", "--", ":", "-.")
     for number, (name, values) in enumerate(series.items()):
         finite = np.where(np.isfinite(values), values, np.nan)
-        style = styles[number % len(styles)]
-        axes.plot(np.asarray(x), finite, style, color=COLOURS[number % len(COLOURS)], linewidth=2, label=name)
+        style, colour = styles[number % len(styles)], COLOURS[number % len(COLOURS)]
+        axes.plot(np.asarray(x), finite, style, color=colour, linewidth=2, label=name)
+        if bands and name in bands:
+            low, high = map(np.asarray, bands[name])
+            axes.fill_between(np.asarray(x), low, high, color=colour, alpha=0.15, linewidth=0)
+    if log_x:
+        axes.set_xscale("log")
+        axes.set_xticks(np.asarray(x), [f"{tick:,g}" for tick in np.asarray(x)], minor=False)
+        axes.minorticks_off()
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.spines[["top", "right"]].set_visible(False)
@@ -290,6 +311,40 @@ def bars(values: Mapping[str, float], x_label: str, sentence: str) -> Described:
     axes.set_xlabel(x_label)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right"]].set_visible(False)
+    return figure, sentence
+
+
+def intervals(
+    panels: Mapping[str, Mapping[str, tuple[float, float, float]]], sentence: str, *, reference: float | None = None
+) -> Described:
+    """Draw means with their intervals: a panel for each score, a row for each model, the same rows in all panels.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of str to (mean, low, high)
+        The score and its unit; in it, names from top to bottom. A name that a panel lacks has an empty row there.
+    sentence : str
+        What the figure shows.
+    reference : float, optional
+        Where a dotted line is drawn in every panel.
+
+    Returns
+    -------
+    tuple of Figure and str
+    """
+    names = list(dict.fromkeys(name for rows in panels.values() for name in rows))
+    figure = Figure(figsize=(min(9.4, 3 + 3.2 * len(panels)), 0.8 + 0.28 * len(names)), layout="constrained")
+    every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (label, rows), colour in zip(every, panels.items(), COLOURS, strict=False):
+        places = [names.index(name) for name in rows]
+        mean, low, high = np.array(list(rows.values()), dtype=float).T
+        if reference is not None:
+            axes.axvline(reference, color="grey", linestyle=":")
+        axes.errorbar(mean, places, xerr=[mean - low, high - mean], fmt="o", color=colour, capsize=3, markersize=5)
+        axes.set_xlabel(label)
+        axes.spines[["top", "right"]].set_visible(False)
+    every[0].set_yticks(range(len(names)), names)
+    every[0].set_ylim(len(names) - 0.5, -0.5)
     return figure, sentence
 
 

@@ -160,9 +160,10 @@ def _method(model: Any, method: str) -> str:
     there = [name for name in METHODS if hasattr(model, name)]
     if method == "auto" and there:
         return there[0]
+    if method == "transform":
+        raise ValueError("method 'transform' is refused: each fold's transformer has axes of its own.")
     if method not in there:
-        reason = ": each fold's transformer has axes of its own" if method == "transform" else ""
-        raise ValueError(f"method must be one of {', '.join(['auto', *there])}; got {method!r}{reason}.")
+        raise ValueError(f"method must be one of {', '.join(['auto', *there])}; got {method!r}.")
     return method
 
 
