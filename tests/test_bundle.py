@@ -26,6 +26,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from helpers import bundle as module
 from helpers.bundle import BundleError, load_bundle, save_bundle
+from helpers.features import LatentFeatures
 
 FILES = ["SHA256SUMS", "golden.json", "manifest.json", "model.keras", "preprocessing.skops"]
 
@@ -166,6 +167,25 @@ def test_a_calibrator_comes_after_the_model(tmp_path, outside, calibrator):
     loaded = save_bundle(tmp_path / "b", **{**outside, "calibrator": calibrator, "y_prob": better})
     assert (tmp_path / "b" / "calibrator.skops").exists()
     assert np.allclose(loaded.predict(outside["golden"]), better)
+
+
+def test_a_layer_and_the_next_model_travel_as_one(tmp_path, outside, table):
+    """A stack: the features of a network, and a classifier that has learned from them."""
+    features = np.asarray(outside["preprocessing"].transform(table))
+
+    def autoencoder(width):
+        layers = [keras.layers.Dense(3, name="latent"), keras.layers.Dense(width)]
+        model = keras.Sequential([keras.Input((width,)), *layers])
+        model.compile(optimizer="adam", loss="mse")
+        return model
+
+    latent = LatentFeatures(autoencoder, epochs=2).fit(features)
+    codes = latent.transform(features)
+    after = make_pipeline(StandardScaler(), LogisticRegression()).fit(codes, np.arange(len(table)) % 2)
+    y_prob = after.predict_proba(codes)[:, 1]
+    stack = {"model": latent.feature_model_, "calibrator": after, "golden": table.iloc[:12], "y_prob": y_prob[:12]}
+    save_bundle(tmp_path / "stack", **{**outside, **stack})
+    np.testing.assert_allclose(load_bundle(tmp_path / "stack").predict(table), y_prob, rtol=0, atol=1e-6)
 
 
 def test_the_hashes_can_be_checked_without_python(saved):

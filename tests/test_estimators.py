@@ -12,6 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import TunedThresholdClassifierCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import check_estimator
 
 from helpers.estimators import KerasBinaryClassifier, ScoreClassifier
@@ -33,8 +34,11 @@ def table():
 
 @pytest.mark.filterwarnings("ignore")
 def test_it_is_a_scikit_learn_estimator():
-    """Weights are not repetitions for stochastic gradient descent: the batches differ."""
-    expected = {"check_sample_weight_equivalence_on_dense_data": "batches differ"}
+    """Weights are not repetitions for stochastic gradient descent, and one epoch of it follows no weight of 1,000."""
+    expected = {
+        "check_sample_weight_equivalence_on_dense_data": "batches differ",
+        "check_class_weight_classifiers": "one epoch is too short",
+    }
     results = check_estimator(
         KerasBinaryClassifier(build, epochs=1), expected_failed_checks=expected, on_fail=None, on_skip=None
     )
@@ -70,6 +74,19 @@ def test_weights_reach_the_loss(table):
     plain = (model.fit(X, y).predict(X) == "malignant").mean()
     weighted = (model.fit(X, y, sample_weight=heavy).predict(X) == "malignant").mean()
     assert weighted > plain + 0.1
+
+
+def test_class_weights_are_weights_of_rows(table):
+    X, y = table
+    given = np.linspace(0.5, 2, len(y))
+    balanced = compute_sample_weight("balanced", y)
+    for weight, whole in ((None, balanced), (given, given * balanced)):
+        by_class = KerasBinaryClassifier(build, epochs=2, class_weight="balanced").fit(X, y, sample_weight=weight)
+        by_row = KerasBinaryClassifier(build, epochs=2).fit(X, y, sample_weight=whole)
+        np.testing.assert_array_equal(by_class.decision_function(X), by_row.decision_function(X))
+    assert not np.array_equal(
+        by_row.decision_function(X), KerasBinaryClassifier(build, epochs=2).fit(X, y).decision_function(X)
+    )
 
 
 def test_it_works_in_the_three_places_where_the_wrapper_of_keras_does_not(table):
