@@ -34,6 +34,8 @@ __all__ = ["LatentFeatures", "cached_features", "compute_features", "feature_key
 
 CHUNK = 8192
 """Rows of one call: more gain nothing, and the activations of so many fit into little memory."""
+REFERENCES = ("name", "keras_history", "input_layers", "output_layers")
+"""Where Keras's description of a model names a layer."""
 
 
 class LatentFeatures(TransformerMixin, BaseEstimator):
@@ -259,13 +261,15 @@ def cached_features(folder: str | os.PathLike[str], model: keras.Model, X: Array
     rows = np.asarray(X)
     marks = {"model": _model_digest(model), "data": _data_digest(rows)}
     path = Path(folder).expanduser() / f"{feature_key(model, rows)}.parquet"
-    kept = _read(path, marks, len(rows))
+    kept = _read(path, marks, len(rows), model.outputs[0].dtype)
     if kept is not None:
         return kept
     features = compute_features(model, rows)
     if features.ndim != 2:
         raise ValueError(f"features must be rows of numbers, of shape (n, k); the model gives {features.shape}.")
-    table = pd.DataFrame(features, columns=[f"feature_{number}" for number in range(features.shape[1])])
+    # The writer has no floats of two bytes, and every one of them is a float of four.
+    wide = features.astype(np.float32) if features.dtype.itemsize == 2 else features
+    table = pd.DataFrame(wide, columns=[f"feature_{number}" for number in range(features.shape[1])])
     path.parent.mkdir(parents=True, exist_ok=True)
     # Whole or not at all: another process may be reading, or writing the same.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-", ignore_cleanup_errors=True) as scratch:
@@ -275,14 +279,14 @@ def cached_features(folder: str | os.PathLike[str], model: keras.Model, X: Array
     return features
 
 
-def _read(path: Path, marks: dict[str, str], n_rows: int) -> NDArray[np.floating] | None:
+def _read(path: Path, marks: dict[str, str], n_rows: int, dtype: str) -> NDArray[np.floating] | None:
     if not path.is_file():
         return None
     try:
         file = fastparquet.ParquetFile(os.fspath(path))
         if {name: file.key_value_metadata.get(name) for name in marks} != marks:
             return None
-        features = file.to_pandas().to_numpy()
+        features = file.to_pandas().to_numpy(dtype)
     except Exception:
         # Whatever a damaged file does to the reader, the features can be computed again.
         return None
@@ -295,7 +299,11 @@ def _model_digest(model: keras.Model) -> str:
     names: dict[str, str] = {}
     _collect_names(described, names)
     digest = hashlib.sha256(json.dumps(_renamed(described, names), sort_keys=True, default=str).encode())
-    for weight in model.weights:
+    # What a lookup has learned is no weight.
+    learned = [layer.get_vocabulary() for layer in model._flatten_layers() if hasattr(layer, "get_vocabulary")]
+    tables = [layer.idf_weights for layer in model._flatten_layers() if getattr(layer, "idf_weights", None) is not None]
+    digest.update(json.dumps(learned, default=str).encode())
+    for weight in [*model.weights, *tables]:
         value = np.ascontiguousarray(weight.numpy())
         digest.update(f"{value.dtype}{value.shape}".encode())
         digest.update(value.tobytes())
@@ -307,19 +315,25 @@ def _collect_names(config: Any, names: dict[str, str]) -> None:
         name = config.get("name")
         if isinstance(name, str):
             names.setdefault(name, f"layer {len(names)}")
-        for value in config.values():
-            _collect_names(value, names)
+        for key, value in config.items():
+            # A policy of types has a name, too, and that one counts.
+            if key != "dtype":
+                _collect_names(value, names)
     elif isinstance(config, list | tuple):
         for value in config:
             _collect_names(value, names)
 
 
-def _renamed(config: Any, names: dict[str, str]) -> Any:
+def _renamed(config: Any, names: dict[str, str], refers: bool = False) -> Any:
+    # Only where a layer is meant: an activation may be called as one is.
     if isinstance(config, dict):
-        return {key: _renamed(value, names) for key, value in config.items()}
+        return {
+            key: value if key == "dtype" else _renamed(value, names, refers or key in REFERENCES)
+            for key, value in config.items()
+        }
     if isinstance(config, list | tuple):
-        return [_renamed(value, names) for value in config]
-    return names.get(config, config) if isinstance(config, str) else config
+        return [_renamed(value, names, refers) for value in config]
+    return names.get(config, config) if refers and isinstance(config, str) else config
 
 
 def _data_digest(rows: NDArray[Any]) -> str:

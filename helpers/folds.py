@@ -167,7 +167,7 @@ def checked_folds(cv: Any, X: Any, y: NDArray[Any], groups: ArrayLike | None, *,
     ValueError
         A fold has a row, or a group, on both sides.
     """
-    if groups is not None and isinstance(cv, int):
+    if groups is not None and isinstance(cv, (int, np.integer)):
         cv = StratifiedGroupKFold(cv) if classifier else GroupKFold(cv)
     folds = [
         (np.asarray(train), np.asarray(test))

@@ -170,8 +170,14 @@ def leakage_report(
     for train, test in folds:
         inputs, new = made(train, test, y)
         nested.append(float(score(clone(estimator).fit(inputs, y[train]), new, y[test])))
-    scores = (_within(fold_interval(values, folds)) for values in (as_used, nested, without))
-    return LeakageReport(permuted, shifted, *scores, fold_interval(np.subtract(nested, without), folds))
+    return LeakageReport(
+        permuted=permuted,
+        permuted_shifted=shifted,
+        as_used=_within(fold_interval(as_used, folds)),
+        nested=_within(fold_interval(nested, folds)),
+        without=_within(fold_interval(without, folds)),
+        gain=fold_interval(np.subtract(nested, without), folds),
+    )
 
 
 def _over_permutations(values: Any) -> Interval:
@@ -200,9 +206,15 @@ def _shifted(folds: Folds, groups: ArrayLike | None) -> Folds:
 
 def _beside(X: Any, features: ArrayLike) -> Any:
     columns = np.asarray(features)
-    if len(columns) != X.shape[0]:
-        raise ValueError(f"features must return a row for each of the {X.shape[0]} rows; got {len(columns)}.")
+    if len(columns) != len(X):
+        raise ValueError(f"features must return a row for each of the {len(X)} rows; got {len(columns)}.")
     columns = columns.reshape(len(columns), -1)
     if hasattr(X, "assign"):
-        return X.assign(**{f"feature_{number}": columns[:, number] for number in range(columns.shape[1])})
+        named = {f"feature_{number}": columns[:, number] for number in range(columns.shape[1])}
+        taken = [name for name in named if name in X]
+        if taken:
+            raise ValueError(
+                f"X has a column {taken[0]!r} already, which a feature would replace: give it another name."
+            )
+        return X.assign(**named)
     return np.hstack([X, columns])

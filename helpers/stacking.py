@@ -15,6 +15,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone, is_classifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_consistent_length
 
@@ -128,7 +129,7 @@ def out_of_fold_features(
     classes = np.unique(y) if is_classifier(model) else None
     seeds = [None] * (len(folds) + 1) if seed is None else np.random.SeedSequence(seed).generate_state(len(folds) + 1)
     jobs = (
-        delayed(_fold)(_seeded(model, own), X, y, weight, fold, method, classes, _floatx())
+        delayed(_fold)(_seeded(model, own), X, y, weight, fold, method, classes, _types(model))
         for fold, own in zip(folds, seeds[:-1], strict=True)
     )
     features = np.empty(0)
@@ -136,9 +137,9 @@ def out_of_fold_features(
     for done, ((_, test), values) in enumerate(zip(folds, predictions, strict=True), start=1):
         if done == 1:
             missing = times.min() == 0
-            features = np.full(
-                (len(y), *values.shape[1:]), np.nan if missing else 0, float if missing else values.dtype
-            )
+            # Words have no NaN of their own.
+            dtype = values.dtype if not missing else float if values.dtype.kind in "biuf" else object
+            features = np.full((len(y), *values.shape[1:]), np.nan if missing else 0, dtype)
         features[test] = values
         on_fold(done, len(folds))
     if not return_estimator:
@@ -160,8 +161,8 @@ def _method(model: Any, method: str) -> str:
     there = [name for name in METHODS if hasattr(model, name)]
     if method == "auto" and there:
         return there[0]
-    if method == "transform":
-        raise ValueError("method 'transform' is refused: each fold's transformer has axes of its own.")
+    if method == "transform" or not there:
+        raise ValueError(f"method {method!r} is refused: each fold's transformer has axes of its own.")
     if method not in there:
         raise ValueError(f"method must be one of {', '.join(['auto', *there])}; got {method!r}.")
     return method
@@ -175,9 +176,20 @@ def _seeded(model: Any, seed: Any) -> Any:
     return copy
 
 
-def _floatx() -> str | None:
+def _types(model: Any) -> tuple[str, str] | None:
+    """What Keras calculates in here, if it is asked at all: importing it costs a process seconds and 600 MB.
+
+    Its layers do not follow ``set_floatx`` once there has been one: they have a type of their own.
+    """
     keras = sys.modules.get("keras")
-    return None if keras is None else keras.config.floatx()
+    return (keras.config.floatx(), keras.config.dtype_policy().name) if keras and _builds(model) else None
+
+
+def _builds(model: Any) -> bool:
+    parts = [model, *model.get_params().values()]
+    # A frozen model hides its parameters, but still casts its input.
+    inside = (part.estimator for part in parts if isinstance(part, FrozenEstimator))
+    return any(hasattr(part, "build") for part in parts) or any(map(_builds, inside))
 
 
 def _fold(
@@ -188,13 +200,14 @@ def _fold(
     fold: tuple[Any, Any],
     method: str,
     classes: NDArray[Any] | None,
-    floatx: str | None,
+    types: tuple[str, str] | None,
 ) -> NDArray[Any]:
-    if floatx is not None:
+    if types is not None:
         import keras
 
-        # A process of its own starts with float32, whatever was set in this one.
-        keras.config.set_floatx(floatx)
+        # A process of its own starts with float32, or with what an earlier call has left there.
+        keras.config.set_floatx(types[0])
+        keras.config.set_dtype_policy(types[1])
     train, test = fold
     _fitted(model, _safe_indexing(X, train), y[train], None if weight is None else weight[train])
     values = np.asarray(getattr(model, method)(_safe_indexing(X, test)))

@@ -27,6 +27,7 @@ from sklearn.tree import DecisionTreeClassifier
 from helpers import bundle as module
 from helpers.bundle import BundleError, load_bundle, save_bundle
 from helpers.features import LatentFeatures
+from helpers.machine import fresh_process
 
 FILES = ["SHA256SUMS", "golden.json", "manifest.json", "model.keras", "preprocessing.skops"]
 
@@ -185,7 +186,15 @@ def test_a_layer_and_the_next_model_travel_as_one(tmp_path, outside, table):
     y_prob = after.predict_proba(codes)[:, 1]
     stack = {"model": latent.feature_model_, "calibrator": after, "golden": table.iloc[:12], "y_prob": y_prob[:12]}
     save_bundle(tmp_path / "stack", **{**outside, **stack})
-    np.testing.assert_allclose(load_bundle(tmp_path / "stack").predict(table), y_prob, rtol=0, atol=1e-6)
+    table.to_json(tmp_path / "rows.json", double_precision=15)
+    (tmp_path / "load.py").write_text(
+        "import sys, json, pandas as pd\nfrom helpers.bundle import load_bundle\n"
+        "print(json.dumps(load_bundle(sys.argv[1]).predict(pd.read_json(sys.argv[2])).tolist()))"
+    )
+    there = fresh_process(tmp_path / "load.py", tmp_path / "stack", tmp_path / "rows.json")
+    np.testing.assert_allclose(json.loads(there.splitlines()[-1]), y_prob, rtol=0, atol=1e-6)
+    with pytest.raises(BundleError, match=r"one probability a row; \(12, 4\) came for 12 rows"):
+        save_bundle(tmp_path / "half", **{**outside, **stack, "calibrator": None})
 
 
 def test_the_hashes_can_be_checked_without_python(saved):

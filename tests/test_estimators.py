@@ -13,7 +13,7 @@ from sklearn.model_selection import TunedThresholdClassifierCV, cross_val_predic
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.estimator_checks import check_class_weight_classifiers, check_estimator
 
 from helpers.estimators import KerasBinaryClassifier, ScoreClassifier
 
@@ -44,6 +44,11 @@ def test_it_is_a_scikit_learn_estimator():
     )
     assert [result["check_name"] for result in results if result["status"] == "failed"] == []
     assert sum(result["status"] == "passed" for result in results) > 40
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_longer_training_follows_the_weights_of_classes():
+    check_class_weight_classifiers("KerasBinaryClassifier", KerasBinaryClassifier(build, epochs=30))
 
 
 def test_probabilities_labels_and_logits_agree(table):

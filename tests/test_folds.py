@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import t as student_t
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, StratifiedKFold
 
 from helpers.folds import checked_folds, fold_interval, repeated_folds
 
@@ -63,6 +63,21 @@ def test_the_interval_is_nadeaus_and_bengios():
     assert fold_interval(scores, folds, confidence=0.5).high < found.high
 
 
+def test_the_interval_holds_the_truth_as_often_as_it_says_and_the_naive_one_does_not():
+    """A mean as model, whose expected squared error is known: the variance, and its own."""
+    random, labels, truth = np.random.default_rng(0), np.arange(40) % 2, 1 + 1 / 32
+    held, naive = [], []
+    for seed in range(300):
+        rows, folds = random.normal(size=40), repeated_folds(labels, n_splits=5, n_repeats=4, seed=seed)
+        scores = np.array([((rows[test] - rows[train].mean()) ** 2).mean() for train, test in folds])
+        found = fold_interval(scores, folds)
+        held.append(found.low < truth < found.high)
+        error = scores.std(ddof=1) / np.sqrt(len(scores))
+        naive.append(abs(scores.mean() - truth) < student_t.ppf(0.975, len(scores) - 1) * error)
+    assert np.mean(held) > 0.88
+    assert np.mean(naive) < 0.7
+
+
 @pytest.mark.parametrize(
     ("values", "confidence", "sentence"),
     [
@@ -78,11 +93,20 @@ def test_scores_without_an_interval_are_refused(values, confidence, sentence):
         fold_interval(values, repeated_folds(Y, n_splits=2), confidence=confidence)
 
 
-def test_a_number_of_folds_keeps_groups_whole():
+@pytest.mark.parametrize("number", [4, np.int64(4)])
+@pytest.mark.parametrize("classifier", [True, False])
+def test_a_number_of_folds_keeps_groups_whole(number, classifier):
+    folds = checked_folds(number, np.zeros((60, 1)), Y, DAYS, classifier=classifier)
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(60))
+    for train, test in folds:
+        assert not np.isin(DAYS[test], DAYS[train]).any()
+
+
+def test_a_number_of_folds_without_groups_is_scikit_learns():
     X = np.zeros((60, 1))
-    for classifier in (True, False):
-        for train, test in checked_folds(4, X, Y, DAYS, classifier=classifier):
-            assert not np.isin(DAYS[test], DAYS[train]).any()
+    for classifier, kind in ((True, StratifiedKFold), (False, KFold)):
+        tests = [test.tolist() for _, test in checked_folds(4, X, Y, None, classifier=classifier)]
+        assert tests == [test.tolist() for _, test in kind(4).split(X, Y)]
 
 
 def test_folds_that_know_what_they_predict_are_refused():

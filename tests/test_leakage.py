@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from helpers.leakage import leakage_report
+from helpers.folds import checked_folds
+from helpers.leakage import _shifted, leakage_report
 from helpers.stacking import out_of_fold_features
 
 TREE = DecisionTreeClassifier(max_depth=2, random_state=0)
@@ -69,8 +71,9 @@ def test_the_second_leak_is_found_and_shifted_folds_weaken_it():
     new_X, new_y = rows(1, n=4000, columns=60)
     old, new = out_of_fold_linear(X, y, new_X)
     fitted = modest.fit(np.column_stack([X, old]), y)
-    truth = np.mean(fitted.predict(np.column_stack([new_X, new])) == new_y)
-    assert truth < report.nested.mean + 0.1 < report.as_used.mean + 0.1
+    truth = roc_auc_score(new_y, fitted.decision_function(np.column_stack([new_X, new])))
+    assert abs(report.nested.mean - truth) < 0.05
+    assert report.as_used.mean > truth + 0.1
 
 
 def test_without_and_gain_belong_to_the_same_folds():
@@ -84,12 +87,31 @@ def test_groups_are_handed_on_and_kept_whole():
     days, seen = np.arange(240) // 4, []
 
     def way(X, y, X_new, groups):
-        seen.append((len(X), len(groups)))
+        seen.append((X[:, 0], groups))
         return without_labels(X, y, X_new)
 
-    leakage_report(way, X, y, estimator=TREE, groups=days, n_permutations=3)
-    assert all(one == other for one, other in seen)
-    assert max(seen)[0] == 240
+    report = leakage_report(way, X, y, estimator=TREE, groups=days, n_permutations=3)
+    assert not report.knows_labels
+    day_of = dict(zip(X[:, 0], days, strict=True))
+    for some, groups in seen:
+        assert [day_of[value] for value in some] == groups.tolist()
+    # All rows for each permutation and once for the true labels, then inside each of five folds: whole days.
+    assert [len(some) for some, _ in seen[:4]] == [240] * 4
+    for _, groups in seen[4:]:
+        assert (np.unique(groups, return_counts=True)[1] == 4).all()
+
+
+def test_shifted_folds_share_half_with_each_of_two_folds_and_keep_groups_whole():
+    days = np.arange(240) // 4
+    folds = checked_folds(5, np.zeros((240, 1)), np.arange(240) % 2, days, classifier=True)
+    shifted = _shifted(folds, days)
+    assert sorted(np.concatenate([test for _, test in shifted])) == list(range(240))
+    for train, test in shifted:
+        assert sorted([*train, *test]) == list(range(240))
+        assert not np.isin(days[test], days[train]).any()
+        shared = sorted(np.isin(test, before).mean() for _, before in folds)
+        assert shared[:3] == [0, 0, 0]
+        assert min(shared[3:]) > 0.4
 
 
 def test_a_table_gets_the_features_as_columns():
@@ -107,6 +129,28 @@ def test_a_table_gets_the_features_as_columns():
     assert ["a", "b"] in names
 
 
+def test_lists_are_inputs_and_a_column_is_never_replaced():
+    X, y = rows(0, n=60)
+    inputs = np.asarray(X).tolist()
+
+    def square(X, y, X_new):
+        return np.asarray(X) ** 2, np.asarray(X_new) ** 2
+
+    options = {"estimator": TREE, "n_permutations": 3}
+    assert leakage_report(square, inputs, y, **options) == leakage_report(square, X, y, **options)
+    table = pd.DataFrame(X).rename(columns={3: "feature_2"})
+    with pytest.raises(ValueError, match="X has a column 'feature_2' already"):
+        leakage_report(square, table, y, **options)
+
+
+def test_the_report_is_repeatable():
+    X, y = rows(0, n=60)
+    one, same, other = (leakage_report(without_labels, X, y, estimator=TREE, seed=seed) for seed in (0, 0, 1))
+    assert one == same
+    assert one.permuted != other.permuted
+    assert one.nested == other.nested
+
+
 def test_all_lines_are_shown():
     X, y = rows(0)
     text = str(leakage_report(in_sample, X, y, estimator=TREE, n_permutations=3))
@@ -122,3 +166,5 @@ def test_what_cannot_be_asked_is_refused():
         leakage_report(in_sample, X, y, estimator=TREE, n_permutations=2)
     with pytest.raises(ValueError, match="a row for each of the 240 rows; got 239"):
         leakage_report(lambda X, y, new: (X[1:], new), X, y, estimator=TREE)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        leakage_report(in_sample, X, y[1:], estimator=TREE)

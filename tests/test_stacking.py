@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier, StackingClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import (
     KFold,
@@ -97,7 +98,9 @@ def test_a_class_that_a_fold_has_not_seen_has_no_probability():
     found = out_of_fold_features(LINEAR, X, labels, cv=folds)
     assert (found[30:, 2] == 0).all()
     assert (found[:30, 2] > 0).all()
-    np.testing.assert_allclose(found.sum(axis=1), 1)
+    with pytest.warns(RuntimeWarning, match="Number of classes in training fold"):
+        theirs = cross_val_predict(LINEAR, X, labels, cv=folds, method="predict_proba")
+    np.testing.assert_array_equal(found, theirs)
     with pytest.raises(ValueError, match="no training rows of class 2: there is no decision_function"):
         out_of_fold_features(LINEAR, X, labels, cv=folds, method="decision_function")
 
@@ -130,17 +133,47 @@ def test_each_fold_has_a_seed_of_its_own():
 
 def test_the_model_for_new_rows_has_seen_all():
     done = []
+    never_fitted = Recording()
     _, model = out_of_fold_features(
-        Recording(), X, Y, cv=3, return_estimator=True, on_fold=lambda *counts: done.append(counts)
+        never_fitted, X, Y, cv=3, return_estimator=True, on_fold=lambda *counts: done.append(counts)
     )
     assert model.rows_ == 90
+    assert not hasattr(never_fitted, "rows_")
     assert done == [(1, 3), (2, 3), (3, 3)]
 
 
-@pytest.mark.parametrize("model", [FOREST, KerasBinaryClassifier(build, epochs=2)])
-def test_the_number_of_processes_changes_nothing(model):
+def alike(model, dtype):
     one, two = (out_of_fold_features(model, X, Y, cv=3, seed=1, n_jobs=jobs) for jobs in (1, 2))
+    assert one.dtype == two.dtype == dtype
     np.testing.assert_array_equal(one, two)
+
+
+def autoencoder(n_features):
+    layers = [keras.layers.Dense(2, name="latent"), keras.layers.Dense(n_features)]
+    model = keras.Sequential([keras.Input((n_features,)), *layers])
+    model.compile(optimizer="adam", loss="mse")
+    return model
+
+
+def test_the_number_of_processes_changes_nothing():
+    """The processes are kept from call to call, and with them what Keras calculated in last."""
+    network = KerasBinaryClassifier(build, epochs=2)
+    alike(FOREST, "float64")
+    alike(network, "float32")
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    try:
+        keras.config.set_floatx("float64")
+        # Layers still have the type of the first one.
+        alike(network, "float32")
+        keras.config.set_dtype_policy("float64")
+        alike(build, "float64")
+        latent = stacking.LatentFeatures(autoencoder, epochs=1).fit(X)
+        # Frozen inside a frozen route, a network shows none of its parameters.
+        alike(make_pipeline(FrozenEstimator(make_pipeline(latent)), LINEAR), "float64")
+    finally:
+        keras.config.set_floatx(before[0])
+        keras.config.set_dtype_policy(before[1])
+    alike(network, "float32")
 
 
 def test_a_function_that_builds_a_network_will_do():
@@ -156,6 +189,9 @@ def test_splits_by_time_leave_the_first_rows_out_and_say_so():
     assert np.isnan(found[:18]).all()
     for train, test in by_time.split(X):
         np.testing.assert_array_equal(found[test], FOREST.fit(X[train], Y[train]).predict_proba(X[test]))
+    words = out_of_fold_features(FOREST, X, np.array(["no", "yes"])[Y], cv=by_time, partial=True, method="predict")
+    assert pd.isna(words[:18]).all()
+    assert set(words[18:]) == {"no", "yes"}
 
 
 @pytest.mark.parametrize(
@@ -172,6 +208,12 @@ def test_splits_by_time_leave_the_first_rows_out_and_say_so():
 def test_folds_and_methods_that_lie_are_refused(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         out_of_fold_features(**{"estimator": LINEAR, "X": X, "y": Y, **settings})
+
+
+@pytest.mark.parametrize("method", ["auto", "transform"])
+def test_a_transformer_is_refused_with_the_reason(method):
+    with pytest.raises(ValueError, match=f"'{method}' is refused: each fold's transformer has axes of its own"):
+        out_of_fold_features(StandardScaler(), X, Y, method=method)
 
 
 def test_predictions_that_are_no_numbers_are_refused():
