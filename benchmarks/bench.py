@@ -267,7 +267,7 @@ def image_rows() -> Iterator[str]:
 
 
 def table_of(script: str) -> Iterator[str]:
-    """Chapters 06 to 08: a table that a script prints, in a process of its own."""
+    """Chapters 06 to 09: a table that a script prints, in a process of its own."""
     yield from fresh_process(ROOT / "benchmarks" / script).splitlines()
 
 
@@ -355,7 +355,7 @@ def main() -> None:
         for ways in (numeric_ways(), text_ways(), bundle_ways(Path(folder))):
             lines += throughput(ways)
             print(*lines[-len(ways.calls) :], sep="\n", flush=True)
-    scripts = ("regions.py", "smoothing.py", "serving_ops.py", "serving_requests.py")
+    scripts = ("regions.py", "smoothing.py", "serving_ops.py", "serving_requests.py", "stacking.py")
     for rows in (image_rows(), *map(table_of, scripts)):
         lines.append("")
         print()
