@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import t as student_t
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from helpers.folds import checked_folds, fold_interval, repeated_folds
+from helpers.folds import Interval, checked_folds, fold_interval, repeated_folds
 
 Y = np.array([0] * 40 + [1] * 20)
 DAYS = np.arange(60) // 3
@@ -61,6 +61,10 @@ def test_the_interval_is_nadeaus_and_bengios():
     naive = student_t.ppf(0.975, 9) * np.sqrt(scores.var(ddof=1) / 10)
     assert reach > 1.8 * naive
     assert fold_interval(scores, folds, confidence=0.5).high < found.high
+
+
+def test_an_interval_is_printed_without_a_minus_before_zero():
+    assert str(Interval(-1e-9, -0.2, -1e-4)) == "0.000 (-0.200 to 0.000)"
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says_and_the_naive_one_does_not():

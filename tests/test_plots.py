@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from helpers import plots
 
@@ -23,6 +24,35 @@ def test_a_strip_needs_a_title_for_each_image():
 def test_lines_break_where_values_are_not_finite():
     figure, _ = plots.lines([0, 1, 2], {"a": [0, np.inf, 2]}, "x", "y", "A line.")
     assert np.isnan(figure.axes[0].lines[0].get_ydata()[1])
+
+
+def test_a_band_lies_around_its_own_curve_and_a_logarithmic_axis_names_each_x():
+    bands = {"b": ([1, 2, 3], [3, 4, 5])}
+    figure, _ = plots.lines(
+        [25, 100, 1000], {"a": [9, 9, 9], "b": [2, 3, 4]}, "rows", "y", "Two.", bands=bands, log_x=True
+    )
+    axes = figure.axes[0]
+    (band,) = axes.collections
+    (left, low), (right, high) = band.get_paths()[0].get_extents().get_points()
+    assert (left, right, low, high) == (25, 1000, 1, 5)
+    assert band.get_facecolor()[0, :3].tolist() == list(to_rgb(axes.lines[1].get_color()))
+    assert axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["25", "100", "1,000"]
+
+
+def test_intervals_keep_one_row_for_each_name_in_all_panels():
+    panels = {"AP": {"none": (0.5, 0.4, 0.8), "SMOTE": (0.3, 0.2, 0.4)}, "cost": {"SMOTE": (7, 6, 9)}}
+    figure, sentence = plots.intervals(panels, "Two scores.", reference=0)
+    assert sentence == "Two scores."
+    first, second = figure.axes
+    assert [axes.get_xlabel() for axes in (first, second)] == ["AP", "cost"]
+    assert [label.get_text() for label in first.get_yticklabels()] == ["none", "SMOTE"]
+    assert first.yaxis_inverted(), "the first is on top"
+    (points, _, (bars,)) = second.containers[0]
+    assert points.get_xydata().tolist() == [[7, 1]]
+    assert [segment.tolist() for segment in bars.get_segments()] == [[[6, 1], [9, 1]]]
+    dotted = [line for line in second.lines if line.get_linestyle() == ":"]
+    assert [line.get_xdata()[0] for line in dotted] == [0]
 
 
 def test_bars_stand_in_the_given_order_with_their_values():
