@@ -182,6 +182,7 @@ def open_data(
     *,
     label_column: str = "label",
     text_column: str = "",
+    group_column: str = "",
     positive_label: str = "",
     words: bool = False,
 ) -> Dataset:
@@ -196,6 +197,9 @@ def open_data(
         The column of a CSV file that holds the label.
     text_column : str
         The column of a CSV file that holds a text; empty: its numeric columns are the features.
+    group_column : str
+        The column of a CSV file that says which rows belong together, as those of one day or patient: it becomes
+        `groups`, and is no feature. A row without a value is a group of its own.
     positive_label : str
         The label of class 1; empty: the last of the two in sorted order. With more than two labels, this one is set
         against all others.
@@ -225,7 +229,7 @@ def open_data(
     header = _first_line(path)
     fields = header.split("\t")
     if {".csv", ".tsv"} & set(path.suffixes) or (len(fields) > 1 and label_column in fields):
-        return _csv(path, label_column, text_column, positive_label, words)
+        return _csv(path, label_column, text_column, group_column, positive_label, words)
     return _text_file(path, positive_label)
 
 
@@ -462,15 +466,20 @@ def _labels(labels: Sequence[str], positive_label: str, where: str) -> tuple[NDA
     return y, class_names
 
 
-def _csv(path: Path, label_column: str, text_column: str, positive_label: str, words: bool) -> Dataset:
+def _csv(
+    path: Path, label_column: str, text_column: str, group_column: str, positive_label: str, words: bool
+) -> Dataset:
     frame = read_csv(path, label_column=label_column)
-    for parameter, column in (("label_column", label_column), ("text_column", text_column)):
+    asked = {"label_column": label_column, "text_column": text_column, "group_column": group_column}
+    for parameter, column in asked.items():
         if (column or parameter == "label_column") and column not in frame:
             near = difflib.get_close_matches(column, [str(name) for name in frame], n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {some(list(map(str, frame)), most=20)}."
             raise ValueError(f"{parameter} {column!r} is not a column of {path.name}; {hint}")
     if text_column == label_column:
         raise ValueError(f"label_column and text_column are both {label_column!r}: a text cannot be its own label.")
+    if group_column and group_column in (label_column, text_column):
+        raise ValueError(f"group_column {group_column!r} is the label or the text: groups need a column of their own.")
     if frame.empty:
         raise ValueError(f"{path.name} has a header and no rows.")
     missing = int(frame[label_column].isna().sum())
@@ -478,13 +487,21 @@ def _csv(path: Path, label_column: str, text_column: str, positive_label: str, w
         raise ValueError(f"column {label_column!r} of {path.name} has no label in {missing} of {len(frame)} rows.")
     where = f"column {label_column!r} of {path.name}"
     y, class_names = _labels(frame[label_column].str.strip().tolist(), positive_label, where)
-    features = frame.drop(columns=label_column)
+    features = frame.drop(columns=[name for name in (label_column, group_column) if name])
+    groups = None
+    if group_column:
+        groups = pd.factorize(frame[group_column])[0]
+        alone = groups < 0
+        groups[alone] = groups.max() + 1 + np.arange(alone.sum())
+        if len(np.unique(groups)) < 2:
+            raise ValueError(f"group_column {group_column!r} of {path.name} holds one group: it cannot be split.")
     common: dict[str, Any] = {
         "name": path.name,
         "y": y,
         "class_names": class_names,
         "source": str(path),
         "licence": "the reader's own",
+        "groups": groups,
     }
     if text_column:
         texts = features[text_column]

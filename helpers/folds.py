@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student_t
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold, check_cv
 
-__all__ = ["Folds", "Interval", "checked_folds", "fold_interval", "repeated_folds"]
+__all__ = ["Folds", "Interval", "checked_folds", "fold_count", "fold_interval", "repeated_folds"]
 
 Folds = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
 
@@ -92,6 +92,32 @@ def repeated_folds(
         for repeat in seeds.tolist()
         for fold in splitter(n_splits, shuffle=True, random_state=repeat).split(np.zeros(len(y)), labels, groups)
     ]
+
+
+def fold_count(y: ArrayLike, groups: ArrayLike | None = None, *, most: int = 5) -> int:
+    """Return how many folds a table allows: three rows (or groups) of each class in each, but two folds at least.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Labels.
+    groups : array-like of shape (n,), optional
+    most : int
+        No more than these.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> fold_count([0] * 50 + [1] * 10)
+    3
+    """
+    labels = np.asarray(y)
+    units = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    fewest = min(len(np.unique(units[labels == name])) for name in np.unique(labels))
+    return max(2, min(most, fewest // 3))
 
 
 def fold_interval(values: ArrayLike, folds: Sequence[tuple[Any, Any]], *, confidence: float = 0.95) -> Interval:

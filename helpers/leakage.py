@@ -62,7 +62,7 @@ class LeakageReport:
     def sentence(self) -> str:
         """The verdict."""
         if not self.knows_labels:
-            return "No leak: labels drawn by lot cannot be predicted from these features."
+            return "No leak found: from these features, labels drawn by lot are not predicted better than by chance."
         worst = max(self.permuted.mean, self.permuted_shifted.mean)
         return (
             f"Leak: labels drawn by lot are predicted with an AUC of {worst:.3f}. Of the {self.as_used.mean:.3f} that"

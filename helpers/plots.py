@@ -342,6 +342,7 @@ def intervals(
             axes.axvline(reference, color="grey", linestyle=":")
         axes.errorbar(mean, places, xerr=[mean - low, high - mean], fmt="o", color=colour, capsize=3, markersize=5)
         axes.set_xlabel(label)
+        axes.locator_params(axis="x", nbins=5)
         axes.spines[["top", "right"]].set_visible(False)
     every[0].set_yticks(range(len(names)), names)
     every[0].set_ylim(len(names) - 0.5, -0.5)

@@ -344,6 +344,24 @@ def test_words_are_kept_where_they_are_asked_for(tmp_path):
     assert data.open_data(path).feature_names == ("age", "member")
 
 
+@pytest.mark.parametrize("words", [True, False])
+def test_rows_of_one_group_go_to_one_side(tmp_path, words):
+    day = ["Mon", "Mon", "Tue", "Tue", "Wed", "Wed", "Thu", "Thu", None, None] * 4
+    path = write_table(tmp_path, {"age": np.arange(40.0), "day": day})
+    table = data.open_data(path, group_column="day", words=words)
+    assert table.feature_names == ("age",)
+    assert table.groups[:8].tolist() == table.groups[10:18].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert len(set(table.groups)) == 4 + 8, "a row without a value stands alone"
+    train, test = data.split(table, seed=1)
+    assert not set(table.groups[train]) & set(table.groups[test])
+    with pytest.raises(ValueError, match="group_column 'days' is not a column of table.csv; did you mean 'day'"):
+        data.open_data(path, group_column="days", words=words)
+    with pytest.raises(ValueError, match="groups need a column of their own"):
+        data.open_data(path, group_column="label", words=words)
+    with pytest.raises(ValueError, match="holds one group"):
+        data.open_data(write_table(tmp_path, {"age": range(40), "all": 1}), group_column="all", words=words)
+
+
 def test_columns_that_no_model_can_use_are_left_out(tmp_path):
     columns = {
         "": range(40),

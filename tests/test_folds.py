@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import t as student_t
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from helpers.folds import Interval, checked_folds, fold_interval, repeated_folds
+from helpers.folds import Interval, checked_folds, fold_count, fold_interval, repeated_folds
 
 Y = np.array([0] * 40 + [1] * 20)
 DAYS = np.arange(60) // 3
@@ -48,6 +48,11 @@ def test_the_seed_decides_and_repetitions_differ():
 def test_folds_that_cannot_be_are_refused(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         repeated_folds(**{"y": Y, **arguments})
+
+
+@pytest.mark.parametrize(("groups", "most", "expected"), [(None, 5, 5), (None, 9, 6), (DAYS, 5, 2), (DAYS // 7, 5, 2)])
+def test_as_many_folds_as_leave_three_units_of_each_class(groups, most, expected):
+    assert fold_count(Y, groups, most=most) == expected
 
 
 def test_the_interval_is_nadeaus_and_bengios():
