@@ -36,6 +36,7 @@ from helpers.messages import some
 __all__ = ["Dataset", "load", "names", "open_data", "package_file", "read_csv", "read_image", "split", "step_name"]
 
 MIN_ROWS_PER_CLASS = 10
+MIN_GROUPS_PER_CLASS = 6
 MOST_CATEGORIES = 1000
 MISSING = ["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "None", "null", "NULL"]
 
@@ -493,8 +494,12 @@ def _csv(
         groups = pd.factorize(frame[group_column])[0]
         alone = groups < 0
         groups[alone] = groups.max() + 1 + np.arange(alone.sum())
-        if len(np.unique(groups)) < 2:
-            raise ValueError(f"group_column {group_column!r} of {path.name} holds one group: it cannot be split.")
+        for label, name in enumerate(class_names):
+            if (found := len(np.unique(groups[y == label]))) < MIN_GROUPS_PER_CLASS:
+                raise ValueError(
+                    f"group_column {group_column!r} of {path.name} puts {name!r} into {found} groups:"
+                    f" at least {MIN_GROUPS_PER_CLASS} are needed, for folds within folds."
+                )
     common: dict[str, Any] = {
         "name": path.name,
         "y": y,

@@ -358,8 +358,9 @@ def test_rows_of_one_group_go_to_one_side(tmp_path, words):
         data.open_data(path, group_column="days", words=words)
     with pytest.raises(ValueError, match="groups need a column of their own"):
         data.open_data(path, group_column="label", words=words)
-    with pytest.raises(ValueError, match="holds one group"):
-        data.open_data(write_table(tmp_path, {"age": range(40), "all": 1}), group_column="all", words=words)
+    few = write_table(tmp_path, {"age": range(40), "site": [number // 8 for number in range(40)]})
+    with pytest.raises(ValueError, match="puts 'no' into 5 groups: at least 6 are needed"):
+        data.open_data(few, group_column="site", words=words)
 
 
 def test_columns_that_no_model_can_use_are_left_out(tmp_path):
