@@ -53,7 +53,7 @@ def show(described: Described) -> None:
     """
     figure, sentence = described
     display(Image(png(figure), alt=sentence))
-    print(textwrap.fill(sentence, 94))
+    print(textwrap.fill(sentence, 94, break_on_hyphens=False))
 
 
 def png(figure: Figure) -> bytes:

@@ -75,6 +75,13 @@ def test_what_is_shown_carries_its_sentence(monkeypatch, capsys):
     assert metadata["alt"] == printed
 
 
+def test_a_printed_sentence_keeps_its_words_whole(monkeypatch, capsys):
+    monkeypatch.setattr(plots, "display", lambda image: None)
+    sentence = "out-of-fold log-odds and " * 12 + "the rest."
+    plots.show((plots.road()[0], sentence))
+    assert " ".join(capsys.readouterr().out.split()) == sentence
+
+
 def test_outlines_lie_on_their_image():
     image = np.zeros((20, 30, 1), dtype=np.uint16)
     mask = np.zeros((20, 30), dtype=bool)
