@@ -1,6 +1,6 @@
 # The commands of the project. Each one prepares .venv from the lock first, when that is needed.
 #   make                 run every notebook, then a table of the results
-#   make run NOTEBOOK=01 ARGS="-p threshold 0.7"
+#   make run NOTEBOOK=10 ARGS="-p threshold 0.7"
 #   make test            everything that has to hold
 #   make lab             JupyterLab on the notebooks
 #   make store           execute the notebooks and store their outputs
@@ -28,7 +28,7 @@ UV_PIN = $$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.txt)
 .PHONY: run test lab store workshop bench lock clean
 
 run: $(READY)
-	@$(BIN)/python -m helpers $(NOTEBOOK) $(ARGS)
+	@$(BIN)/python tools/run.py $(NOTEBOOK) $(ARGS)
 
 test: $(READY)
 	@echo "==> lint, format and types"

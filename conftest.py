@@ -5,7 +5,7 @@ import os
 
 from xdist.scheduler import LoadScopeScheduling
 
-from helpers.machine import ENVIRONMENT
+from helpers.notebook import ENVIRONMENT
 
 # The tests import TensorFlow and start kernels: both under the environment of every runner.
 for name, value in ENVIRONMENT.items():

@@ -25,9 +25,9 @@ from sklearn.model_selection import TunedThresholdClassifierCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from helpers import data, decisions, runs
+from helpers import data, decisions, notebook
 from helpers.estimators import ScoreClassifier
-from helpers.machine import ENVIRONMENT, ROOT, fresh_process
+from helpers.notebook import ENVIRONMENT, ROOT, fresh_process
 
 TABLE = re.compile(r"(?<=<!-- benchmarks: made by make bench -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
 
@@ -364,7 +364,7 @@ def main() -> None:
             print(line, flush=True)
     readme = ROOT / "README.md"
     table = "\n".join(lines) + "\n"
-    runs.write_text(readme, TABLE.sub(lambda _: table, readme.read_text(encoding="utf-8")))
+    notebook.write_text(readme, TABLE.sub(lambda _: table, readme.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def train(which: str) -> dict[str, float]:
         # A whole cycle belongs to its number of steps: the shortest of these that arrives counts, from its start.
         for steps in (100, 150, 200, 300, 450):
             model = unet.build_unet(n_classes=2)
-            pieces = unet.crops(list(X[:TRAINING]), list(targets[:TRAINING]), 96, 6)
+            pieces = unet.random_crops(list(X[:TRAINING]), list(targets[:TRAINING]), 96, 6)
             started = time.perf_counter()
             unet.compile_model(model, unet.bce_jaccard)
             model.fit(pieces, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[unet.OneCycle(1.5e-2)])
@@ -75,7 +75,7 @@ def train(which: str) -> dict[str, float]:
         model = textbook()
         # As usual for it; a step takes seconds, so that other rates are not searched here.
         model.compile(keras.optimizers.Adam(3e-4), keras.losses.BinaryCrossentropy(from_logits=True))
-        pieces = unet.crops(list(X[:TRAINING]), list(targets[:TRAINING, ..., :1]), 96, 8)
+        pieces = unet.random_crops(list(X[:TRAINING]), list(targets[:TRAINING, ..., :1]), 96, 8)
         while passed < 300:
             started = time.perf_counter()
             model.fit(pieces, steps_per_epoch=25, verbose=0, shuffle=False)
@@ -136,7 +136,7 @@ def step(precision: str) -> dict[str, float]:
     rng = np.random.default_rng(0)
     X = list(rng.normal(size=(60, 96, 96, 1)).astype(np.float32))
     targets = list((rng.random((60, 96, 96, 2)) < 0.2).astype(np.uint8))
-    pieces = unet.crops(X, targets, 96, 6)
+    pieces = unet.random_crops(X, targets, 96, 6)
     times: list[float] = []
     model.fit(pieces, steps_per_epoch=10, verbose=0, shuffle=False)
     for _ in range(5):

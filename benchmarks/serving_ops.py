@@ -34,7 +34,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from helpers.machine import ENVIRONMENT
+from helpers.notebook import ENVIRONMENT
 
 Array = NDArray[Any]
 
@@ -119,7 +119,7 @@ def ways(case: Case) -> dict[str, Callable[[Array], Callable[[], Any]]]:
     """Return, for each way, what makes a call for rows: each way is given the rows as it takes them."""
     import tensorflow as tf
 
-    from helpers.sklearn_ops import to_tensorflow
+    from serving.ops import to_tensorflow
 
     ops, method = to_tensorflow(case.estimator), getattr(case.estimator, case.method)
     dtype = tf.int32 if case.method == "predict" and isinstance(case.estimator, KMeans) else tf.float64

@@ -21,9 +21,9 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers import standin
-from helpers.client import Client
-from helpers.machine import ENVIRONMENT
+from helpers.notebook import ENVIRONMENT
+from serving import local_server
+from serving.client import Client
 
 Array = NDArray[Any]
 Ask = Callable[[Array], Array]
@@ -77,7 +77,7 @@ def in_process(folder: Path) -> Ask:
 @contextmanager
 def over_rest(folder: Path) -> Iterator[Ask]:
     """Start the stand-in; ask with the client."""
-    with standin.running({"model": folder / "model"}) as url, Client(url) as client:
+    with local_server.running({"model": folder / "model"}) as url, Client(url) as client:
 
         def ask(x: Array) -> Array:
             (answer,) = client.predict("model", {"x": x}).values()
@@ -146,7 +146,7 @@ def serving_rows() -> Iterator[str]:
         save(folder)
         ways = {
             "no server, SavedModel in this process": in_process(folder),
-            "helpers.standin and helpers.client": stack.enter_context(over_rest(folder)),
+            "serving.local_server and serving.client": stack.enter_context(over_rest(folder)),
             "pydantic and model.predict": stack.enter_context(as_in_tutorials(folder)),
         }
         yield f"| requests a second (p50, p99 in ms) | {' | '.join(ways)} |"

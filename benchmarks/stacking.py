@@ -22,9 +22,9 @@ from sklearn.datasets import make_classification
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.model_selection import cross_val_predict
 
+from helpers.crossval import out_of_fold_features
 from helpers.estimators import KerasBinaryClassifier
-from helpers.machine import ENVIRONMENT
-from helpers.stacking import out_of_fold_features
+from helpers.notebook import ENVIRONMENT
 
 Array = NDArray[Any]
 Calls = dict[str, Callable[[], Any]]
@@ -133,7 +133,7 @@ def fold_rows(turns: int = 2) -> Iterator[str]:
 
 def feature_ways(model: Any, X: Array, folder: Path) -> Calls:
     """Return what is compared; the ratios are to the first one."""
-    from helpers.features import cached_features, compute_features, feature_key
+    from helpers.estimators import cached_features, compute_features, feature_key
 
     # No folder twice: each call has to compute and write.
     fresh = (folder / f"first {number}" for number in itertools.count())

@@ -1,7 +1,7 @@
 """From tensor to decision: what happens to a TensorFlow model outside training.
 
-One module a step of the road. ``import helpers`` is cheap: a module, and with it TensorFlow or matplotlib where it
-needs them, is loaded when it is first used.
+One module a subject. ``import helpers`` is cheap: a module, and with it TensorFlow or matplotlib where it needs them,
+is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -11,30 +11,16 @@ from types import ModuleType
 
 __all__ = [
     "bundle",
-    "c_runtime",
-    "client",
+    "crossval",
     "data",
     "decisions",
     "estimators",
-    "features",
-    "folds",
     "forecasts",
-    "leakage",
-    "machine",
+    "images",
     "masks",
-    "messages",
-    "pairs",
+    "notebook",
     "parity",
     "plots",
-    "regions",
-    "runs",
-    "series",
-    "serving",
-    "sklearn_ops",
-    "sklearn_trees",
-    "stacking",
-    "standin",
-    "two_processes",
     "unet",
 ]
 

@@ -42,9 +42,8 @@ from scipy import sparse
 from skops.io.exceptions import UntrustedTypesFoundException
 
 from helpers.decisions import check_probabilities
-from helpers.messages import SentenceError, first_line, some
+from helpers.notebook import UserError, first_line, plain_values, some, write_text
 from helpers.parity import ParityReport, compare
-from helpers.runs import plain_values, write_text
 
 __all__ = ["TRUSTED", "Bundle", "BundleError", "Field", "load_bundle", "save_bundle"]
 
@@ -70,7 +69,7 @@ _REQUIRED = (_MODEL, _GOLDEN, _MANIFEST)
 _OPTIONAL = (_BEFORE, _AFTER)
 
 
-class BundleError(SentenceError):
+class BundleError(UserError):
     """A bundle that is not loaded, or rows that it does not take."""
 
 

@@ -23,11 +23,11 @@ __all__ = [
     "CalibrationBins",
     "Decomposition",
     "ThresholdCurve",
-    "abstention_zone",
+    "reject_interval",
     "apply_threshold",
     "calibration_bins",
     "check_probabilities",
-    "correct_prevalence",
+    "adjust_prior",
     "cost_threshold",
     "decompose_score",
     "expected_calibration_error",
@@ -304,7 +304,7 @@ def cost_threshold(cost_fp: float, cost_fn: float) -> float:
     return cost_fp / (cost_fp + cost_fn)
 
 
-def abstention_zone(cost_fp: float, cost_fn: float, cost_review: float) -> tuple[float, float]:
+def reject_interval(cost_fp: float, cost_fn: float, cost_review: float) -> tuple[float, float]:
     """Return the two thresholds between which a row is better reviewed by a person (Chow 1970).
 
     Below the first, calling the row negative costs less than a review; from the second on, calling it positive does.
@@ -321,7 +321,7 @@ def abstention_zone(cost_fp: float, cost_fn: float, cost_review: float) -> tuple
 
     Examples
     --------
-    >>> abstention_zone(cost_fp=10, cost_fn=40, cost_review=4)
+    >>> reject_interval(cost_fp=10, cost_fn=40, cost_review=4)
     (0.1, 0.6)
     """
     threshold = cost_threshold(cost_fp, cost_fn)
@@ -552,7 +552,7 @@ def decompose_score(
     return Decomposition(ours, ours - best, uncertainty - best, uncertainty)
 
 
-def correct_prevalence(y_prob: ArrayLike, prevalence_then: float, prevalence_now: float) -> Floats:
+def adjust_prior(y_prob: ArrayLike, prevalence_then: float, prevalence_now: float) -> Floats:
     """Move probabilities to another base rate (Saerens et al. 2002).
 
     Right where only the share of positives has changed, and not what positives and negatives look like.
@@ -570,7 +570,7 @@ def correct_prevalence(y_prob: ArrayLike, prevalence_then: float, prevalence_now
 
     Examples
     --------
-    >>> correct_prevalence([0.5], prevalence_then=0.5, prevalence_now=0.1).round(3)
+    >>> adjust_prior([0.5], prevalence_then=0.5, prevalence_now=0.1).round(3)
     array([0.1])
     """
     p = check_probabilities(y_prob)

@@ -4,8 +4,8 @@ The gap: ``numpy.testing.assert_allclose`` compares two arrays. It does not know
 the difference does to a decision, that NaN came out of one path and an error out of the other, or which inputs to try.
 
 A *path* is any function from a batch of raw inputs to one output a row: a fitted transformer's ``transform``, a Keras
-model, a served signature, a whole prediction. The inputs that break paths apart are in `adversarial`, and as hypothesis
-strategies in `strategy`.
+model, a served signature, a whole prediction. The inputs that break paths apart are in `edge_cases`, and as hypothesis
+strategies in `hypothesis_strategy`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,20 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from helpers.messages import first_line
+from helpers.notebook import first_line
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["Difference", "ParityReport", "adversarial", "adversarial_rows", "assert_parity", "compare", "strategy"]
+__all__ = [
+    "Difference",
+    "ParityReport",
+    "edge_cases",
+    "edge_case_rows",
+    "assert_parity",
+    "compare",
+    "hypothesis_strategy",
+]
 
 SHOWN = 5
 MOST_REFUSED = 1000
@@ -88,7 +96,7 @@ class ParityReport:
     ----------
     rows : int
         Raw inputs compared.
-    refused_by_both : int
+    both_raised : int
         How many of them neither path answers.
     difference : ndarray of shape (rows,), float64
         Largest absolute difference in the outputs of a row; 0 where both are NaN or the same infinity, inf where only
@@ -107,7 +115,7 @@ class ParityReport:
     """
 
     rows: int
-    refused_by_both: int
+    both_raised: int
     difference: NDArray[np.float64]
     max_relative: float
     max_ulp: float
@@ -133,7 +141,7 @@ class ParityReport:
     @property
     def same(self) -> bool:
         """True if no row differs by more than the tolerance, flips, or is refused by one path only; nor all by both."""
-        nothing = 0 < self.rows == self.refused_by_both
+        nothing = 0 < self.rows == self.both_raised
         return not (nothing or len(self.differing) or len(self.flipped) or len(self.refused))
 
     @property
@@ -141,9 +149,9 @@ class ParityReport:
         """The report in one line."""
         if self.same:
             how = "to the last bit" if self.max_difference == 0 else f"within {self.tolerance:g}"
-            neither = f", {self.refused_by_both} of them refused by both" if self.refused_by_both else ""
+            neither = f", {self.both_raised} of them refused by both" if self.both_raised else ""
             return f"same: {_count(self.rows, 'row')} agree {how}{neither}."
-        if self.refused_by_both == self.rows:
+        if self.both_raised == self.rows:
             first = self.examples[0].reference
             return f"nothing compared: both paths refuse {_count(self.rows, 'row')}, the first with {first}"
         parts = []
@@ -169,7 +177,7 @@ class ParityReport:
             "largest in units in the last place": "-" if np.isnan(self.max_ulp) else f"{self.max_ulp:.3g}",
             f"rows that differ by more than {self.tolerance:g}": f"{len(self.differing)}",
             "rows that one path refuses": f"{len(self.refused)}",
-            "rows that both refuse": f"{self.refused_by_both}",
+            "rows that both refuse": f"{self.both_raised}",
         }
         if self.threshold is not None:
             lines[f"decisions that flip at {self.threshold:g}"] = f"{len(self.flipped)}"
@@ -282,7 +290,7 @@ def compare(
         examples.append(Difference(row, label, _rows(inputs, row), *outputs))
     return ParityReport(
         rows=rows,
-        refused_by_both=int((refuses[0] & refuses[1]).sum()),
+        both_raised=int((refuses[0] & refuses[1]).sum()),
         difference=per_row,
         max_relative=float(relative[both].max(initial=0)),
         max_ulp=float(ulp[both].max(initial=0)),
@@ -311,7 +319,7 @@ def assert_parity(
     return report
 
 
-def adversarial(kind: Kind, known: Sequence[str] = ()) -> dict[str, Any]:
+def edge_cases(kind: Kind, known: Sequence[str] = ()) -> dict[str, Any]:
     """Return raw values that break preprocessing paths apart, each with its name.
 
     Parameters
@@ -328,9 +336,9 @@ def adversarial(kind: Kind, known: Sequence[str] = ()) -> dict[str, Any]:
 
     Examples
     --------
-    >>> list(adversarial("category", ["DFW"]))[-3:]
+    >>> list(edge_cases("category", ["DFW"]))[-3:]
     ['other case', 'trailing space', 'leading space']
-    >>> adversarial("number")["2^24 + 1"]
+    >>> edge_cases("number")["2^24 + 1"]
     16777217
     """
     if isinstance(known, (str, bytes)):
@@ -359,7 +367,7 @@ def adversarial(kind: Kind, known: Sequence[str] = ()) -> dict[str, Any]:
     return values
 
 
-def adversarial_rows(frame: pd.DataFrame) -> pd.DataFrame:
+def edge_case_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """Return rows that are ordinary but for one value: an ordinary row, with each column broken in turn.
 
     Parameters
@@ -375,7 +383,7 @@ def adversarial_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> rows = adversarial_rows(pd.DataFrame({"wind": [3.5], "town": ["Köln"]}))
+    >>> rows = edge_case_rows(pd.DataFrame({"wind": [3.5], "town": ["Köln"]}))
     >>> rows.index[0], rows.loc["town: trailing space", "town"]
     ('wind: NaN', 'Köln ')
     """
@@ -387,7 +395,7 @@ def adversarial_rows(frame: pd.DataFrame) -> pd.DataFrame:
     rows, index = [], []
     for name in ordinary:
         number = pd.api.types.is_numeric_dtype(frame[name])
-        values = adversarial("number") if number else adversarial("category", [ordinary[name]])
+        values = edge_cases("number") if number else edge_cases("category", [ordinary[name]])
         for what, value in values.items():
             rows.append({**ordinary, name: float("nan" if value is None else value) if number else value})
             index.append(f"{name}: {what}")
@@ -396,13 +404,13 @@ def adversarial_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return broken.astype(dict.fromkeys(numbers, np.float64))
 
 
-def strategy(kind: Kind, known: Sequence[str] = ()) -> SearchStrategy[Any]:
-    """Return a hypothesis strategy: the adversarial values of `adversarial`, ordinary ones, and random ones.
+def hypothesis_strategy(kind: Kind, known: Sequence[str] = ()) -> SearchStrategy[Any]:
+    """Return a hypothesis strategy: the adversarial values of `edge_cases`, ordinary ones, and random ones.
 
     Parameters
     ----------
     kind, known
-        As in `adversarial`.
+        As in `edge_cases`.
 
     Returns
     -------
@@ -410,7 +418,7 @@ def strategy(kind: Kind, known: Sequence[str] = ()) -> SearchStrategy[Any]:
     """
     from hypothesis import strategies as st
 
-    values, known = list(adversarial(kind, known).values()), list(known)
+    values, known = list(edge_cases(kind, known).values()), list(known)
     random: dict[str, SearchStrategy[Any]] = {
         "number": st.floats(),
         "category": st.sampled_from(known) | st.text(max_size=12) if known else st.text(max_size=12),

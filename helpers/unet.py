@@ -31,15 +31,15 @@ __all__ = [
     "bce_jaccard",
     "build_unet",
     "compile_model",
-    "crops",
+    "random_crops",
     "dice_loss",
     "export",
     "iou_metric",
-    "paired",
+    "augment_pairs",
     "predict_tiled",
-    "predict_turned",
+    "predict_tta",
     "receptive_field",
-    "restart",
+    "reset_weights",
     "standardize",
     "targets",
     "weighted_bce",
@@ -312,7 +312,7 @@ def standardize(image: ArrayLike) -> NDArray[np.float32]:
     return ((image - mean) / np.where(std > 0, std, 1)).astype(np.float32)
 
 
-def crops(
+def random_crops(
     images: Sequence[NDArray[Any]],
     masks: Sequence[NDArray[Any]],
     side: int,
@@ -334,7 +334,7 @@ def crops(
     -------
     tf.data.Dataset
         Of pairs of float32 tensors (batch_size, side, side, channels). Quarter turns and mirrors move pixels and do
-        not blur them; anything else, see `paired`, is the caller's.
+        not blur them; anything else, see `augment_pairs`, is the caller's.
 
     Raises
     ------
@@ -388,7 +388,7 @@ def _piece(
     return cut(image), cut(mask)
 
 
-def paired(*augmentations: layers.Layer) -> Callable[[Any, Any], tuple[Any, Any]]:
+def augment_pairs(*augmentations: layers.Layer) -> Callable[[Any, Any], tuple[Any, Any]]:
     """Return a function for ``tf.data.Dataset.map`` that changes images and masks alike.
 
     The gap: Keras's layers move a mask with its image, to the nearest pixel, under the key ``segmentation_masks``;
@@ -487,7 +487,7 @@ def compile_model(model: keras.Model, loss: Any) -> None:
     model.optimizer.build(model.trainable_variables)
 
 
-def restart(model: keras.Model, seed: int) -> None:
+def reset_weights(model: keras.Model, seed: int) -> None:
     """Give a compiled model new random weights and its optimizer a new start; what was traced stays.
 
     Parameters
@@ -558,9 +558,9 @@ def predict_tiled(
     image: Any,
     *,
     tile: int = 512,
-    overlap: int | None = None,
+    halo: int | None = None,
     batch_size: int = 1,
-    prepare: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray,
+    preprocess: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray,
     dtype: Literal["float32", "uint8"] = "float32",
     out: Any = None,
     progress: bool = False,
@@ -582,11 +582,11 @@ def predict_tiled(
     tile : int
         Pixels a side that are kept of each piece, rounded up to a multiple of the stride; as large as the image or
         larger: the image is predicted whole.
-    overlap : int, optional
+    halo : int, optional
         The halo, in pixels, rounded up likewise; when left out, what the network needs.
     batch_size : int
         Tiles that are predicted at once.
-    prepare : callable
+    preprocess : callable
         Done to each piece, such as a division by the spread of the whole image; it must treat each pixel alike.
     dtype : {'float32', 'uint8'}
         uint8: 255 times the output, rounded; for outputs that are probabilities.
@@ -615,10 +615,10 @@ def predict_tiled(
     shape, channels, classes = tuple(image.shape), model.inputs[0].shape[-1], model.outputs[0].shape[-1]
     if len(shape) != 3 or shape[-1] != channels or min(shape) < 1:
         raise ValueError(f"image must be of shape (height, width, {channels}); got {shape}.")
-    if tile < 1 or batch_size < 1 or (overlap is not None and overlap < 0) or dtype not in ("float32", "uint8"):
+    if tile < 1 or batch_size < 1 or (halo is not None and halo < 0) or dtype not in ("float32", "uint8"):
         raise ValueError(
-            "tile and batch_size must be at least 1, overlap at least 0, dtype 'float32' or 'uint8';"
-            f" got {tile}, {batch_size}, {overlap}, {dtype!r}."
+            "tile and batch_size must be at least 1, halo at least 0, dtype 'float32' or 'uint8';"
+            f" got {tile}, {batch_size}, {halo}, {dtype!r}."
         )
     out = np.empty((*shape[:2], classes), dtype) if out is None else out
     if out.shape != (*shape[:2], classes) or out.dtype != dtype:
@@ -629,7 +629,7 @@ def predict_tiled(
     def whole_strides(pixels: int) -> int:
         return -(-pixels // stride) * stride
 
-    halo, tile = whole_strides(radius if overlap is None else overlap), whole_strides(tile)
+    halo, tile = whole_strides(radius if halo is None else halo), whole_strides(tile)
     padded = [whole_strides(size) for size in shape[:2]]
     # All windows have one size, so that the network is traced once: at an edge they are moved inwards.
     window = [min(tile + 2 * halo, size) for size in padded]
@@ -640,7 +640,7 @@ def predict_tiled(
     ]
     for first in track(range(0, len(corners), batch_size), disable=not progress):
         batch = range(first, min(first + batch_size, len(corners)))
-        pieces = np.stack([_window(image, starts[number], window, prepare) for number in batch])
+        pieces = np.stack([_window(image, starts[number], window, preprocess) for number in batch])
         for number, answer in zip(batch, model.predict_on_batch(pieces), strict=True):
             (top, left), (above, before) = corners[number], starts[number]
             bottom, right = min(top + tile, shape[0]), min(left + tile, shape[1])
@@ -650,9 +650,9 @@ def predict_tiled(
 
 
 def _window(
-    image: Any, start: Sequence[int], size: Sequence[int], prepare: Callable[[NDArray[Any]], NDArray[Any]]
+    image: Any, start: Sequence[int], size: Sequence[int], preprocess: Callable[[NDArray[Any]], NDArray[Any]]
 ) -> NDArray[np.float32]:
-    piece = prepare(np.asarray(image[start[0] : start[0] + size[0], start[1] : start[1] + size[1]]))
+    piece = preprocess(np.asarray(image[start[0] : start[0] + size[0], start[1] : start[1] + size[1]]))
     missing = ((0, size[0] - piece.shape[0]), (0, size[1] - piece.shape[1]), (0, 0))
     return np.pad(piece, missing, mode="reflect").astype(np.float32)
 
@@ -663,7 +663,7 @@ def _as_uint8(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.rint(255 * probabilities).astype(np.uint8)
 
 
-def predict_turned(predict: Callable[[NDArray[Any]], NDArray[Any]], image: ArrayLike) -> NDArray[Any]:
+def predict_tta(predict: Callable[[NDArray[Any]], NDArray[Any]], image: ArrayLike) -> NDArray[Any]:
     """Predict an image in all eight positions, turned and mirrored, and return the mean of the answers.
 
     Test-time augmentation, for objects that have no up and down. It takes eight times as long.
@@ -680,7 +680,7 @@ def predict_turned(predict: Callable[[NDArray[Any]], NDArray[Any]], image: Array
 
     Examples
     --------
-    >>> predict_turned(lambda image: 2 * image, [[[1.0], [2.0]]])[0, :, 0]
+    >>> predict_tta(lambda image: 2 * image, [[[1.0], [2.0]]])[0, :, 0]
     array([2., 4.])
     """
     image = np.asarray(image)

@@ -26,8 +26,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from helpers import bundle as module
 from helpers.bundle import BundleError, load_bundle, save_bundle
-from helpers.features import LatentFeatures
-from helpers.machine import fresh_process
+from helpers.estimators import LatentFeatures
+from helpers.notebook import fresh_process
 
 FILES = ["SHA256SUMS", "golden.json", "manifest.json", "model.keras", "preprocessing.skops"]
 

@@ -31,8 +31,8 @@ from test_standin import (
     test_what_the_graph_refuses_is_the_clients_fault_in_the_graphs_words,
 )
 
-from helpers.client import Client, ServingError
-from helpers.machine import ROOT
+from helpers.notebook import ROOT
+from serving.client import Client, ServingError
 
 FOLDER = ROOT / "serving"
 COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))

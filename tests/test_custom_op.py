@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from sklearn.cluster import KMeans
 
-from helpers.machine import ROOT, fresh_process
+from helpers.notebook import ROOT, fresh_process
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 HEADER = Path(tf.sysconfig.get_include(), "tensorflow", "core", "framework", "op_kernel.h")

@@ -161,7 +161,7 @@ def test_image_folder(images):
     dataset = data.open_data(images)
     assert (dataset.kind, len(dataset), dataset.class_names) == ("image", 28, ("cat", "dog"))
     for path in dataset.X:
-        pixels = data.read_image(path)
+        pixels = images.read_image(path)
         assert pixels.dtype == np.uint8
         assert pixels.shape[1:] == (30, 3)
 
@@ -172,19 +172,19 @@ def test_images_are_turned_upright(tmp_path):
     for orientation, stored in ((6, np.rot90(upright)), (3, np.rot90(upright, 2)), (8, np.rot90(upright, 3))):
         exif[0x0112] = orientation
         Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
-        np.testing.assert_array_equal(data.read_image(tmp_path / "a.png"), upright)
+        np.testing.assert_array_equal(images.read_image(tmp_path / "a.png"), upright)
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
     deep = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
     Image.fromarray(deep).save(tmp_path / "a.png")
-    assert data.read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 1, 128, 255]
+    assert images.read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
 def test_grey_and_transparent_arrays():
     grey = np.full((3, 5), 7, dtype=np.uint8)
-    assert data.read_image(grey)[0, 0].tolist() == [7, 7, 7]
-    assert data.read_image(np.full((3, 5, 4), 7, dtype=np.uint8)).shape == (3, 5, 3)
+    assert images.read_image(grey)[0, 0].tolist() == [7, 7, 7]
+    assert images.read_image(np.full((3, 5, 4), 7, dtype=np.uint8)).shape == (3, 5, 3)
 
 
 CSV_FAULTS = [
@@ -251,7 +251,7 @@ def test_image_folder_faults(images, tmp_path):
     with pytest.raises(ValueError, match=r"1 of 29 images in photos are unreadable: 'dog.broken.png'"):
         data.open_data(images)
     with pytest.raises(ValueError, match=r"broken.png' is no readable image"):
-        data.read_image(images / "dog" / "broken.png")
+        images.read_image(images / "dog" / "broken.png")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tiff"])
@@ -261,7 +261,7 @@ def test_a_truncated_image_is_refused(images, suffix):
     whole = cut.read_bytes()
     cut.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="no readable image"):
-        data.read_image(cut)
+        images.read_image(cut)
     with pytest.raises(ValueError, match=rf"1 of 29 images in photos are unreadable: 'cat.cut.{suffix}'"):
         data.open_data(images)
 
@@ -290,7 +290,7 @@ def test_a_tsv_is_a_table_whatever_its_columns_are_called(write):
 @pytest.mark.parametrize("bad", [np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), np.zeros((1, 4, 4, 3), np.uint8)])
 def test_arrays_that_are_no_images(bad):
     with pytest.raises(ValueError, match="an image array must be uint8"):
-        data.read_image(bad)
+        images.read_image(bad)
 
 
 def test_unknown_dataset():

@@ -10,16 +10,16 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 from helpers.decisions import (
-    abstention_zone,
+    adjust_prior,
     apply_threshold,
     calibration_bins,
     check_probabilities,
-    correct_prevalence,
     cost_threshold,
     decompose_score,
     expected_calibration_error,
     log_odds,
     precision_at_k,
+    reject_interval,
     threshold_curve,
 )
 
@@ -245,14 +245,14 @@ def test_the_formula_is_the_cheaper_call_for_every_probability(cost_fp, cost_fn,
 
 @given(st.floats(0.01, 100), st.floats(0.01, 100), st.floats(0, 50), st.floats(0, 1))
 def test_the_zone_is_the_cheapest_of_three_for_every_probability(cost_fp, cost_fn, cost_review, p):
-    low, high = abstention_zone(cost_fp, cost_fn, cost_review)
+    low, high = reject_interval(cost_fp, cost_fn, cost_review)
     costs = {"wait": p * cost_fn, "act": (1 - p) * cost_fp, "review": cost_review}
     chosen = "wait" if p < low else "act" if p >= high else "review"
     assert costs[chosen] <= min(costs.values()) + 1e-9
 
 
 def test_an_abstention_zone_that_never_pays_is_the_threshold():
-    assert abstention_zone(10, 40, 9) == (0.2, 0.2)
+    assert reject_interval(10, 40, 9) == (0.2, 0.2)
 
 
 @pytest.mark.parametrize("cost", [-1, float("nan"), float("inf")])
@@ -371,8 +371,8 @@ def test_a_certain_probability_that_is_wrong_costs_infinitely_much():
 
 @given(inner, st.floats(0.01, 0.99), st.floats(0.01, 0.99))
 def test_prevalence_there_and_back(y_prob, then, now):
-    there = correct_prevalence(y_prob, then, now)
-    np.testing.assert_allclose(correct_prevalence(there, now, then), y_prob, atol=1e-7)
+    there = adjust_prior(y_prob, then, now)
+    np.testing.assert_allclose(adjust_prior(there, now, then), y_prob, atol=1e-7)
 
 
 def test_prevalence_is_bayes():
@@ -380,10 +380,10 @@ def test_prevalence_is_bayes():
     likelihood = 3.0
     then, now = 0.4, 0.1
     posterior = [prior * likelihood / (prior * likelihood + 1 - prior) for prior in (then, now)]
-    assert correct_prevalence([posterior[0]], then, now)[0] == pytest.approx(posterior[1])
-    assert correct_prevalence([0.0, 1.0], then, now).tolist() == [0, 1]
+    assert adjust_prior([posterior[0]], then, now)[0] == pytest.approx(posterior[1])
+    assert adjust_prior([0.0, 1.0], then, now).tolist() == [0, 1]
     with pytest.raises(ValueError, match=r"prevalence_now must lie in \(0, 1\); got 0"):
-        correct_prevalence([0.5], 0.5, 0)
+        adjust_prior([0.5], 0.5, 0)
 
 
 LABELLED = [

@@ -13,9 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
-from helpers import features
-from helpers.features import LatentFeatures, cached_features, compute_features, feature_key
-from helpers.machine import fresh_process
+from helpers.estimators import LatentFeatures, cached_features, compute_features, feature_key
+from helpers.notebook import fresh_process
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 X = np.random.default_rng(0).normal(size=(120, 5))
@@ -253,7 +252,7 @@ def test_another_process_finds_the_same_key(latent, tmp_path):
     np.save(tmp_path / "X.npy", X)
     (tmp_path / "key.py").write_text(
         "import sys, keras, numpy as np\n"
-        "from helpers.features import feature_key\n"
+        "from helpers.estimators import feature_key\n"
         # Names that Keras counts up are others there.
         "keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])\n"
         "print(feature_key(keras.saving.load_model(sys.argv[1]), np.load(sys.argv[2])))\n"
@@ -295,7 +294,7 @@ def test_two_processes_at_once_write_one_whole_file(latent, tmp_path):
     (tmp_path / "keep.py").write_text(
         "import sys, time, keras, numpy as np\n"
         "from pathlib import Path\n"
-        "from helpers.features import cached_features\n"
+        "from helpers.estimators import cached_features\n"
         "model, X, folder = keras.saving.load_model(sys.argv[1]), np.load(sys.argv[2]), Path(sys.argv[3])\n"
         "folder.mkdir(exist_ok=True)\n"
         "Path(folder.parent, sys.argv[4]).touch()\n"

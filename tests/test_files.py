@@ -14,7 +14,7 @@ from nbval.plugin import get_sanitize_patterns
 from packaging.requirements import Requirement
 
 from helpers import data
-from helpers.machine import ROOT
+from helpers.notebook import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 import generate

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import t as student_t
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from helpers.folds import Interval, checked_folds, fold_count, fold_interval, repeated_folds
+from helpers.crossval import Interval, checked_folds, fold_count, fold_interval, repeated_folds
 
 Y = np.array([0] * 40 + [1] * 20)
 DAYS = np.arange(60) // 3

@@ -10,9 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from helpers.folds import checked_folds
-from helpers.leakage import _shifted, leakage_report
-from helpers.stacking import out_of_fold_features
+from helpers.crossval import _shifted, checked_folds, leakage_report, out_of_fold_features
 
 TREE = DecisionTreeClassifier(max_depth=2, random_state=0)
 FOREST = RandomForestClassifier(10, min_samples_leaf=3, random_state=0)
@@ -48,7 +46,7 @@ def without_labels(X, y, X_new, groups=None):
 def test_a_planted_leak_is_found():
     X, y = rows(0)
     report = leakage_report(in_sample, X, y, estimator=TREE, n_permutations=5)
-    assert report.knows_labels
+    assert report.leaks
     assert report.permuted.mean > 0.9
     assert report.as_used.mean > report.nested.mean + 0.1
     assert report.sentence.startswith("Leak: labels drawn by lot are predicted with an AUC of 0.9")
@@ -57,7 +55,7 @@ def test_a_planted_leak_is_found():
 @pytest.mark.parametrize("way", [out_of_fold, without_labels])
 def test_clean_features_raise_no_alarm(way):
     alarms = [leakage_report(way, *rows(seed), estimator=TREE, n_permutations=5, seed=seed) for seed in range(6)]
-    assert sum(report.knows_labels for report in alarms) == 0
+    assert sum(report.leaks for report in alarms) == 0
     assert abs(np.mean([report.permuted.mean for report in alarms]) - 0.5) < 0.05
     assert alarms[0].sentence.startswith("No leak")
 
@@ -66,7 +64,7 @@ def test_the_second_leak_is_found_and_shifted_folds_weaken_it():
     X, y = rows(0, n=300, columns=60)
     modest = make_pipeline(StandardScaler(), LogisticRegression())
     report = leakage_report(out_of_fold_linear, X, y, estimator=modest, n_permutations=6)
-    assert report.knows_labels
+    assert report.leaks
     assert report.permuted.mean > report.permuted_shifted.mean > 0.55
     new_X, new_y = rows(1, n=4000, columns=60)
     old, new = out_of_fold_linear(X, y, new_X)
@@ -91,7 +89,7 @@ def test_groups_are_handed_on_and_kept_whole():
         return without_labels(X, y, X_new)
 
     report = leakage_report(way, X, y, estimator=TREE, groups=days, n_permutations=3)
-    assert not report.knows_labels
+    assert not report.leaks
     day_of = dict(zip(X[:, 0], days, strict=True))
     for some, groups in seen:
         assert [day_of[value] for value in some] == groups.tolist()

@@ -14,9 +14,9 @@ from skimage.filters import apply_hysteresis_threshold
 from skimage.morphology import remove_small_holes, remove_small_objects
 from sklearn.model_selection import ParameterGrid
 
-from helpers import masks, regions
+from helpers import masks
 from helpers.masks import (
-    apply_chain,
+    apply_pipeline,
     binarize,
     closing,
     dice,
@@ -506,11 +506,11 @@ def test_tune_gives_what_trying_everything_gives(metric):
 
 def test_the_chain_that_comes_back_gives_the_score():
     tuned = tune(CHAIN, GRID, iou, Y_PROB, Y_TRUE)
-    again = [iou(truth, apply_chain(tuned.chain, image)) for image, truth in zip(Y_PROB, Y_TRUE, strict=True)]
+    again = [iou(truth, apply_pipeline(tuned.chain, image)) for image, truth in zip(Y_PROB, Y_TRUE, strict=True)]
     assert np.mean(again) == tuned.score
     assert tuned.score > np.mean([iou(t, binarize(p)) for p, t in zip(Y_PROB, Y_TRUE, strict=True)])
     new, _ = probabilities(77)
-    assert apply_chain(tuned.chain, new).shape == new.shape
+    assert apply_pipeline(tuned.chain, new).shape == new.shape
 
 
 def test_each_step_runs_once_for_each_choice_before_it():
@@ -562,7 +562,7 @@ def test_partials_keep_what_they_bind_and_have_the_name_of_their_function():
     tuned = tune(chain, grid, iou, Y_PROB, Y_TRUE)
     low, radius = tuned.parameters["hysteresis__low"], tuned.parameters["opening__radius"]
     expected = keep_largest(opening(hysteresis(Y_PROB[0], low, 0.8), radius, spacing=0.5))
-    assert np.array_equal(apply_chain(tuned.chain, Y_PROB[0]), expected)
+    assert np.array_equal(apply_pipeline(tuned.chain, Y_PROB[0]), expected)
     assert len(tuned.candidates) == 4
 
 
@@ -574,7 +574,7 @@ def test_callable_objects_and_steps_of_one_name_that_are_not_tuned_are_fine():
     opens = partial(opening, radius=1)
     tuned = tune([Cut(), opens, fill_holes, opens], {"Cut__at": [0.4, 0.5]}, iou, Y_PROB, Y_TRUE)
     twice = opening(fill_holes(opening(Y_PROB[0] >= tuned.parameters["Cut__at"], 1)), 1)
-    assert np.array_equal(apply_chain(tuned.chain, Y_PROB[0]), twice)
+    assert np.array_equal(apply_pipeline(tuned.chain, Y_PROB[0]), twice)
 
 
 def test_a_batch_is_a_sequence_of_images_and_an_empty_grid_one_candidate():
@@ -638,5 +638,5 @@ def test_errors_of_a_step_come_through():
 
 
 def test_a_chain_without_steps_returns_what_came():
-    assert apply_chain([], Y_PROB[0]) is Y_PROB[0]
-    assert np.array_equal(apply_chain([binarize, keep_largest], Y_PROB[0]), keep_largest(binarize(Y_PROB[0])))
+    assert apply_pipeline([], Y_PROB[0]) is Y_PROB[0]
+    assert np.array_equal(apply_pipeline([binarize, keep_largest], Y_PROB[0]), keep_largest(binarize(Y_PROB[0])))

@@ -16,15 +16,15 @@ from helpers import data as datasets
 from helpers.masks import (
     BoundaryDistance,
     ObjectCounts,
-    border_iou,
     boundary_distance,
+    boundary_iou,
     count_objects,
     dice,
     iou,
     split_touching,
 )
 
-SCORES = [iou, dice, border_iou]
+SCORES = [iou, dice, boundary_iou]
 FULL, EMPTY = np.ones((6, 9), bool), np.zeros((6, 9), bool)
 
 
@@ -87,7 +87,7 @@ def test_what_comes_in_is_not_changed():
     before = a.copy(), b.copy(), labels.copy()
     for array in (a, b, labels):
         array.flags.writeable = False
-    iou(a, b), dice(a, b), border_iou(a, b), split_touching(a), split_touching(a, markers=b)
+    iou(a, b), dice(a, b), boundary_iou(a, b), split_touching(a), split_touching(a, markers=b)
     count_objects(labels, labels), boundary_distance(a, b)
     for now, then in zip((a, b, labels), before, strict=True):
         assert np.array_equal(now, then)
@@ -157,18 +157,18 @@ def border_by_erosion(mask, width):
 def test_border_iou_is_the_iou_of_what_an_erosion_takes_away(width, seed):
     a, b = random_mask(seed), random_mask(seed, smooth=2.3)
     first, second = border_by_erosion(a, width), border_by_erosion(b, width)
-    assert border_iou(a, b, width) == (first & second).sum() / (first | second).sum()
+    assert boundary_iou(a, b, width) == (first & second).sum() / (first | second).sum()
 
 
 def test_the_width_is_two_pixels_unless_told():
     a, b = drawn((20, 20, 12)), drawn((20, 21, 12))
-    assert border_iou(a, b) == border_iou(a, b, width=2) != border_iou(a, b, width=1)
+    assert boundary_iou(a, b) == boundary_iou(a, b, width=2) != boundary_iou(a, b, width=1)
 
 
 def test_a_bad_outline_shows_in_the_border_and_not_in_the_whole():
     a, b = drawn((20, 30, 18)), drawn((20, 30, 16))
     assert iou(a, b) > 0.75
-    assert border_iou(a, b) < 0.2
+    assert boundary_iou(a, b) < 0.2
 
 
 def test_the_edge_of_the_image_is_no_border():
@@ -176,13 +176,13 @@ def test_the_edge_of_the_image_is_no_border():
     half[:, :5] = True
     other = half.copy()
     other[:, 4] = False
-    assert border_iou(half, other, width=1) == 0, "columns 4 and 3: nothing at the image's edge agrees"
+    assert boundary_iou(half, other, width=1) == 0, "columns 4 and 3: nothing at the image's edge agrees"
 
 
 def test_a_full_mask_against_one_with_a_border():
     almost = FULL.copy()
     almost[2, 3] = False
-    assert border_iou(FULL, almost) == 0
+    assert boundary_iou(FULL, almost) == 0
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -191,13 +191,13 @@ def test_borders_of_volumes(seed):
     offsets = np.indices((5, 5, 5)) - 2
     sphere = (offsets**2).sum(axis=0) <= 4
     first, second = (mask & ~ndimage.binary_erosion(mask, sphere, border_value=True) for mask in (a, b))
-    assert border_iou(a, b) == (first & second).sum() / (first | second).sum()
+    assert boundary_iou(a, b) == (first & second).sum() / (first | second).sum()
 
 
 @pytest.mark.parametrize("width", [0, -1, 0.5, np.nan, np.inf, "2", None, True, [2]])
 def test_a_border_without_width_is_refused(width):
     with pytest.raises(ValueError, match=r"^width must be (at least 1 pixel|a finite number); got "):
-        border_iou(FULL, FULL, width)
+        boundary_iou(FULL, FULL, width)
 
 
 # --- distances of boundaries -------------------------------------------------------------------------------------

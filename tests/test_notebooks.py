@@ -17,8 +17,8 @@ import pytest
 from papermill.inspection import inspect_notebook
 from PIL import Image
 
-from helpers import runs
-from helpers.machine import ROOT
+from helpers import notebook
+from helpers.notebook import ROOT
 
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SECTIONS = ["When it goes wrong", "In production", "Exercises", "Results", "What to remember"]
@@ -48,7 +48,7 @@ def headings(path):
 
 
 def contract(path):
-    return runs.read_contract(code(path)[0].source)
+    return notebook.read_schema(code(path)[0].source)
 
 
 def compared(path):
@@ -63,7 +63,7 @@ def printed(cells):
 
 def test_there_are_notebooks_and_their_names_are_numbered():
     assert PATHS
-    assert runs.notebooks() == PATHS
+    assert notebook.notebooks() == PATHS
     assert all(re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem) for path in PATHS)
 
 
@@ -223,7 +223,7 @@ def test_papermill_shows_every_parameter_with_type_and_help(path):
         shown = inspect_notebook(path)
     assert set(shown) == set(contract(path))
     for name, parameter in shown.items():
-        assert parameter["inferred_type_name"] in runs.TYPES, name
+        assert parameter["inferred_type_name"] in notebook.TYPES, name
         assert len(parameter["help"]) > 10, name
 
 
@@ -244,8 +244,8 @@ def refused(path):
 @each
 def test_bad_parameters_are_refused_before_a_kernel_starts(path):
     for values, sentence in refused(path):
-        with pytest.raises(runs.ParameterError, match=sentence) as caught:
-            runs.check_parameters(path, values)
+        with pytest.raises(notebook.ParameterError, match=sentence) as caught:
+            notebook.check_parameters(path, values)
         assert "\n" not in str(caught.value)
 
 
@@ -269,7 +269,7 @@ def test_bad_parameters_are_refused_in_the_notebook_too(path, tmp_path, number):
 def test_it_runs_from_an_empty_folder_and_reports_what_it_printed(path, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    run = runs.run_notebook(path, tmp_path / "out")
+    run = notebook.run_notebook(path, tmp_path / "out")
     assert run.error == ""
     assert list((tmp_path / "elsewhere").iterdir()) == [], "a notebook leaves nothing where it runs"
     first = next(iter(run.results.values()))
@@ -412,7 +412,7 @@ def test_it_works_on_the_readers_own_data(path, kind, tmp_path):
     parameters = own_data(path, kind, tmp_path)
     if parameters is None:
         pytest.skip(f"it does not take a {kind}")
-    run = runs.run_notebook(path, tmp_path / "out", parameters)
+    run = notebook.run_notebook(path, tmp_path / "out", parameters)
     assert run.error == ""
     shown = [output.get("text", "") for cell in code(run.output) for output in cell.outputs]
     assert any(re.search(r"^own(\.csv|\.txt)?: \d+ ", text, flags=re.MULTILINE) for text in shown)
@@ -426,7 +426,9 @@ def test_scores_from_a_file_need_no_tensorflow(path, tmp_path, monkeypatch):
         (tmp_path / "blocked").mkdir(exist_ok=True)
         (tmp_path / "blocked" / f"{name}.py").write_text("raise ImportError('not for scores')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "blocked"))
-    run = runs.run_notebook(path, tmp_path / "out", {"data_path": str(write_csv(tmp_path)), "score_column": "score"})
+    run = notebook.run_notebook(
+        path, tmp_path / "out", {"data_path": str(write_csv(tmp_path)), "score_column": "score"}
+    )
     assert run.error == ""
 
 

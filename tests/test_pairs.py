@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageDraw
 
-from helpers import pairs
+from helpers import images
 
 RNG = np.random.default_rng(0)
 SHAPE = (12, 16)
@@ -65,7 +65,7 @@ def same_objects(found, expected):
 
 def refused(folders, *parts):
     with pytest.raises(ValueError) as caught:
-        pairs.open_pairs(*folders)
+        images.open_pairs(*folders)
     message = str(caught.value)
     assert "\n" not in message
     assert message.endswith(".")
@@ -74,7 +74,7 @@ def refused(folders, *parts):
 
 
 def test_a_set_of_pairs(folders):
-    dataset = pairs.open_pairs(*folders)
+    dataset = images.open_pairs(*folders)
     assert (dataset.kind, dataset.name, dataset.source) == ("mask", "photos", str(folders[0]))
     assert (dataset.class_names, dataset.licence) == (("background", "object"), "the reader's own")
     assert (len(dataset.X), len(dataset.y)) == (6, 6)
@@ -87,7 +87,7 @@ def test_a_set_of_pairs(folders):
 
 def test_paths_may_be_words_and_relative(folders, monkeypatch):
     monkeypatch.chdir(folders[0])
-    dataset = pairs.open_pairs(".", "../masks")
+    dataset = images.open_pairs(".", "../masks")
     assert (dataset.name, len(dataset.X)) == ("photos", 6)
 
 
@@ -156,7 +156,7 @@ def test_images_keep_their_precision(folders, kind):
     for number in range(6):
         (folders[0] / f"{number}.png").unlink()
         save(folders[0] / f"{number}.{suffix}", pixels, **options)
-    image = pairs.open_pairs(*folders).X[0]
+    image = images.open_pairs(*folders).X[0]
     assert image.dtype == expected.dtype
     assert image.dtype.isnative
     assert image.flags.writeable
@@ -167,12 +167,12 @@ def test_palettes_are_colours_in_an_image(folders):
     for number in range(6):
         picture = Image.fromarray(COLOURS).quantize(9)
         picture.save(folders[0] / f"{number}.png")
-    np.testing.assert_array_equal(pairs.open_pairs(*folders).X[0], np.asarray(picture.convert("RGB")))
+    np.testing.assert_array_equal(images.open_pairs(*folders).X[0], np.asarray(picture.convert("RGB")))
 
 
 def test_grey_images_among_coloured_ones_have_three_channels_and_a_note(folders):
     save(folders[0] / "2.png", COLOURS)
-    dataset = pairs.open_pairs(*folders)
+    dataset = images.open_pairs(*folders)
     assert [image.shape for image in dataset.X] == [(*SHAPE, 3)] * 6
     np.testing.assert_array_equal(dataset.X[0], np.dstack([IMAGE] * 3))
     dataset.X[0][0, 0, 0] += 1
@@ -182,7 +182,7 @@ def test_grey_images_among_coloured_ones_have_three_channels_and_a_note(folders)
 
 def test_images_of_different_precision_get_a_note(folders):
     save(folders[0] / "2.png", DEEP)
-    dataset = pairs.open_pairs(*folders)
+    dataset = images.open_pairs(*folders)
     assert [str(image.dtype) for image in dataset.X] == ["uint8", "uint8", "uint16", "uint8", "uint8", "uint8"]
     assert "the images differ in precision: 5 uint8, 1 uint16" in dataset.notes
 
@@ -191,13 +191,13 @@ def test_images_of_different_precision_get_a_note(folders):
 def test_colours_of_16_bits_in_a_png_are_noted(folders, channels):
     """Pillow keeps the upper 8 bits and says nothing."""
     save_png16(folders[0] / "2.png", np.dstack([DEEP_COLOURS, DEEP])[..., -channels:])
-    assert "1 images hold colours of 16 bits and are read with 8: '2.png'" in pairs.open_pairs(*folders).notes
+    assert "1 images hold colours of 16 bits and are read with 8: '2.png'" in images.open_pairs(*folders).notes
 
 
 def test_sizes_may_differ(folders):
     save(folders[0] / "2.png", IMAGE[:9, :10])
     save(folders[1] / "2.png", MASK[:9, :10])
-    dataset = pairs.open_pairs(*folders)
+    dataset = images.open_pairs(*folders)
     assert dataset.X[2].shape == (9, 10, 1)
     assert dataset.y[2].shape == (9, 10)
 
@@ -209,14 +209,14 @@ def test_images_and_masks_are_turned_upright(folders, pixels):
         exif[0x0112] = orientation
         save(folders[0] / "2.png", stored(pixels), exif=exif)
         save(folders[1] / "2.png", stored(LABELS), exif=exif)
-        dataset = pairs.open_pairs(*folders)
+        dataset = images.open_pairs(*folders)
         np.testing.assert_array_equal(dataset.X[2][..., : 3 if pixels.ndim == 3 else 1], pixels.reshape(*SHAPE, -1))
         assert same_objects(dataset.y[2], LABELS)
 
 
 def test_a_large_image_warns_of_no_bomb(folders, monkeypatch, recwarn):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", IMAGE.size - 1)
-    assert len(pairs.open_pairs(*folders).X) == 6
+    assert len(images.open_pairs(*folders).X) == 6
     assert not recwarn.list
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", IMAGE.size // 4)
     refused(folders, "6 of 6 images cannot be used", "more than 96 pixels")
@@ -250,7 +250,7 @@ def test_words_for_image_and_mask_do_not_count(tmp_path, image_name, mask_name, 
         size = (8 + number, 20)
         save(tmp_path / "a" / image_name.format(number), np.full(size, number, np.uint8))
         save(mask_dir / mask_name.format(number), np.eye(*size, dtype=np.uint8))
-    dataset = pairs.open_pairs(tmp_path / "a", mask_dir)
+    dataset = images.open_pairs(tmp_path / "a", mask_dir)
     assert sorted(int(image[0, 0, 0]) for image in dataset.X) == [0, 1, 2, 3, 9, 10]
     assert [labels.shape for labels in dataset.y] == [image.shape[:2] for image in dataset.X]
 
@@ -259,7 +259,7 @@ def test_the_same_name_goes_before_a_similar_one(folders):
     save(folders[1] / "0_mask.png", MASK[:9])
     save(folders[0] / "00_img.png", IMAGE[:9])
     save(folders[1] / "00_gt.png", MASK[:9])
-    dataset = pairs.open_pairs(*folders)
+    dataset = images.open_pairs(*folders)
     assert [len(image) for image in dataset.X] == [12, 9, 12, 12, 12, 12, 12], "in the order of the images' names"
     assert "1 masks have no image and are left out: '0_mask.png'" in dataset.notes
 
@@ -303,15 +303,15 @@ def test_what_is_no_image_is_ignored(folders):
         (folder / "notes.pdf").write_bytes(b"%PDF")
         (folder / "more.png").mkdir()
         save(folder / "more.png" / "8.png", IMAGE)
-    assert len(pairs.open_pairs(*folders).X) == 6
+    assert len(images.open_pairs(*folders).X) == 6
 
 
 def test_folder_faults(folders, tmp_path):
     images, masks = folders
     with pytest.raises(FileNotFoundError, match="image_dir: nothing is at"):
-        pairs.open_pairs(tmp_path / "no", masks)
+        images.open_pairs(tmp_path / "no", masks)
     with pytest.raises(FileNotFoundError, match="mask_dir: nothing is at"):
-        pairs.open_pairs(images, tmp_path / "no")
+        images.open_pairs(images, tmp_path / "no")
     refused((images / "0.png", masks), "image_dir must be a folder of images; ", "0.png' is a file")
     refused((tmp_path, masks), "image_dir", "holds no image; its sub-folders do", "'masks', 'photos'")
     (tmp_path / "empty").mkdir()
@@ -391,7 +391,7 @@ def test_the_preview_in_a_photo_is_no_second_page(folders):
     (folders[0] / "1.png").unlink()
     photo = Image.fromarray(IMAGE)
     photo.save(folders[0] / "1.jpg", format="MPO", save_all=True, append_images=[photo.resize((8, 8))])
-    assert pairs.open_pairs(*folders).X[1].shape == (*SHAPE, 1)
+    assert images.open_pairs(*folders).X[1].shape == (*SHAPE, 1)
 
 
 @pytest.mark.parametrize(
@@ -443,7 +443,7 @@ def test_each_value_is_an_object(folders, kind):
     suffix, pixels = INSTANCES[kind]
     options = {"photometric": "rgb"} if suffix == "tif" and pixels.ndim == 3 else {}
     all_masks(folders[1], pixels, suffix, **options)
-    dataset = pairs.open_pairs(*folders)
+    dataset = images.open_pairs(*folders)
     for labels in dataset.y:
         assert sorted(np.unique(labels)) == [0, 1, 2, 3]
         assert same_objects(labels, LABELS)
@@ -455,7 +455,7 @@ def test_a_palette_is_an_index_in_a_mask(folders):
     picture.putpalette([0, 0, 0, 255, 0, 0, 255, 0, 0, 9, 9, 9])
     for number in range(6):
         picture.save(folders[1] / f"{number}.png")
-    assert same_objects(pairs.open_pairs(*folders).y[0], LABELS)
+    assert same_objects(images.open_pairs(*folders).y[0], LABELS)
 
 
 BINARY = {
@@ -473,7 +473,7 @@ BINARY = {
 @pytest.mark.parametrize("kind", BINARY)
 def test_connected_regions_of_a_binary_mask_are_objects(folders, kind):
     all_masks(folders[1], BINARY[kind])
-    dataset = pairs.open_pairs(*folders)
+    dataset = images.open_pairs(*folders)
     assert same_objects(dataset.y[0], np.where(LABELS == 3, 7, LABELS))
     assert sorted(np.unique(dataset.y[0])) == [0, 1, 2]
     assert any("6 masks are read from the transparency" in note for note in dataset.notes) == ("alpha" in kind)
@@ -481,7 +481,7 @@ def test_connected_regions_of_a_binary_mask_are_objects(folders, kind):
 
 def test_regions_that_touch_at_a_corner_are_two(folders):
     all_masks(folders[1], np.eye(*SHAPE, dtype=np.uint8))
-    assert pairs.open_pairs(*folders).y[0].max() == 12
+    assert images.open_pairs(*folders).y[0].max() == 12
 
 
 def test_all_masks_decide_together(folders):
@@ -491,7 +491,7 @@ def test_all_masks_decide_together(folders):
     save(folders[1] / "0.png", split)
     for number in range(1, 6):
         save(folders[1] / f"{number}.png", LABELS)
-    dataset = pairs.open_pairs(*folders)
+    dataset = images.open_pairs(*folders)
     assert dataset.y[0].max() == 1
     assert same_objects(dataset.y[1], LABELS)
     assert dataset.notes == ("1 of 16 objects consist of several regions",)
@@ -500,7 +500,7 @@ def test_all_masks_decide_together(folders):
 def test_values_may_differ_between_binary_masks(folders):
     save(folders[1] / "0.png", MASK // 255)
     save(folders[1] / "1.png", MASK // 5)
-    assert [labels.max() for labels in pairs.open_pairs(*folders).y] == [2] * 6
+    assert [labels.max() for labels in images.open_pairs(*folders).y] == [2] * 6
 
 
 def test_classes_are_told_from_objects(folders):
@@ -508,7 +508,7 @@ def test_classes_are_told_from_objects(folders):
     classes[0:3, 0:3] = classes[0:3, 6:9] = classes[8:11, 0:3] = 1
     classes[3:6, 0:3] = classes[8:11, 12:15] = classes[4:7, 10:13] = 2
     all_masks(folders[1], classes)
-    dataset = pairs.open_pairs(*folders)
+    dataset = images.open_pairs(*folders)
     expected = np.zeros(SHAPE, dtype=int)
     places = ((0, 0), (0, 6), (8, 0), (3, 0), (8, 12), (4, 10))
     for number, (row, column) in enumerate(places, start=1):
@@ -523,12 +523,12 @@ def test_half_of_the_values_in_several_regions_are_objects_still(folders):
     labels = np.where(LABELS == 3, 0, LABELS)
     labels[5:8, 0] = 7
     all_masks(folders[1], labels)
-    dataset = pairs.open_pairs(*folders)
+    dataset = images.open_pairs(*folders)
     assert dataset.y[0].max() == 2
     assert dataset.notes == ("6 of 12 objects consist of several regions",)
     labels[7:11, 15] = 200
     all_masks(folders[1], labels)
-    assert pairs.open_pairs(*folders).y[0].max() == 4
+    assert images.open_pairs(*folders).y[0].max() == 4
 
 
 def test_an_empty_mask_and_an_object_of_one_pixel(folders):
@@ -536,27 +536,27 @@ def test_an_empty_mask_and_an_object_of_one_pixel(folders):
     dot = 0 * MASK
     dot[5, 5] = 255
     save(folders[1] / "2.png", dot)
-    dataset = pairs.open_pairs(*folders)
+    dataset = images.open_pairs(*folders)
     assert [labels.max() for labels in dataset.y] == [2, 0, 1, 2, 2, 2]
     assert "1 masks hold no object" in dataset.notes
 
 
 def test_a_mask_may_be_covered_wholly_if_others_are_not(folders):
     save(folders[1] / "1.png", MASK | 255)
-    assert (pairs.open_pairs(*folders).y[1] == 1).all()
+    assert (images.open_pairs(*folders).y[1] == 1).all()
     all_masks(folders[1], [LABELS + 1, *[LABELS] * 5])
-    labels = pairs.open_pairs(*folders).y[0]
+    labels = images.open_pairs(*folders).y[0]
     assert sorted(np.unique(labels)) == [1, 2, 3, 4]
 
 
 def test_an_opaque_black_mask_is_empty(folders):
     save(folders[1] / "1.png", np.dstack([0 * MASK, 0 * MASK, 0 * MASK, 0 * MASK + 255]))
-    assert not pairs.open_pairs(*folders).y[1].any()
+    assert not images.open_pairs(*folders).y[1].any()
 
 
 def test_inverted_masks_get_a_note(folders):
     all_masks(folders[1], 255 - MASK)
-    assert "objects cover 80% of the pixels: if 0 marks them, invert the masks" in pairs.open_pairs(*folders).notes
+    assert "objects cover 80% of the pixels: if 0 marks them, invert the masks" in images.open_pairs(*folders).notes
 
 
 @pytest.mark.parametrize("pixels", [MASK | 255, MASK // 255 + 1, LABELS + 1], ids=["full", "1 and 2", "labels from 1"])
@@ -625,7 +625,7 @@ def test_a_jpeg_of_two_values_is_as_good_as_any(discs):
     blocks[16:48, 32:64] = 255
     (discs[1] / "0.png").unlink()
     save(discs[1] / "0.jpg", blocks, quality=100)
-    assert same_objects(pairs.open_pairs(*discs).y[0], blocks)
+    assert same_objects(images.open_pairs(*discs).y[0], blocks)
 
 
 SMOOTH = {
@@ -642,7 +642,7 @@ def test_smoothed_borders_are_cut(discs, kind, how_many):
     assert len(np.unique(np.asarray(smooth))) > 5
     for number in range(how_many):
         smooth.save(discs[1] / f"{number}.png")
-    dataset = pairs.open_pairs(*discs)
+    dataset = images.open_pairs(*discs)
     np.testing.assert_array_equal(dataset.y[0] > 0, np.asarray(smooth) >= 128)
     assert dataset.y[0].max() == 2
     assert f"{how_many} masks have smoothed borders, cut at 128" in dataset.notes
@@ -690,7 +690,7 @@ def test_labels_up_to_255_are_no_smoothing(folders, values):
     labels = np.zeros(SHAPE, dtype=np.uint8)
     labels[1:6, 1:9], labels[6:9, 1:9], labels[1:6, 9] = values
     all_masks(folders[1], labels)
-    assert same_objects(pairs.open_pairs(*folders).y[0], labels)
+    assert same_objects(images.open_pairs(*folders).y[0], labels)
 
 
 def test_slivers_at_the_border_of_object_511_are_objects(folders):
@@ -698,7 +698,7 @@ def test_slivers_at_the_border_of_object_511_are_objects(folders):
     labels = np.zeros(SHAPE, dtype=np.uint16)
     labels[2:9, 2:9], labels[1, 2:9], labels[9, 2:9], labels[2:9, 1] = 511, 300, 301, 302
     all_masks(folders[1], labels)
-    assert same_objects(pairs.open_pairs(*folders).y[0], labels)
+    assert same_objects(images.open_pairs(*folders).y[0], labels)
 
 
 def test_255_objects_in_one_mask(folders):
@@ -707,11 +707,11 @@ def test_255_objects_in_one_mask(folders):
     numbers = np.arange(1, 257).reshape(16, 16).repeat(3, axis=0).repeat(3, axis=1)
     numbers[numbers == 256] = 0
     all_masks(folders[1], numbers.astype(np.uint8))
-    assert same_objects(pairs.open_pairs(*folders).y[0], numbers)
+    assert same_objects(images.open_pairs(*folders).y[0], numbers)
 
 
 @pytest.mark.parametrize("empty", ["image_dir", "mask_dir"])
 def test_an_empty_name_is_no_folder(empty, tmp_path):
     """As a path it would be the folder in which the process happens to run."""
     with pytest.raises(ValueError, match=f"{empty} is empty: name a folder"):
-        pairs.open_pairs(**{"image_dir": tmp_path, "mask_dir": tmp_path, empty: ""})
+        images.open_pairs(**{"image_dir": tmp_path, "mask_dir": tmp_path, empty: ""})

@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 from skimage import measure
 
-from helpers import masks, regions
-from helpers.regions import PixelRegions, RunRegions, find_regions
+from helpers import masks
+from helpers.masks import PixelRegions, RunRegions, find_regions
 
 ENGINES = {"runs": 10**9, "pixels": 0}
 WHOLE = [np.bool_, np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.uint64, np.int64]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import cli, runs
+from helpers import notebook
 
 CELL = """\
 threshold: float = 0.5  # cut on the probability, in [0, 1]
@@ -26,7 +26,7 @@ results_path: str = ""  # JSON file; empty: none is written
 
 @pytest.fixture
 def contract():
-    return runs.read_contract(CELL)
+    return notebook.read_schema(CELL)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def notebook(tmp_path):
 
 def test_a_contract_is_read(contract):
     assert list(contract) == ["threshold", "rate", "window", "method", "shuffle", "data_path", "results_path"]
-    assert contract["window"] == runs.Parameter("window", int, 24, "hours, in [1, 168]")
+    assert contract["window"] == notebook.Parameter("window", int, 24, "hours, in [1, 168]")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_contract_is_read(contract):
 )
 def test_what_is_no_declaration_is_refused(source, message):
     with pytest.raises(ValueError, match=message):
-        runs.read_contract(source)
+        notebook.read_schema(source)
 
 
 @pytest.mark.parametrize(
@@ -111,36 +111,36 @@ def test_accepted_values(contract, name, value):
     ],
 )
 def test_refused_values(contract, name, value, message):
-    with pytest.raises(runs.ParameterError, match=message) as caught:
+    with pytest.raises(notebook.ParameterError, match=message) as caught:
         contract[name].check(value)
     assert "\n" not in str(caught.value)
 
 
 @given(st.floats() | st.integers())
 def test_a_number_is_accepted_exactly_inside_its_interval(value):
-    parameter = runs.read_contract("x: float = 0.5  # x, in (0, 1]")["x"]
+    parameter = notebook.read_schema("x: float = 0.5  # x, in (0, 1]")["x"]
     if 0 < value <= 1:
         assert parameter.check(value) == value
     else:
-        with pytest.raises(runs.ParameterError):
+        with pytest.raises(notebook.ParameterError):
             parameter.check(value)
 
 
 def test_results_path_must_be_writable(contract, tmp_path):
     assert contract["results_path"].check(str(tmp_path / "new" / "results.json"))
-    with pytest.raises(runs.ParameterError, match="is a folder"):
+    with pytest.raises(notebook.ParameterError, match="is a folder"):
         contract["results_path"].check(str(tmp_path))
     (tmp_path / "file").write_text("")
-    with pytest.raises(runs.ParameterError, match="cannot be written"):
+    with pytest.raises(notebook.ParameterError, match="cannot be written"):
         contract["results_path"].check(str(tmp_path / "file" / "results.json"))
 
 
 def test_a_file_to_write_is_told_from_one_to_read_by_its_comment(tmp_path):
-    contract = runs.read_contract(
+    contract = notebook.read_schema(
         'a_path: str = ""  # CSV; empty: none is written\nb_path: str = ""  # CSV; empty: none'
     )
     assert contract["a_path"].check(str(tmp_path / "new.csv"))
-    with pytest.raises(runs.ParameterError, match="nothing is at"):
+    with pytest.raises(notebook.ParameterError, match="nothing is at"):
         contract["b_path"].check(str(tmp_path / "new.csv"))
 
 
@@ -150,21 +150,21 @@ def test_text_from_a_command_line_is_read_as_the_declared_type(contract):
     assert contract["method"].from_text("median") == "median"
     assert contract["shuffle"].from_text("false") is False
     for name, text in (("threshold", "abc"), ("window", "7.5"), ("shuffle", "maybe"), ("threshold", "")):
-        with pytest.raises(runs.ParameterError, match=f"{name} takes"):
+        with pytest.raises(notebook.ParameterError, match=f"{name} takes"):
             contract[name].from_text(text)
 
 
 def test_unknown_names_are_refused_with_the_nearest(notebook):
     path = notebook()
-    with pytest.raises(runs.ParameterError, match="no parameter 'treshold'; did you mean 'threshold'"):
-        runs.check_parameters(path, {"treshold": 0.7})
-    with pytest.raises(runs.ParameterError, match="no parameter 'zzz'; there are: threshold, rate"):
-        runs.check_parameters(path, {"zzz": 0.7})
+    with pytest.raises(notebook.ParameterError, match="no parameter 'treshold'; did you mean 'threshold'"):
+        notebook.check_parameters(path, {"treshold": 0.7})
+    with pytest.raises(notebook.ParameterError, match="no parameter 'zzz'; there are: threshold, rate"):
+        notebook.check_parameters(path, {"zzz": 0.7})
 
 
 def test_report_prints_and_writes_whole(tmp_path, capsys):
     path = tmp_path / "new" / "results.json"
-    runs.report({"auc": np.float64(0.5), "rows": np.int64(3), "good": True}, str(path))
+    notebook.write_results({"auc": np.float64(0.5), "rows": np.int64(3), "good": True}, str(path))
     assert json.loads(path.read_text()) == {"auc": 0.5, "rows": 3, "good": True}
     assert [entry.name for entry in path.parent.iterdir()] == ["results.json"]
     assert capsys.readouterr().out.splitlines() == ["auc   0.5", "rows  3", "good  True"]
@@ -173,18 +173,19 @@ def test_report_prints_and_writes_whole(tmp_path, capsys):
 @pytest.mark.parametrize(("value", "error"), [(float("nan"), ValueError), ([1], TypeError), (None, TypeError)])
 def test_report_refuses_what_is_no_flat_json_and_keeps_the_old_file(tmp_path, value, error):
     path = tmp_path / "results.json"
-    runs.report({"auc": 0.5}, str(path))
+    notebook.write_results({"auc": 0.5}, str(path))
     with pytest.raises(error):
-        runs.report({"auc": value}, str(path))
+        notebook.write_results({"auc": value}, str(path))
     assert json.loads(path.read_text()) == {"auc": 0.5}
 
 
 def test_a_run_brings_results_memory_and_sections(notebook, tmp_path):
     path = notebook(
-        "import time\nblock = b'x' * 200_000_000\ntime.sleep(0.5)", "runs.report({'half': threshold / 2}, results_path)"
+        "import time\nblock = b'x' * 200_000_000\ntime.sleep(0.5)",
+        "notebook.write_results({'half': threshold / 2}, results_path)",
     )
     seen = []
-    run = runs.run_notebook(path, tmp_path / "out", {"threshold": "0.8"}, on_cell=lambda *cell: seen.append(cell))
+    run = notebook.run_notebook(path, tmp_path / "out", {"threshold": "0.8"}, on_cell=lambda *cell: seen.append(cell))
     assert run.error == ""
     assert run.results == {"half": 0.4}
     assert 240 < run.peak_mb < 1000
@@ -199,15 +200,15 @@ def test_memory_that_a_child_shares_counts_once(notebook, tmp_path):
         "import os, time\nblock = b'x' * 400_000_000",
         "child = os.fork()\nif not child:\n    time.sleep(1)\n    os._exit(0)\nwaited = os.waitpid(child, 0)",
     )
-    run = runs.run_notebook(path, tmp_path / "out")
+    run = notebook.run_notebook(path, tmp_path / "out")
     assert run.error == ""
     assert 440 < run.peak_mb < 800
 
 
 def test_a_failing_cell_is_named_and_leaves_no_old_result(notebook, tmp_path):
-    runs.run_notebook(notebook("runs.report({'a': 1}, results_path)"), tmp_path / "out")
+    notebook.run_notebook(notebook("notebook.write_results({'a': 1}, results_path)"), tmp_path / "out")
     assert (tmp_path / "out" / "07_tiny.json").exists()
-    run = runs.run_notebook(notebook("1 / 0"), tmp_path / "out")
+    run = notebook.run_notebook(notebook("1 / 0"), tmp_path / "out")
     assert "'The work'" in run.error
     assert "ZeroDivisionError: division by zero" in run.error
     assert run.results == {}
@@ -216,50 +217,50 @@ def test_a_failing_cell_is_named_and_leaves_no_old_result(notebook, tmp_path):
 
 
 def test_a_kernel_that_dies_is_told(notebook, tmp_path):
-    run = runs.run_notebook(notebook("import os\nos._exit(1)"), tmp_path / "out")
+    run = notebook.run_notebook(notebook("import os\nos._exit(1)"), tmp_path / "out")
     assert "kernel died in 'The work'" in run.error
 
 
 def test_a_cell_that_does_not_end_is_given_up(notebook, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "CELL_TIMEOUT", 2)
-    run = runs.run_notebook(notebook("import time\ntime.sleep(20)"), tmp_path / "out")
+    run = notebook.run_notebook(notebook("import time\ntime.sleep(20)"), tmp_path / "out")
     assert run.error == "'The work': a cell took more than 2 s"
     assert run.output.exists()
 
 
 def test_no_kernel_starts_for_a_wrong_parameter(notebook, tmp_path):
-    with pytest.raises(runs.ParameterError, match="threshold takes"):
-        runs.run_notebook(notebook(), tmp_path / "out", {"threshold": 7})
+    with pytest.raises(notebook.ParameterError, match="threshold takes"):
+        notebook.run_notebook(notebook(), tmp_path / "out", {"threshold": 7})
     assert not (tmp_path / "out").exists()
 
 
 def test_begin_needs_the_parameters():
     with pytest.raises(RuntimeError, match="run the cell with the parameters first"):
-        runs.begin({"In": ["", "import numpy as np"]})
+        notebook.setup({"In": ["", "import numpy as np"]})
 
 
 def test_begin_without_a_history_holds_nothing():
     """nbval executes cells without one."""
-    runs.begin({"In": [""]})
+    notebook.setup({"In": [""]})
 
 
 def test_begin_takes_the_cell_as_it_was_changed_by_the_reader():
-    runs.begin({"In": ["", "x: int = 3  # x, in [0, 5]"], "x": 3})
-    with pytest.raises(runs.ParameterError, match="x takes an int"):
-        runs.begin({"In": ["", "x: int = 7  # x, in [0, 5]"], "x": 7})
+    notebook.setup({"In": ["", "x: int = 3  # x, in [0, 5]"], "x": 3})
+    with pytest.raises(notebook.ParameterError, match="x takes an int"):
+        notebook.setup({"In": ["", "x: int = 7  # x, in [0, 5]"], "x": 7})
 
 
 def test_begin_sees_what_papermill_injects():
     cells = ["", "x: int = 3  # x, in [0, 5]", "# Parameters\ny = 4\n"]
-    with pytest.raises(runs.ParameterError, match="no parameter 'y'"):
-        runs.begin({"In": cells, "x": 3, "y": 4})
+    with pytest.raises(notebook.ParameterError, match="no parameter 'y'"):
+        notebook.setup({"In": cells, "x": 3, "y": 4})
 
 
 @pytest.fixture
 def house(notebook, tmp_path, monkeypatch):
     """A project of two notebooks, of which the second fails."""
     (tmp_path / "notebooks").mkdir()
-    good = notebook("runs.report({'score': 0.5}, results_path)", name="notebooks/00_good.ipynb")
+    good = notebook("notebook.write_results({'score': 0.5}, results_path)", name="notebooks/00_good.ipynb")
     bad = notebook("1 / 0", name="notebooks/01_bad.ipynb")
     monkeypatch.setattr(runs, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -299,7 +300,9 @@ def test_the_main_job_refuses_before_anything_runs(house, capsys, arguments, mes
 def test_an_interrupted_job_leaves_no_kernel_and_no_finished_looking_file(house, tmp_path):
     import psutil
 
-    house[0].write_text(house[0].read_text().replace("runs.report", "__import__('time').sleep(60); runs.report"))
+    house[0].write_text(
+        house[0].read_text().replace("notebook.write_results", "__import__('time').sleep(60); notebook.write_results")
+    )
     script = f"from helpers import cli, runs\nimport pathlib\nruns.ROOT = pathlib.Path({str(tmp_path)!r})\n"
     script += "if __name__ == '__main__':\n    raise SystemExit(cli.main(['00', '-o', 'out']))\n"
     (tmp_path / "job.py").write_text(script)
@@ -321,7 +324,9 @@ def test_an_interrupted_job_leaves_no_kernel_and_no_finished_looking_file(house,
 
 
 def test_fast_kernels_are_taken_without_a_word():
-    code = "import os; from helpers import runs; runs.begin({}, exact=False); import tensorflow as tf; tf.zeros(3) + 1"
+    code = (
+        "import os; from helpers import runs; notebook.setup({}, exact=False); import tensorflow as tf; tf.zeros(3) + 1"
+    )
     code += "; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import data
-from helpers.series import open_series
+from helpers.data import open_series
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
 
-from helpers import c_runtime, serving
+from serving import c_runtime
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(300, 3))

@@ -39,8 +39,8 @@ from sklearn.preprocessing import (
 )
 from sklearn.svm import LinearSVC
 
-from helpers import serving, sklearn_ops, sklearn_trees
-from helpers.sklearn_ops import to_tensorflow
+from serving import trees
+from serving.ops import to_tensorflow
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -669,7 +669,7 @@ def test_rows_in_chunks_are_the_rows_at_once(model, monkeypatch):
 
 def test_more_trees_than_share_a_table():
     model = HistGradientBoostingClassifier(max_iter=100, max_leaf_nodes=5).fit(ROWS, THREE)
-    assert len(model._predictors) * 3 > 2 * sklearn_trees._TOGETHER
+    assert len(model._predictors) * 3 > 2 * trees._TOGETHER
     assert_same(model, ROWS * 1.3, ["decision_function"])
 
 

@@ -24,9 +24,8 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from helpers import stacking
+from helpers.crossval import out_of_fold_features
 from helpers.estimators import KerasBinaryClassifier
-from helpers.stacking import out_of_fold_features
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 random = np.random.default_rng(0)
@@ -241,6 +240,6 @@ def test_a_network_works_where_scikit_learn_stacks_calibrates_and_predicts():
 
 
 def test_latents_are_found_here_and_load_tensorflow_only_then():
-    assert stacking.LatentFeatures.__module__ == "helpers.features"
+    assert stacking.LatentFeatures.__module__ == "helpers.estimators"
     with pytest.raises(AttributeError, match="no attribute 'Latents'"):
         _ = stacking.Latents

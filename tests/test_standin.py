@@ -28,9 +28,9 @@ from hypothesis.extra import numpy as hnp
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
-from helpers import standin
-from helpers.client import Client, ServingError
-from helpers.messages import SentenceError
+from helpers.notebook import UserError
+from serving import local_server
+from serving.client import Client, ServingError
 
 # ---- models -------------------------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ def swapped(tmp_path_factory, saved):
 
 @pytest.fixture(scope="module")
 def url(models, swapped):
-    with standin.running({**models, "swapped": swapped}) as url:
+    with local_server.running({**models, "swapped": swapped}) as url:
         yield url
 
 
@@ -493,7 +493,7 @@ def test_clients_that_go_away_or_speak_no_http_do_no_harm(url):
 
 def test_a_client_that_goes_away_while_it_sends_is_no_error(saved, tmp_path):
     put(saved[1], tmp_path, 1)
-    app, sent = standin.create_app({"a": tmp_path}), []
+    app, sent = local_server.create_app({"a": tmp_path}), []
     path = b"/v1/models/a:predict"
     scope = {
         "type": "http",
@@ -525,7 +525,7 @@ def test_it_listens_on_this_machine_only(url, capsys):
     listening = [c.laddr.ip for c in server_process(url).net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert listening == ["127.0.0.1"]
     with pytest.raises(SystemExit) as caught:
-        standin.main(["a=b", "--host", "0.0.0.0"])
+        local_server.main(["a=b", "--host", "0.0.0.0"])
     assert caught.value.code == 2
     assert "--host" in capsys.readouterr().err
 
@@ -643,14 +643,14 @@ def test_a_server_that_is_killed_and_started_again_loses_nothing(models, monkeyp
         until(lambda: all(now >= then + more for now, then in zip(done, before, strict=True)), "more requests")
 
     with (
-        standin.running({"scaled": models["scaled"]}) as url,
+        local_server.running({"scaled": models["scaled"]}) as url,
         Client(url, patience=120) as client,
         pytest.raises(ZeroDivisionError),
         in_the_background(8, work, stop) as threads,
     ):
         reach(20)
         server_process(url).send_signal(signal.SIGKILL)
-        with standin.running(models, port=urlsplit(url).port) as again:
+        with local_server.running(models, port=urlsplit(url).port) as again:
             assert again == url
             process = server_process(url)
             reach(20)
@@ -665,7 +665,7 @@ def test_a_server_that_is_killed_and_started_again_loses_nothing(models, monkeyp
 
 
 def test_an_old_version_is_freed_once_it_is_dropped(saved, tmp_path):
-    model = standin._Model("swapped")
+    model = local_server._Model("swapped")
     put(saved[1], tmp_path, 1)
     model.poll(tmp_path)
     held, old = model.serving, weakref.ref(model.serving)
@@ -680,7 +680,7 @@ def test_an_old_version_is_freed_once_it_is_dropped(saved, tmp_path):
 
 
 def test_an_empty_base_folder_leaves_nothing_to_serve_and_a_missing_one_changes_nothing(saved, tmp_path):
-    model = standin._Model("swapped")
+    model = local_server._Model("swapped")
     put(saved[1], tmp_path, 1)
     model.poll(tmp_path)
     model.poll(tmp_path / "gone")
@@ -696,20 +696,20 @@ def test_an_empty_base_folder_leaves_nothing_to_serve_and_a_missing_one_changes_
 
 
 def test_what_cannot_start_says_why_in_one_line(saved, tmp_path):
-    with pytest.raises(SentenceError, match=r"^Model 'a' has nothing to serve: .* has no folder named as a number"):
-        standin.create_app({"a": tmp_path})
+    with pytest.raises(UserError, match=r"^Model 'a' has nothing to serve: .* has no folder named as a number"):
+        local_server.create_app({"a": tmp_path})
     put(saved["python"], tmp_path, 1)
     sentence = r"^The stand-in did not start: .*version 1: EagerPyFunc in .* calls back into the Python process .*$"
     with pytest.raises(RuntimeError, match=sentence):
-        standin.running({"a": tmp_path}).__enter__()
+        local_server.running({"a": tmp_path}).__enter__()
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(RuntimeError, match="in use"):
-        standin.running({"a": tmp_path}, port=taken.getsockname()[1]).__enter__()
+        local_server.running({"a": tmp_path}, port=taken.getsockname()[1]).__enter__()
 
 
 @pytest.mark.parametrize("models", [{}, {"": "x"}, {"a/b": "x"}, {"a:b": "x"}, {"a=b": "x"}])
 def test_names_that_cannot_stand_in_a_url_are_refused(models):
-    with pytest.raises(SentenceError, match="model"):
-        standin.running(models).__enter__()
+    with pytest.raises(UserError, match="model"):
+        local_server.running(models).__enter__()
 
 
 # ---- the client alone -----------------------------------------------------------------------------
@@ -830,7 +830,7 @@ def test_inputs_that_cannot_be_sent_are_refused_before_they_are():
             ({"x": np.array(["2020-01-01"], "M8[D]")}, False, "'x'.* holds datetime64"),
             ({"x": np.zeros((0, 3))}, False, r"'x'.* has shape \(0, 3\)"),
         ]:
-            with pytest.raises(SentenceError, match=sentence):
+            with pytest.raises(UserError, match=sentence):
                 client.predict("m", inputs, rows=rows)
         assert asked == []
 
@@ -848,13 +848,13 @@ def test_a_signature_that_has_changed_is_asked_for_again(url, outputs):
 
 
 def test_an_input_that_the_server_passed_over_is_told(client):
-    with pytest.raises(SentenceError, match=r"inputs has 'z', which the server passed over; it takes 'x'\."):
+    with pytest.raises(UserError, match=r"inputs has 'z', which the server passed over; it takes 'x'\."):
         client.predict("scaled", {"x": [1.0], "z": [1.0]})
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8501", "ftp://a", "", None, "http://"])
 def test_what_is_no_url_is_refused(url):
-    with pytest.raises(SentenceError, match=r"^url must be such as 'http://127\.0\.0\.1:8501'"):
+    with pytest.raises(UserError, match=r"^url must be such as 'http://127\.0\.0\.1:8501'"):
         Client(url)
 
 

@@ -11,7 +11,7 @@ from keras import layers
 from scipy import ndimage
 from scipy.special import expit, softmax
 
-from helpers import machine, masks, unet
+from helpers import masks, notebook, unet
 
 # --- the model ---------------------------------------------------------------------------------------------------
 
@@ -379,9 +379,9 @@ def test_without_a_halo_there_are_seams_and_a_larger_one_changes_nothing(models,
     image = picture(100, 131, model.input_shape[-1])
     expected = whole(model, image)
     radius, _ = unet.receptive_field(model)
-    assert not np.allclose(unet.predict_tiled(model, image, tile=32, overlap=0), expected, atol=0.01)
-    for overlap in (radius, radius + 1, radius + 30):
-        assert np.array_equal(unet.predict_tiled(model, image, tile=32, overlap=overlap), expected)
+    assert not np.allclose(unet.predict_tiled(model, image, tile=32, halo=0), expected, atol=0.01)
+    for halo in (radius, radius + 1, radius + 30):
+        assert np.array_equal(unet.predict_tiled(model, image, tile=32, halo=halo), expected)
 
 
 def test_the_image_may_be_of_any_kind(models):
@@ -395,7 +395,7 @@ def test_each_piece_is_prepared(models):
     image = np.random.default_rng(0).integers(0, 65535, (37, 53, 1), dtype=np.uint16)
     before = image.copy()
     shift, spread = image.mean(), image.std()
-    answer = unet.predict_tiled(models["plain"], image, tile=16, prepare=lambda piece: (piece - shift) / spread)
+    answer = unet.predict_tiled(models["plain"], image, tile=16, preprocess=lambda piece: (piece - shift) / spread)
     assert np.array_equal(answer, whole(models["plain"], (image - shift) / spread))
     assert not np.allclose(answer, whole(models["plain"], image))
     assert np.array_equal(image, before)
@@ -436,15 +436,15 @@ class Reads:
         return self.image[where]
 
 
-@pytest.mark.parametrize(("tile", "batch_size", "overlap"), [(16, 1, None), (16, 3, None), (40, 2, 8), (13, 4, 1)])
-def test_memory_is_that_of_a_tile(models, monkeypatch, tile, batch_size, overlap):
+@pytest.mark.parametrize(("tile", "batch_size", "halo"), [(16, 1, None), (16, 3, None), (40, 2, 8), (13, 4, 1)])
+def test_memory_is_that_of_a_tile(models, monkeypatch, tile, batch_size, halo):
     model, passed = models["plain"], []
     predict = model.predict_on_batch
     monkeypatch.setattr(model, "predict_on_batch", lambda batch: passed.append(batch.shape) or predict(batch))
     image = Reads(picture(200, 150, 1))
-    unet.predict_tiled(model, image, tile=tile, batch_size=batch_size, overlap=overlap)
+    unet.predict_tiled(model, image, tile=tile, batch_size=batch_size, halo=halo)
     radius, stride = unet.receptive_field(model)
-    halo, side = (-(-n // stride) * stride for n in (radius if overlap is None else overlap, tile))
+    halo, side = (-(-n // stride) * stride for n in (radius if halo is None else halo, tile))
     assert {shape[1:3] for shape in passed} == {(side + 2 * halo,) * 2}, "of one size, so that it is traced once"
     assert {shape[0] for shape in passed[:-1]} == {batch_size}
     assert sum(shape[0] for shape in passed) == math.ceil(200 / side) * math.ceil(150 / side)
@@ -460,7 +460,7 @@ def test_memory_is_that_of_a_tile(models, monkeypatch, tile, batch_size, overlap
         (np.zeros((0, 8, 1)), {}, r"got \(0, 8, 1\)"),
         (np.zeros((8, 8, 1)), {"tile": 0}, "tile and batch_size must be at least 1.*got 0, 1, None, 'float32'"),
         (np.zeros((8, 8, 1)), {"batch_size": 0}, "tile and batch_size must be at least 1"),
-        (np.zeros((8, 8, 1)), {"overlap": -1}, "overlap at least 0"),
+        (np.zeros((8, 8, 1)), {"halo": -1}, "halo at least 0"),
         (np.zeros((8, 8, 1)), {"dtype": "float64"}, "dtype 'float32' or 'uint8'.*'float64'"),
         (np.zeros((8, 8, 1)), {"out": np.zeros((8, 8, 1), np.float32)}, r"out must be of shape \(8, 8, 2\)"),
         (np.zeros((8, 8, 1)), {"out": np.zeros((8, 8, 2))}, "float32; got float64 of shape"),
@@ -490,10 +490,10 @@ def test_a_bar_is_shown_only_when_asked_for(models, capsys):
 
 def test_the_mean_of_eight_positions():
     image = picture(5, 8, 2)
-    assert np.allclose(unet.predict_turned(lambda x: x, image), image, atol=1e-6)
-    assert unet.predict_turned(lambda x: x[..., :1], image.tolist()).shape == (5, 8, 1)
+    assert np.allclose(unet.predict_tta(lambda x: x, image), image, atol=1e-6)
+    assert unet.predict_tta(lambda x: x[..., :1], image.tolist()).shape == (5, 8, 1)
     seen = []
-    unet.predict_turned(lambda x: seen.append(x.copy()) or x, image)
+    unet.predict_tta(lambda x: seen.append(x.copy()) or x, image)
     assert len({(x.shape, x.tobytes()) for x in seen}) == 8
 
 
@@ -504,10 +504,10 @@ def test_a_turned_image_gives_the_turned_answer():
         return ndimage.correlate(image[..., 0], kernel, mode="constant")[..., None] ** 2
 
     image = picture(6, 9, 1)
-    answer = unet.predict_turned(crooked, image)
+    answer = unet.predict_tta(crooked, image)
     assert not np.allclose(crooked(np.rot90(image)), np.rot90(crooked(image)))
     for turn in (np.rot90, np.flipud, np.fliplr, lambda x: np.rot90(x, 2), lambda x: np.swapaxes(x, 0, 1)):
-        assert np.allclose(unet.predict_turned(crooked, turn(image)), turn(answer))
+        assert np.allclose(unet.predict_tta(crooked, turn(image)), turn(answer))
 
 
 # --- targets -----------------------------------------------------------------------------------------------------
@@ -622,7 +622,7 @@ def batches(dataset, number):
 def test_pieces_keep_image_and_mask_together_and_every_image_comes_once_a_round():
     images = numbered((40, 50), (16, 16), (9, 30), (5, 6), (1, 1))
     shown, occurring = [], set()
-    for image, mask in batches(unet.crops(images, [image % 7 for image in images], 16, batch_size=4), 30):
+    for image, mask in batches(unet.random_crops(images, [image % 7 for image in images], 16, batch_size=4), 30):
         assert image.shape == mask.shape == (4, 16, 16, 1)
         assert image.dtype == mask.dtype == np.float32
         assert np.array_equal(image % 7, mask)
@@ -638,14 +638,14 @@ def test_pieces_keep_image_and_mask_together_and_every_image_comes_once_a_round(
 
 def test_pieces_reach_every_edge():
     image = numbered((12, 13))
-    seen = np.unique(np.concatenate([x for x, _ in batches(unet.crops(image, image, 8, batch_size=64), 8)]))
+    seen = np.unique(np.concatenate([x for x, _ in batches(unet.random_crops(image, image, 8, batch_size=64), 8)]))
     assert len(seen) == 12 * 13
 
 
 def test_small_images_are_continued_by_reflection():
     image = numbered((5, 6))
     whole_piece = np.pad(image[0], ((0, 4), (0, 3), (0, 0)), mode="reflect")
-    (pieces, _), *_ = batches(unet.crops(image, image, 9, batch_size=32), 1)
+    (pieces, _), *_ = batches(unet.random_crops(image, image, 9, batch_size=32), 1)
     allowed = {
         np.rot90(x, turn).astype(np.float32).tobytes() for x in (whole_piece, whole_piece[:, ::-1]) for turn in range(4)
     }
@@ -654,7 +654,7 @@ def test_small_images_are_continued_by_reflection():
 
 def test_all_eight_positions_occur():
     image = numbered((8, 8))
-    (pieces, same), *_ = batches(unet.crops(image, image, 8, batch_size=96), 1)
+    (pieces, same), *_ = batches(unet.random_crops(image, image, 8, batch_size=96), 1)
     occurring = {piece.tobytes() for piece in pieces}
     x = image[0].astype(np.float32)
     assert occurring == {np.rot90(y, turn).tobytes() for y in (x, x[:, ::-1]) for turn in range(4)}
@@ -663,12 +663,12 @@ def test_all_eight_positions_occur():
 
 def test_the_seed_decides():
     images = numbered((40, 50), (20, 30), channels=2)
-    one, again, other = (batches(unet.crops(images, images, 16, 3, seed=seed), 3) for seed in (1, 1, 2))
+    one, again, other = (batches(unet.random_crops(images, images, 16, 3, seed=seed), 3) for seed in (1, 1, 2))
     for (x, _), (y, _), (z, _) in zip(one, again, other, strict=True):
         assert np.array_equal(x, y)
         assert not np.array_equal(x, z)
     assert not np.array_equal(one[0][0], one[1][0])
-    dataset = unet.crops(images, images, 16, 3)
+    dataset = unet.random_crops(images, images, 16, 3)
     assert np.array_equal(batches(dataset, 1)[0][0], batches(dataset, 1)[0][0])
 
 
@@ -689,7 +689,7 @@ def test_the_seed_decides():
 )
 def test_pairs_that_are_none_are_refused_with_one_sentence(images, masks_, options, message):
     with pytest.raises(ValueError, match=message) as caught:
-        unet.crops(images, masks_, **({"side": 8} | options))
+        unet.random_crops(images, masks_, **({"side": 8} | options))
     assert "\n" not in str(caught.value)
 
 
@@ -732,7 +732,7 @@ PHOTOMETRIC = {
 @pytest.mark.parametrize("name", GEOMETRIC)
 def test_masks_move_with_their_images(name, seeded):
     mask = blobs()
-    images, moved = unet.paired(GEOMETRIC[name]())(mask, mask)
+    images, moved = unet.augment_pairs(GEOMETRIC[name]())(mask, mask)
     assert set(np.unique(moved)) <= {0, 1}
     assert agreement(images, moved) > 0.9
     assert images.shape == moved.shape
@@ -743,7 +743,7 @@ def test_masks_move_with_their_images(name, seeded):
 @pytest.mark.parametrize("name", PHOTOMETRIC)
 def test_masks_do_not_change_when_only_the_light_does(name, seeded):
     mask = blobs()
-    images, same = unet.paired(PHOTOMETRIC[name]())(mask / 2 + 0.2, mask)
+    images, same = unet.augment_pairs(PHOTOMETRIC[name]())(mask / 2 + 0.2, mask)
     assert np.array_equal(same, mask)
     assert not np.allclose(images, mask / 2 + 0.2)
 
@@ -764,12 +764,14 @@ def test_what_keras_draws_twice_is_refused(seeded):
     both = layer({"images": tf.constant(mask), "segmentation_masks": tf.constant(mask)}, training=True)
     assert agreement(both["images"], both["segmentation_masks"]) < 0.9, "else it need not be refused any longer"
     with pytest.raises(ValueError, match="RandomElasticTransform moves a mask otherwise than its image"):
-        unet.paired(layers.RandomFlip(), layer)
+        unet.augment_pairs(layers.RandomFlip(), layer)
 
 
 def test_several_layers_one_after_the_other(seeded):
     mask = blobs()
-    change = unet.paired(*(GEOMETRIC[name]() for name in ("flip", "rotation", "zoom")), PHOTOMETRIC["brightness"]())
+    change = unet.augment_pairs(
+        *(GEOMETRIC[name]() for name in ("flip", "rotation", "zoom")), PHOTOMETRIC["brightness"]()
+    )
     images, moved = change(mask / 2 + 0.2, mask)
     inside, outside = np.asarray(images)[np.asarray(moved) > 0.5], np.asarray(images)[np.asarray(moved) < 0.5]
     assert np.median(inside) > np.median(outside)
@@ -778,19 +780,21 @@ def test_several_layers_one_after_the_other(seeded):
 
 def test_each_batch_of_a_dataset_is_changed_anew(seeded):
     mask = blobs()
-    change = unet.paired(layers.RandomFlip(), layers.RandomRotation(0.4))
+    change = unet.augment_pairs(layers.RandomFlip(), layers.RandomRotation(0.4))
     dataset = tf.data.Dataset.from_tensors((mask, mask)).repeat(4).map(change)
     seen = [(images.numpy(), moved.numpy()) for images, moved in dataset]
     for images, moved in seen:
         assert agreement(images, moved) > 0.8
     assert len({moved.tobytes() for _, moved in seen}) == 4
-    turned = [unet.paired(layers.RandomFlip())(mask, mask)[1].numpy().tobytes() for _ in range(2)]
+    turned = [unet.augment_pairs(layers.RandomFlip())(mask, mask)[1].numpy().tobytes() for _ in range(2)]
     assert turned[0] != turned[1]
 
 
 def test_masks_of_several_classes_and_of_whole_numbers(seeded):
     mask = np.concatenate([blobs(), 1 - blobs()], axis=-1)
-    images, moved = unet.paired(layers.RandomFlip(), layers.RandomRotation(0.4))(mask[..., :1], mask.astype(np.uint8))
+    images, moved = unet.augment_pairs(layers.RandomFlip(), layers.RandomRotation(0.4))(
+        mask[..., :1], mask.astype(np.uint8)
+    )
     assert agreement(images, moved) > 0.8
     assert (np.asarray(moved).sum(axis=-1) == 1).all()
 
@@ -920,14 +924,14 @@ def test_a_restart_is_a_new_beginning_and_traces_nothing(compiled):
     assert model.optimizer.variables, "made before the first step"
     runs = []
     for seed in (1, 2, 1):
-        unet.restart(model, seed)
+        unet.reset_weights(model, seed)
         start = model.get_weights()
         assert model.optimizer.iterations == 0
         assert all(not np.any(v) for v in model.optimizer.variables if "moment" in v.path or "velocity" in v.path)
         history = fit(model, callbacks=[unet.OneCycle()]).history
         assert model.optimizer.iterations == 4
         assert not np.allclose(start[0], model.get_weights()[0])
-        runs.append((start, model.get_weights(), history["loss"]))
+        notebook.append((start, model.get_weights(), history["loss"]))
         if len(runs) == 1:
             once = len(traced)
     assert len(traced) == once > 0
@@ -946,7 +950,7 @@ def test_a_restart_needs_nothing_of_the_loss(loss):
     model = unet.build_unet((16, 16, 1), base_filters=4, depth=1)
     unet.compile_model(model, loss)
     before = model.get_weights()
-    unet.restart(model, 0)
+    unet.reset_weights(model, 0)
     after = model.get_weights()
     assert [w.shape for w in before] == [w.shape for w in after]
     assert not np.allclose(before[0], after[0])
@@ -990,7 +994,7 @@ def test_after_a_cycle_the_rate_is_what_it_was(compiled):
 
 def test_a_cycle_must_know_its_steps(compiled):
     model, _ = compiled
-    endless = unet.crops([np.zeros((16, 16, 1))], [np.zeros((16, 16, 1))], 16)
+    endless = unet.random_crops([np.zeros((16, 16, 1))], [np.zeros((16, 16, 1))], 16)
     with pytest.raises(ValueError, match="give fit its steps_per_epoch"):
         model.fit(endless, verbose=0, shuffle=False, callbacks=[unet.OneCycle()])
 
@@ -1008,7 +1012,7 @@ def test_a_rate_is_highest_after_a_tenth():
 
 def test_the_network_learns(compiled):
     model, _ = compiled
-    unet.restart(model, 0)
+    unet.reset_weights(model, 0)
     losses = fit(model, epochs=25, callbacks=[unet.OneCycle()]).history["loss"]
     assert losses[-1] < 0.7 * losses[0]
 
@@ -1111,7 +1115,7 @@ def test_a_process_without_the_helpers_serves_it(models, exported, tmp_path):
         encoding="utf-8",
     )
     folder = exported["plain", "sigmoid"]
-    printed = machine.fresh_process(script, folder, tmp_path / "image.npy", tmp_path / "answer.npy")
+    printed = notebook.fresh_process(script, folder, tmp_path / "image.npy", tmp_path / "answer.npy")
     assert printed.strip() == "False"
     expected = expit(unet.predict_tiled(models["plain"], unet.standardize(image[0])))
     np.testing.assert_allclose(np.load(tmp_path / "answer.npy")[0], expected, atol=1e-5)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import nbformat
 
-from helpers import runs
-from helpers.machine import ROOT
+from helpers.notebook import ROOT, write_text
+from tools.run import notebooks
 
 LOCK_HEADER = """\
 # The lock: every package pinned with its hashes, for Linux, macOS and Windows and Python 3.11 to 3.13.
@@ -39,7 +39,7 @@ def lock() -> None:
         text=True,
         encoding="utf-8",
     )
-    runs.write_text(path, LOCK_HEADER + done.stdout)
+    write_text(path, LOCK_HEADER + done.stdout)
 
 
 def environment_yml(lock_text: str) -> str:
@@ -75,7 +75,7 @@ def header(path: Path) -> dict[str, str]:
 def notebook_table() -> str:
     """Return README's table of notebooks."""
     lines = ["| notebook | question | to read | to run |", "|---|---|---|---|"]
-    for path in runs.notebooks():
+    for path in notebooks():
         found = header(path)
         row = (f"[`{path.stem}`](notebooks/{path.name})", found["title"], found["read"], found["run"])
         lines.append("| " + " | ".join(row) + " |")
@@ -92,9 +92,9 @@ def main(arguments: list[str]) -> None:
     if "--upgrade" in arguments:
         lock()
     lock_text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    runs.write_text(ROOT / "environment.yml", environment_yml(lock_text))
+    write_text(ROOT / "environment.yml", environment_yml(lock_text))
     readme = ROOT / "README.md"
-    runs.write_text(readme, with_table(readme.read_text(encoding="utf-8")))
+    write_text(readme, with_table(readme.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

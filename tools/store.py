@@ -16,7 +16,8 @@ from typing import Any
 
 import nbformat
 
-from helpers import runs
+from helpers.notebook import RESULTS_PATH, write_text
+from tools.run import notebooks, run_notebook
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -69,7 +70,7 @@ def same(new: Any, old: Any) -> bool:
 def store(path: Path) -> str:
     """Execute one notebook with its own parameters and write it if something changed; return what was done."""
     with tempfile.TemporaryDirectory() as folder:
-        run = runs.run_notebook(path, folder, {runs.RESULTS_PATH: ""})
+        run = run_notebook(path, folder, {RESULTS_PATH: ""})
         if run.error:
             raise RuntimeError(f"{path.name} was not stored: {run.error}")
         new = clean(nbformat.read(run.output, as_version=4))
@@ -78,14 +79,14 @@ def store(path: Path) -> str:
     old = path.read_text(encoding="utf-8")
     if text == old or same(new, nbformat.reads(old, as_version=4)):
         return "unchanged"
-    runs.write_text(path, text)
+    write_text(path, text)
     return "stored"
 
 
 def main(prefixes: list[str]) -> int:
     """Store the named notebooks, or all; return the exit status."""
     status = 0
-    for path in [path for prefix in prefixes or [""] for path in runs.notebooks(prefix)]:
+    for path in [path for prefix in prefixes or [""] for path in notebooks(prefix)]:
         print(f"{path.name}: ", end="", flush=True)
         try:
             print(store(path))

@@ -1,4 +1,4 @@
-"""Make early.keras: the network of notebook 05, after few steps only, for notebook 06; needed only to make it again.
+"""Make early.keras: the network of notebook 40, after few steps only, for notebook 50; needed only to make it again.
 
 python datasets/cells/make_network.py
 """
@@ -22,7 +22,7 @@ def make() -> keras.Model:
     network = unet.build_unet((None, None, 1), n_classes=2)
     unet.compile_model(network, unet.bce_jaccard)
     network.fit(
-        unet.crops(images, targets, cells.X.shape[1], batch_size=6, seed=0),
+        unet.random_crops(images, targets, cells.X.shape[1], batch_size=6, seed=0),
         steps_per_epoch=STEPS,
         verbose=0,
         shuffle=False,

@@ -57,8 +57,8 @@ from sklearn.preprocessing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from helpers.messages import some
-from helpers.sklearn_trees import forest_trees, gradient_trees, histogram_trees, in_chunks, leaf_sums
+from helpers.notebook import some
+from serving.trees import forest_trees, gradient_trees, histogram_trees, in_chunks, leaf_sums
 
 __all__ = ["Ops", "to_tensorflow"]
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,10 +22,10 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 from skimage import measure
 
-from helpers.data import Dataset
-from helpers.messages import SentenceError, some
+from helpers.data import Dataset, labels_of, shown
+from helpers.notebook import UserError, some
 
-__all__ = ["open_pairs"]
+__all__ = ["open_folder", "open_pairs", "read_image"]
 
 MIN_PAIRS = 6  # Training, validation and test need images of their own.
 MIN_SIDE = 8
@@ -87,20 +87,20 @@ def open_pairs(image_dir: str | os.PathLike[str], mask_dir: str | os.PathLike[st
     """
     for argument, folder in (("image_dir", image_dir), ("mask_dir", mask_dir)):
         if not os.fspath(folder):
-            raise SentenceError(f"{argument} is empty: name a folder.")
+            raise UserError(f"{argument} is empty: name a folder.")
     image_path, mask_path = Path(image_dir).expanduser(), Path(mask_dir).expanduser()
     image_files, mask_files = _files(image_path, "image_dir"), _files(mask_path, "mask_dir")
     if image_path.samefile(mask_path):
         mask_files = [path for path in mask_files if _is_mask(path)]
         image_files = [path for path in image_files if not _is_mask(path)]
         if not mask_files or not image_files:
-            raise SentenceError(
+            raise UserError(
                 f"image_dir and mask_dir are both {str(image_path)!r}, where {'every' if mask_files else 'no'} name"
                 " holds mask, label, gt, seg or annotation as a word: the masks cannot be told from the images."
             )
     pairs = _pair(image_files, mask_files)
     if len(pairs) < MIN_PAIRS:
-        raise SentenceError(
+        raise UserError(
             f"{str(image_path)!r} holds {len(pairs)} images with a mask: at least {MIN_PAIRS} are needed, as training,"
             " validation and test need images of their own."
         )
@@ -145,12 +145,12 @@ def _files(folder: Path, argument: str) -> list[Path]:
     if not folder.exists():
         raise FileNotFoundError(f"{argument}: nothing is at {str(folder)!r} (looked in {Path.cwd()}).")
     if not folder.is_dir():
-        raise SentenceError(f"{argument} must be a folder of images; {str(folder)!r} is a file.")
+        raise UserError(f"{argument} must be a folder of images; {str(folder)!r} is a file.")
     found = _images_in(folder)
     if not found:
         inside = sorted(child.name for child in folder.iterdir() if child.is_dir() and _images_in(child))
         hint = f"; its sub-folders do: name one of them as {argument}: {some(inside)}" if inside else ""
-        raise SentenceError(f"{argument} {str(folder)!r} holds no image{hint}.")
+        raise UserError(f"{argument} {str(folder)!r} holds no image{hint}.")
     return found
 
 
@@ -183,7 +183,7 @@ def _pair(images: list[Path], masks: list[Path]) -> dict[Path, Path]:
         if len(pairs) == len(images):
             break
     if alone := [path.name for path in images if path not in pairs]:
-        raise SentenceError(f"{len(alone)} of {len(images)} images have no mask of the same name: {some(alone)}.")
+        raise UserError(f"{len(alone)} of {len(images)} images have no mask of the same name: {some(alone)}.")
     return {path: pairs[path] for path in images}
 
 
@@ -192,7 +192,7 @@ def _by_key(paths: Iterable[Path], key: Callable[[str], str], noun: str) -> dict
     for path in paths:
         other = found.setdefault(name := key(path.stem), path)
         if other is not path:
-            raise SentenceError(f"two {noun} go by the name {name!r}: {other.name!r} and {path.name!r}; keep one.")
+            raise UserError(f"two {noun} go by the name {name!r}: {other.name!r} and {path.name!r}; keep one.")
     return found
 
 
@@ -204,7 +204,7 @@ def _read_all(read: Callable[[Path], T], paths: Iterable[Path], noun: str) -> li
         except _Unusable as reason:
             unusable.setdefault(str(reason), []).append(path.name)
     for why, names in unusable.items():
-        raise SentenceError(f"{len(names)} of {len(paths)} {noun} cannot be used, {why}: {some(names)}.")
+        raise UserError(f"{len(names)} of {len(paths)} {noun} cannot be used, {why}: {some(names)}.")
     return results
 
 
@@ -330,7 +330,7 @@ def _same_sizes(pairs: dict[Path, Path], images: list[_File], masks: list[_Mask]
                 f" {names[0].name!r} {size[0]} × {size[1]}{turned}"
             )
     if wrong:
-        raise SentenceError(f"{len(wrong)} of {len(masks)} masks have another size than their image: {wrong[0]}.")
+        raise UserError(f"{len(wrong)} of {len(masks)} masks have another size than their image: {wrong[0]}.")
 
 
 def _same_channels(pairs: dict[Path, Path], images: list[_File]) -> tuple[list[NDArray[Any]], list[str]]:
@@ -351,9 +351,9 @@ def _objects(masks: Sequence[_Mask]) -> tuple[list[NDArray[np.int32]], list[str]
     notes = []
     filled = [mask for mask in masks if len(mask.values)]
     if not filled:
-        raise SentenceError(f"no object is in any of the {len(masks)} masks: all pixels are 0, the background.")
+        raise UserError(f"no object is in any of the {len(masks)} masks: all pixels are 0, the background.")
     if not any(mask.has_background for mask in filled):
-        raise SentenceError(
+        raise UserError(
             "no mask holds objects and 0 (black), which marks the background: objects cover all pixels,"
             " or the two folders are exchanged."
         )
@@ -365,7 +365,7 @@ def _objects(masks: Sequence[_Mask]) -> tuple[list[NDArray[np.int32]], list[str]
     if max(len(mask.values) for mask in filled) > 1 and _smoothed(filled):
         y = [(_grey(mask) >= 128).astype(np.int32) for mask in masks]
         if any(len(mask.values) and not labels.any() for mask, labels in zip(masks, y, strict=True)):
-            raise SentenceError(f"some masks hold 0 and 255 with greys at the borders, others greys only, {SMOOTHED}.")
+            raise UserError(f"some masks hold 0 and 255 with greys at the borders, others greys only, {SMOOTHED}.")
         notes.append(f"{sum(len(mask.values) > 1 for mask in masks)} masks have smoothed borders, cut at 128")
     if max(labels.max() for labels in y) == 1:
         if (share := np.mean([np.mean(labels > 0) for labels in y])) > 0.5:
@@ -389,7 +389,7 @@ def _instances_or_classes(y: list[NDArray[np.int32]], notes: list[str]) -> tuple
             notes.append(f"{several.sum()} of {several.size} objects consist of several regions")
         return y, notes
     if np.median(np.concatenate(sizes)) <= 2:
-        raise SentenceError(f"most values of the masks lie in many regions of one or two pixels, {SMOOTHED}.")
+        raise UserError(f"most values of the masks lie in many regions of one or two pixels, {SMOOTHED}.")
     notes.append(
         f"{several.sum()} of {several.size} values lie in several regions: values are read as classes, and each"
         " connected region of a value is an object"
@@ -417,5 +417,84 @@ def _smoothed(masks: Sequence[_Mask]) -> bool:
     if at_borders >= 0.9 * between:
         return True
     if np.count_nonzero(counts[1:255]) > 8:
-        raise SentenceError(f"the masks hold 0, 255 and many greys between them, {SMOOTHED}.")
+        raise UserError(f"the masks hold 0, 255 and many greys between them, {SMOOTHED}.")
     return False
+
+
+def read_image(source: str | os.PathLike[str] | BinaryIO | NDArray[Any]) -> NDArray[np.uint8]:
+    """Read any image as upright RGB.
+
+    Pillow leaves the EXIF orientation to the caller, gives grey, palette and RGBA images two to four channels, and
+    clips 16-bit grey to white; all of that is undone here. Transparency is dropped.
+
+    Parameters
+    ----------
+    source : path-like, binary file, or ndarray
+        An array must be uint8 of shape (height, width), (height, width, 3) or (height, width, 4).
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), dtype uint8
+
+    Raises
+    ------
+    ValueError
+        No image, a damaged one, or an array of another shape or dtype.
+
+    Examples
+    --------
+    >>> read_image(np.zeros((4, 6), dtype=np.uint8)).shape
+    (4, 6, 3)
+    """
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or not (source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (3, 4))):
+            raise ValueError(
+                "an image array must be uint8 of shape (height, width) or (height, width, 3 or 4);"
+                f" got {source.dtype} of shape {source.shape}."
+            )
+        return np.asarray(Image.fromarray(source).convert("RGB"))
+    try:
+        with Image.open(source) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{shown(source)} is no readable image: {error}.") from error
+    if upright.mode.startswith("I;16"):
+        return np.repeat((np.asarray(upright, dtype=np.uint16) // 257).astype(np.uint8)[..., None], 3, axis=2)
+    if upright.mode in ("I", "F"):
+        raise ValueError(f"{shown(source)} holds 32-bit values: scale them to 0-255 and save as 8 bit first.")
+    return np.asarray(upright.convert("RGB"))
+
+
+def open_folder(path: Path, positive_label: str) -> Dataset:
+    suffixes = set(Image.registered_extensions())
+    classes = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+    files = [
+        file
+        for child in classes
+        for file in sorted(child.rglob("*"))
+        if file.suffix.lower() in suffixes and not file.name.startswith(".")
+    ]
+    if not files:
+        raise ValueError(f"{str(path)!r} must hold one sub-folder of images a class; no image was found in any.")
+    nested = [file for file in files if len(file.relative_to(path).parts) > 2]
+    if nested:
+        raise ValueError(
+            f"{str(path)!r} holds folders in folders ({str(nested[0].relative_to(path).parent)!r}):"
+            " name the folder whose sub-folders are the classes."
+        )
+    labels = [file.relative_to(path).parts[0] for file in files]
+    y, class_names = labels_of(labels, positive_label, path.name)
+    unreadable = []
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                # Decoded at a small size where the format can: a file that was cut short is found here.
+                image.draft("RGB", (32, 32))
+                image.load()
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            unreadable.append(str(file.relative_to(path)))
+    if unreadable:
+        raise ValueError(f"{len(unreadable)} of {len(files)} images in {path.name} are unreadable: {some(unreadable)}.")
+    X = np.array([str(file) for file in files], dtype=object)
+    return Dataset(path.name, "image", X, y, class_names, str(path), "the reader's own")

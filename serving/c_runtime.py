@@ -1,6 +1,6 @@
 """Run a SavedModel in TensorFlow's C runtime: what a model server links, and nothing of Python's TensorFlow.
 
-`helpers.serving.run_without_python` runs this file as a script, in a process that never imports tensorflow:
+`serving.run_without_python` runs this file as a script, in a process that never imports tensorflow:
 ``python c_runtime.py MODEL INPUTS.npz OUTPUTS.npz TENSOR ...``.
 
 The gap: no model server can be installed from a package index, and a model that is loaded by Python's TensorFlow finds

@@ -24,10 +24,9 @@ import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from helpers import c_runtime
-from helpers.machine import fresh_process
-from helpers.messages import first_line, some
-from helpers.sklearn_ops import Ops, to_tensorflow
+from helpers.notebook import first_line, fresh_process, some
+from serving import c_runtime
+from serving.ops import Ops, to_tensorflow
 
 __all__ = ["Finding", "Ops", "audit", "export", "inputs_of", "python_ops", "run_without_python", "to_tensorflow"]
 

@@ -18,7 +18,7 @@ import numpy as np
 import tenacity
 from numpy.typing import ArrayLike, NDArray
 
-from helpers.messages import SentenceError, first_line, some
+from helpers.notebook import UserError, first_line, some
 
 __all__ = ["Client", "ServingError"]
 
@@ -41,7 +41,7 @@ _DTYPES = {
 _JSON: dict[str, set[type]] = {"f": {float, int}, "i": {int}, "u": {int}, "b": {bool}}
 
 
-class ServingError(SentenceError):
+class ServingError(UserError):
     """What a server answered instead of a prediction, or that it did not answer.
 
     Attributes
@@ -77,7 +77,7 @@ class Client:
 
     Raises
     ------
-    SentenceError
+    UserError
         No URL, or no number of seconds.
 
     Examples
@@ -93,9 +93,9 @@ class Client:
         except (TypeError, httpx.InvalidURL):
             parsed = httpx.URL("")
         if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise SentenceError(f"url must be such as 'http://127.0.0.1:8501', but is {url!r}.")
+            raise UserError(f"url must be such as 'http://127.0.0.1:8501', but is {url!r}.")
         if not patience >= 0:
-            raise SentenceError(f"patience must be a number of seconds, 0 or more, but is {patience!r}.")
+            raise UserError(f"patience must be a number of seconds, 0 or more, but is {patience!r}.")
         self.url = str(parsed).rstrip("/")
         # No proxy from the environment: it would not find this machine's servers. No bound on the connections: a
         # thread would wait for those of the others.
@@ -160,7 +160,7 @@ class Client:
         ------
         ServingError
             The server refused, in its own sentence, or did not answer.
-        SentenceError
+        UserError
             Inputs that differ in length, that JSON cannot carry, or that the signature does not have.
         """
         arrays = _checked(inputs, rows)
@@ -181,7 +181,7 @@ class Client:
                     raise ServingError(f"The answer for {model!r} does not fit its signature: {error}.") from None
         extra = sorted(arrays.keys() - found.inputs)
         if extra:
-            raise SentenceError(
+            raise UserError(
                 f"inputs has {some(extra)}, which the server passed over; it takes {some([*found.inputs])}."
             )
         return outputs
@@ -304,22 +304,20 @@ def _path(model: str, version: int | None) -> str:
 
 def _checked(inputs: Mapping[str, ArrayLike], rows: bool) -> dict[str, Array]:
     if not inputs:
-        raise SentenceError("inputs is empty: name at least one, such as {'x': [1.0, 2.0]}.")
+        raise UserError("inputs is empty: name at least one, such as {'x': [1.0, 2.0]}.")
     arrays = {}
     for name, value in inputs.items():
         try:
             arrays[name] = np.asarray(value)
         except ValueError as error:
-            raise SentenceError(f"inputs[{name!r}] is no array: {first_line(error)}") from None
+            raise UserError(f"inputs[{name!r}] is no array: {first_line(error)}") from None
         if rows and arrays[name].ndim == 0:
-            raise SentenceError(f"inputs[{name!r}] is one value; the row format needs a list of them.")
+            raise UserError(f"inputs[{name!r}] is one value; the row format needs a list of them.")
         if 0 in arrays[name].shape[:-1]:
-            raise SentenceError(
-                f"inputs[{name!r}] has shape {arrays[name].shape}, of which JSON keeps only the first 0."
-            )
+            raise UserError(f"inputs[{name!r}] has shape {arrays[name].shape}, of which JSON keeps only the first 0.")
     lengths = {name: len(array) for name, array in arrays.items() if array.ndim}
     if len(set(lengths.values())) > 1:
-        raise SentenceError(
+        raise UserError(
             "The inputs differ in length: " + ", ".join(f"{name!r} has {size}" for name, size in lengths.items()) + "."
         )
     return arrays
@@ -335,9 +333,7 @@ def _plain(name: str, array: Array) -> Any:
         if not isinstance(value, str | bytes):
             wrong = f"{type(value).__name__} among objects"
     if wrong:
-        raise SentenceError(
-            f"inputs[{name!r}] holds {wrong}; accepted are numbers of up to 64 bits, bool, str and bytes."
-        )
+        raise UserError(f"inputs[{name!r}] holds {wrong}; accepted are numbers of up to 64 bits, bool, str and bytes.")
     return _encoded(array.tolist())
 
 

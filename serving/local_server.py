@@ -42,8 +42,8 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.machine import ENVIRONMENT, ROOT
-from helpers.messages import SentenceError, first_line
+from helpers.notebook import ENVIRONMENT, ROOT, UserError, first_line
+from serving.export import python_ops
 
 # The process that starts the server needs neither TensorFlow nor FastAPI: both are imported where the server runs.
 if TYPE_CHECKING:
@@ -139,9 +139,7 @@ class _Version:
         import tensorflow as tf
         from google.protobuf.json_format import MessageToDict
 
-        from helpers import serving
-
-        findings = serving.python_ops(folder)
+        findings = python_ops(folder)
         if findings:
             raise _RefusedError(findings[0].sentence, "UNIMPLEMENTED")
         self.number = int(folder.name)
@@ -657,7 +655,7 @@ def create_app(models: Mapping[str, Folder]) -> FastAPI:
 
     Raises
     ------
-    SentenceError
+    UserError
         A name that cannot stand in a URL, or a model without a version that can be loaded.
     """
     from fastapi import FastAPI, Response
@@ -670,7 +668,7 @@ def create_app(models: Mapping[str, Folder]) -> FastAPI:
         model.poll(bases[name])
         if model.serving is None:
             told = "; ".join(f"version {number}: {state.message}" for number, state in model.states.items())
-            raise SentenceError(
+            raise UserError(
                 f"Model {name!r} has nothing to serve: "
                 + (told or f"{bases[name]} has no folder named as a number, such as {bases[name] / '1'}.")
             )
@@ -730,10 +728,10 @@ def create_app(models: Mapping[str, Folder]) -> FastAPI:
 
 def _checked(models: Mapping[str, Folder]) -> Mapping[str, Folder]:
     if not models:
-        raise SentenceError("models is empty: name at least one, such as {'half': 'models/half'}.")
+        raise UserError("models is empty: name at least one, such as {'half': 'models/half'}.")
     for name in models:
         if not name or re.search(r"[/:=]", name):
-            raise SentenceError(f"The name of a model may not be empty or hold '/', ':' or '=': {name!r}.")
+            raise UserError(f"The name of a model may not be empty or hold '/', ':' or '=': {name!r}.")
     return models
 
 
@@ -796,18 +794,18 @@ def running(models: Mapping[str, Folder], port: int = 0) -> Iterator[str]:
 
     Raises
     ------
-    SentenceError
+    UserError
         A name that cannot stand in a URL.
     RuntimeError
         The process could not start; the message is the last line that it wrote.
 
     Examples
     --------
-    >>> from helpers.client import Client
+    >>> from serving.client import Client
     >>> with running({"model": "exports/model"}) as url, Client(url) as client:  # doctest: +SKIP
     ...     client.predict("model", {"x": [[5.1, 3.5, 1.4, 0.2]]})
     """
-    command = [sys.executable, "-m", "helpers.standin", "--port", str(port), "--until-stdin-ends"]
+    command = [sys.executable, "-m", "serving.local_server", "--port", str(port), "--until-stdin-ends"]
     command += [f"{name}={Path(base).resolve()}" for name, base in _checked(models).items()]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
         process = subprocess.Popen(
@@ -842,7 +840,7 @@ def running(models: Mapping[str, Folder], port: int = 0) -> Iterator[str]:
 def main(arguments: list[str] | None = None) -> None:
     """Serve until it is interrupted; the first line that is written is the URL."""
     parser = argparse.ArgumentParser(
-        "python -m helpers.standin",
+        "python -m serving.local_server",
         description="A stand-in for TensorFlow Serving's REST interface, on 127.0.0.1 only.",
     )
     parser.add_argument("models", nargs="+", metavar="NAME=FOLDER", help="a model and its base folder of versions")
@@ -854,8 +852,8 @@ def main(arguments: list[str] | None = None) -> None:
             parser.error(f"{pair!r} is not NAME=FOLDER")
     try:
         _serve(dict(pair.split("=", 1) for pair in chosen.models), chosen.port, chosen.until_stdin_ends)
-    except (SentenceError, OSError, OverflowError) as error:
-        sys.exit(f"helpers.standin: {error}")
+    except (UserError, OSError, OverflowError) as error:
+        sys.exit(f"serving.local_server: {error}")
 
 
 def _serve(models: Mapping[str, Folder], port: int, until_stdin_ends: bool) -> None:

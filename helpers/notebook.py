@@ -1,8 +1,18 @@
-"""The parameter contract of a notebook, and one run of it.
+"""The machine under a notebook: the environment that every runner shares, the packages, a process of its own.
+
+The gap: stored, compared and run outputs agree only where threads, oneDNN and log level do, and each runner would set
+them in its own way; ``pip check`` does not know the lock; and no library runs a script in a clean process and returns
+one sentence when it fails. Next to nothing is imported here, so that the check works where packages are missing.
+
+What the sentences of several rooms have in common.
+
+The gap: an error that a person is to read has one sentence, a short list of what there is, and no traceback of ours.
+
+The parameter contract of a notebook, and one run of it.
 
 The gap: papermill injects whatever it is given. A misspelt name is a log line and exit status 0, ``threshold=abc``
 runs, and a cell that declares ``in [0, 1]`` declares it to nobody. Here the tagged cell is read as a contract,
-``name: type = default  # meaning, in [low, high]``, and held: by `run_notebook` before a kernel starts, and by `begin`
+``name: type = default  # meaning, in [low, high]``, and held: by `run_notebook` before a kernel starts, and by `setup`
 inside the notebook, whoever runs it.
 """
 
@@ -17,42 +27,170 @@ import logging
 import math
 import os
 import re
+import subprocess
+import sys
 import tempfile
-import threading
-import time
 import tokenize
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from helpers.machine import ENVIRONMENT, ROOT
-from helpers.messages import SentenceError, first_line
+from packaging.requirements import Requirement
 
 __all__ = [
+    "ENVIRONMENT",
     "Parameter",
     "ParameterError",
-    "Run",
-    "begin",
+    "ROOT",
+    "UserError",
+    "setup",
+    "check_environment",
     "check_parameters",
-    "notebooks",
+    "first_line",
+    "fresh_process",
     "plain_values",
-    "read_contract",
-    "report",
-    "run_notebook",
+    "read_schema",
+    "write_results",
+    "some",
     "write_text",
 ]
 
+ROOT = Path(__file__).resolve().parent.parent
+"""The folder of the project: datasets and notebooks are found from here, whatever the working directory is."""
+
+ENVIRONMENT = {
+    # The same kernels on every processor, so that stored and compared outputs agree.
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    # Fixed, not the number of cores: sums are split by threads.
+    "TF_NUM_INTRAOP_THREADS": "2",
+    "TF_NUM_INTEROP_THREADS": "2",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "CUDA_VISIBLE_DEVICES": "-1",
+}
+"""What every runner shares; TensorFlow reads it when it is imported. A value that is already set wins."""
+
+# The two builds of TensorFlow hold the same modules: either satisfies the pin of the other.
+_TWINS = {"tensorflow": "tensorflow-cpu", "tensorflow-cpu": "tensorflow"}
+
+
+def fresh_process(script: str | os.PathLike[str], *arguments: object) -> str:
+    """Run a Python script in a process that shares nothing with this one, and return what it printed.
+
+    The gap: a model that is loaded where it was made finds every custom function and layer still in memory, so a test
+    in the same kernel passes falsely.
+
+    Parameters
+    ----------
+    script : path-like
+        The file.
+    *arguments : object
+        Its command line, each as ``str``.
+
+    Returns
+    -------
+    str
+        Standard output.
+
+    Raises
+    ------
+    RuntimeError
+        The script failed; the message is the last exception that it named.
+    """
+    command = [sys.executable, os.fspath(script), *map(str, arguments)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", env={**ENVIRONMENT, **os.environ}, check=False
+    )
+    if done.returncode:
+        # The traceback's last line at the left margin names the exception; what follows it explains at length.
+        errors = re.findall(r"^[\w.]+(?:Error|Exception|Exit|Interrupt)\b.*", done.stderr, flags=re.MULTILINE)
+        reason = (errors or done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RuntimeError(f"{Path(script).name} ended with status {done.returncode}: {reason}")
+    return done.stdout
+
+
+def check_environment(lock: str | None = None) -> list[dict[str, str]]:
+    """Compare what is installed with what the lock pins for this machine.
+
+    Parameters
+    ----------
+    lock : str, optional
+        The text of a requirements file; the project's own when left out.
+
+    Returns
+    -------
+    list of dict
+        For each package ``package``, ``pinned``, ``installed``, ``state`` ('right', 'wrong version' or 'missing') and
+        ``fix``, the line that fixes it in a cell (empty when right).
+
+    Examples
+    --------
+    >>> [row["state"] for row in check_environment("no-such-package==1.0")]
+    ['missing']
+    """
+    text = (ROOT / "requirements.txt").read_text(encoding="utf-8") if lock is None else lock
+    rows = []
+    for line in re.findall(r"^[A-Za-z0-9][^\\#\n]*", text, flags=re.MULTILINE):
+        requirement = Requirement(line.strip())
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue
+        pinned, found = str(requirement.specifier).removeprefix("=="), _installed(requirement.name)
+        state = "missing" if not found else "right" if found == pinned else "wrong version"
+        fix = "" if state == "right" else f"%pip install {requirement.name}=={pinned}"
+        rows.append(
+            {"package": requirement.name, "pinned": pinned, "installed": found or "-", "state": state, "fix": fix}
+        )
+    return rows
+
+
+def _installed(name: str) -> str:
+    for candidate in (name, _TWINS.get(name, name)):
+        try:
+            return version(candidate)
+        except PackageNotFoundError:
+            continue
+    return ""
+
+
+class UserError(ValueError):
+    """An error whose sentence says it all; Jupyter shows it without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+def some(values: Sequence[str], most: int = 6) -> str:
+    """Return the first of some names, quoted.
+
+    Examples
+    --------
+    >>> some(["a", "b", "c"], most=2)
+    "'a', 'b', …"
+    """
+    return ", ".join(map(repr, values[:most])) + (", …" if len(values) > most else "")
+
+
+def first_line(text: object) -> str:
+    """Return the first line of an error or a text; empty if there is none.
+
+    Examples
+    --------
+    >>> first_line(ValueError("no such column\\nand much more"))
+    'no such column'
+    """
+    return (str(text).strip().splitlines() or [""])[0]
+
+
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 RESULTS_PATH = "results_path"
-CELL_TIMEOUT = 900
 """Seconds after which a cell is given up; papermill would wait forever."""
 _INTERVAL = re.compile(r"in ([\[(])(\S+), (\S+?)([\])])$")
 _CHOICE = re.compile(r"one of (.+)$")
 
 
-class ParameterError(SentenceError):
+class ParameterError(UserError):
     """A parameter that the notebook does not accept."""
 
 
@@ -133,27 +271,7 @@ def _article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
-def notebooks(prefix: str = "") -> list[Path]:
-    """Return the project's notebooks whose name starts with `prefix`, in order.
-
-    Raises
-    ------
-    ValueError
-        None does.
-
-    Examples
-    --------
-    >>> [path.name for path in notebooks("00")]
-    ['00_start_here.ipynb']
-    """
-    every = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-    found = [path for path in every if path.name.startswith(Path(prefix).name)]
-    if not found:
-        raise ValueError(f"no notebook starts with {prefix!r}; there are: {', '.join(path.stem for path in every)}.")
-    return found
-
-
-def read_contract(source: str) -> dict[str, Parameter]:
+def read_schema(source: str) -> dict[str, Parameter]:
     """Read the parameters that a cell declares.
 
     Parameters
@@ -172,7 +290,7 @@ def read_contract(source: str) -> dict[str, Parameter]:
 
     Examples
     --------
-    >>> contract = read_contract("threshold: float = 0.5  # cut on the probability, in [0, 1]")
+    >>> contract = read_schema("threshold: float = 0.5  # cut on the probability, in [0, 1]")
     >>> contract["threshold"].accepted
     'float in [0, 1]'
     """
@@ -201,7 +319,7 @@ def read_contract(source: str) -> dict[str, Parameter]:
 def _contract_of(path: Path) -> dict[str, Parameter]:
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):
-            return read_contract("".join(cell["source"]))
+            return read_schema("".join(cell["source"]))
     raise ValueError(f"{path.name} has no cell that is tagged 'parameters'.")
 
 
@@ -227,9 +345,9 @@ def check_parameters(notebook: str | os.PathLike[str], values: Mapping[str, Any]
 
     Examples
     --------
-    >>> check_parameters(notebooks("01")[0], {"treshold": 0.7})
+    >>> check_parameters(ROOT / "notebooks" / "10_binary_inference.ipynb", {"treshold": 0.7})
     Traceback (most recent call last):
-    helpers.runs.ParameterError: there is no parameter 'treshold'; did you mean 'threshold'?
+    helpers.notebook.ParameterError: there is no parameter 'treshold'; did you mean 'threshold'?
     """
     contract = _contract_of(Path(notebook))
     _refuse_unknown(values, contract)
@@ -247,7 +365,7 @@ def _refuse_unknown(given: Iterable[str], contract: Mapping[str, Parameter]) -> 
             raise ParameterError(f"there is no parameter {name!r}; {hint}")
 
 
-def begin(namespace: Mapping[str, Any], *, exact: bool = True) -> None:
+def setup(namespace: Mapping[str, Any], *, exact: bool = True) -> None:
     """Open a notebook: hold its parameters to their contract, and set what TensorFlow reads when it is imported.
 
     Parameters
@@ -310,7 +428,7 @@ def _silent_stderr() -> Iterator[None]:
 
 def _declarations(source: str) -> dict[str, Parameter]:
     try:
-        return read_contract(source)
+        return read_schema(source)
     except (ValueError, SyntaxError, tokenize.TokenError):
         return {}
 
@@ -339,7 +457,7 @@ def plain_values(values: Mapping[str, Any]) -> dict[str, float | int | str | boo
     return plain
 
 
-def report(results: Mapping[str, float | int | str | bool], results_path: str = "") -> None:
+def write_results(results: Mapping[str, float | int | str | bool], results_path: str = "") -> None:
     """Print a notebook's headline numbers, and write them as JSON where a path is given.
 
     Parameters
@@ -356,7 +474,7 @@ def report(results: Mapping[str, float | int | str | bool], results_path: str = 
 
     Examples
     --------
-    >>> report({"auc": 0.9962, "rows": 171})
+    >>> write_results({"auc": 0.9962, "rows": 171})
     auc   0.9962
     rows  171
     """
@@ -378,163 +496,3 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
     os.chmod(file.name, 0o644)
     os.replace(file.name, path)
-
-
-@dataclass
-class Run:
-    """What became of one run.
-
-    Attributes
-    ----------
-    notebook, output : Path
-        What was run, and the executed copy.
-    seconds : float
-    peak_mb : float
-        Largest resident memory, in MB, of the kernel and its children together.
-    results : dict
-        What the notebook reported.
-    error : str
-        Empty, or the section and cell in which the run ended and the error's last line.
-    """
-
-    notebook: Path
-    output: Path
-    seconds: float = 0.0
-    peak_mb: float = 0.0
-    results: dict[str, Any] = field(default_factory=dict)
-    error: str = ""
-
-
-def run_notebook(
-    notebook: str | os.PathLike[str],
-    output_dir: str | os.PathLike[str],
-    parameters: Mapping[str, Any] | None = None,
-    *,
-    on_cell: Callable[[int, int, str], None] = lambda done, total, section: None,
-) -> Run:
-    """Run a notebook with papermill, its parameters held to its contract first.
-
-    Parameters
-    ----------
-    notebook : path-like
-        The notebook's file.
-    output_dir : path-like
-        Receives ``<notebook>.ipynb`` and ``<notebook>.json``. What an earlier run left there under these names is
-        removed first; while it runs, the notebook is ``<notebook>.partial.ipynb``.
-    parameters : mapping, optional
-        As in `check_parameters`.
-    on_cell : callable
-        Called before each cell with its number, the number of cells, and the heading above it.
-
-    Returns
-    -------
-    Run
-        A cell that fails is told in ``error``, not raised.
-
-    Raises
-    ------
-    ParameterError
-        Before a kernel starts.
-    """
-    import papermill
-    from papermill.engines import NBClientEngine, papermill_engines
-
-    notebook, folder = Path(notebook).resolve(), Path(output_dir).resolve()
-    values = check_parameters(notebook, parameters or {})
-    output, results_path = folder / notebook.name, folder / f"{notebook.stem}.json"
-    partial = folder / f"{notebook.stem}.partial.ipynb"
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in (output, results_path, partial):
-        stale.unlink(missing_ok=True)
-    values.setdefault(RESULTS_PATH, str(results_path))
-    run = Run(notebook, output)
-    section = ""
-
-    class Watched(NBClientEngine):
-        @classmethod
-        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> Any:
-            start_cell = nb_man.cell_start
-
-            def cell_start(cell: Any, cell_index: int = 0, **rest: Any) -> None:
-                nonlocal section
-                section = _section(nb_man.nb.cells[: cell_index + 1])
-                on_cell(cell_index + 1, len(nb_man.nb.cells), section)
-                start_cell(cell, cell_index, **rest)
-
-            nb_man.cell_start = cell_start
-            return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
-
-    papermill_engines.register("watched", Watched)
-    started = time.monotonic()
-    with _Memory() as memory:
-        for last_try in (False, True):
-            try:
-                papermill.execute_notebook(
-                    notebook,
-                    partial,
-                    values,
-                    engine_name="watched",
-                    kernel_name="python3",
-                    progress_bar=False,
-                    cwd=Path.cwd(),
-                    execution_timeout=CELL_TIMEOUT,
-                    # C libraries write to the file descriptor; their log lines are no output of a cell.
-                    extra_arguments=["--IPKernelApp.capture_fd_output=False", "--IPKernelApp.log_level=40"],
-                )
-            except papermill.PapermillExecutionError as error:
-                run.error = f"cell {error.exec_count} in {section!r}: {error.ename}: {first_line(error.evalue)}"
-            except TimeoutError:
-                run.error = f"{section!r}: a cell took more than {CELL_TIMEOUT} s"
-            except RuntimeError as error:
-                # Kernels have been seen to die at birth; after the first cell it is the notebook that kills them.
-                if not section and not last_try:
-                    continue
-                run.error = f"the kernel died in {section!r}: {error}"
-            break
-    run.seconds, run.peak_mb = time.monotonic() - started, memory.peak_mb
-    if partial.exists():
-        os.replace(partial, output)
-    if not run.error and results_path.exists():
-        run.results = json.loads(results_path.read_text(encoding="utf-8"))
-    return run
-
-
-def _section(cells: list[Any]) -> str:
-    for cell in reversed(cells):
-        headings = (
-            re.findall(r"^#+ (.+)$", cell["source"], flags=re.MULTILINE) if cell["cell_type"] == "markdown" else []
-        )
-        if headings:
-            return headings[-1]
-    return ""
-
-
-class _Memory:
-    """The largest resident memory of this process's children, sampled while the block runs."""
-
-    def __enter__(self) -> _Memory:
-        self.peak_mb = 0.0
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        import psutil
-
-        me = psutil.Process()
-        while not self._done.wait(0.1):
-            programs, total = {me.pid: me.cmdline()}, 0
-            for child in me.children(recursive=True):
-                try:
-                    programs[child.pid] = child.cmdline()
-                    # Until it begins a program of its own, a child shares its parent's memory: that counts once.
-                    if programs[child.pid] != programs.get(child.ppid()):
-                        total += child.memory_info().rss
-                except psutil.Error:
-                    continue
-            self.peak_mb = max(self.peak_mb, total / 1e6)
