@@ -1,14 +1,17 @@
-# The commands of the project. Each one prepares .venv from the lock first, when that is needed.
-#   make                 run every notebook, then a table of the results
-#   make run NOTEBOOK=10 ARGS="-p threshold 0.7"
-#   make test            everything that has to hold
-#   make lab             JupyterLab on the notebooks
+# The commands of the project. Each one prepares .venv from the locks first, when that is needed.
+#   make                 run the core lessons, then show what came out
+#   make all             run every notebook
+#   make run NOTEBOOK=20 ARGS="-p cost_fn 90"      some; NOTEBOOK=5 runs chapter 5
+#   make test            everything that has to hold; ARGS="-k masks" for a part
+#   make test-fast       everything but whole runs of notebooks
+#   make lab             JupyterLab on copies in build/lab, which are yours
+#   make lab-edit        JupyterLab on the notebooks themselves
 #   make store           execute the notebooks and store their outputs
 #   make workshop        copies for students, without solutions and outputs, into build/workshop
-#                        (make lab NOTEBOOKS=build/workshop opens them)
-#   make bench           ours beside the alternatives; writes the table into README
-#   make lock            newest allowed versions into the lock, and what is generated from it
-#   make clean           remove .venv and everything that was built
+#                        (make lab-edit NOTEBOOKS=build/workshop opens them)
+#   make bench           ours beside the alternatives; writes the tables into benchmarks/README.md
+#   make lock            newest allowed versions into the locks, and what is generated from them
+#   make clean           remove .venv and everything that was built, but for build/lab and build/workshop
 
 ifeq ($(OS),Windows_NT)
 PYTHON ?= python
@@ -18,28 +21,42 @@ PYTHON ?= python3
 BIN := .venv/bin
 endif
 READY := .venv/.ready
+READY_TEST := .venv/.ready-test
 NOTEBOOKS ?= notebooks
-# JupyterLab would ask the network for news and newer versions of itself.
-OFFLINE := --LabApp.news_url= --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 UV_PIN = $$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.txt)
+# JupyterLab would ask the network for newer versions of itself; the packages are found from every folder.
+LAB = PYTHONPATH="$(CURDIR)" $(BIN)/jupyter lab --notebook-dir=. \
+    --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate $(ARGS)
 
 # A recipe that fails or is interrupted must not leave a target that looks finished.
 .DELETE_ON_ERROR:
-.PHONY: run test lab store workshop bench lock clean
+.PHONY: run all test test-fast lab lab-edit store workshop bench lock clean
 
 run: $(READY)
 	@$(BIN)/python tools/run.py $(NOTEBOOK) $(ARGS)
 
-test: $(READY)
+all: $(READY)
+	@$(BIN)/python tools/run.py --all $(ARGS)
+
+test: $(READY_TEST)
 	@echo "==> lint, format and types"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@echo "==> tests: helpers, files, and every notebook under nbval, papermill and nbconvert"
-	@$(BIN)/pytest $(ARGS)
+	@echo "==> tests: modules, files, and every notebook under nbval, papermill and nbconvert"
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(READY_TEST)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m pytest -m "not whole_run" --ignore=notebooks $(ARGS)
 
 lab: $(READY)
-	@$(BIN)/jupyter lab --notebook-dir=. $(OFFLINE) $(ARGS) $(NOTEBOOKS)/00_start_here.ipynb
+	@$(BIN)/python tools/lab.py
+	@$(LAB) --ServerApp.default_url=/lab/tree/build/lab/00_start_here.ipynb
+
+lab-edit: $(READY)
+	@$(LAB) --ServerApp.default_url=/lab/tree/$(NOTEBOOKS)/00_start_here.ipynb
 
 store: $(READY)
 	@$(BIN)/python tools/store.py $(NOTEBOOK)
@@ -47,8 +64,10 @@ store: $(READY)
 workshop: $(READY)
 	@test ! -e build/workshop || { echo "build/workshop is there already, perhaps with answers: move it away first"; exit 1; }
 	@$(BIN)/jupyter nbconvert --to notebook --output-dir build/workshop --ClearOutputPreprocessor.enabled=True \
-	    --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=solution notebooks/*.ipynb
-	@echo "==> copies for students; to open them: make lab NOTEBOOKS=build/workshop"
+	    --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=solution \
+	    --TagRemovePreprocessor.remove_cell_tags=instructor --TagRemovePreprocessor.remove_cell_tags=result \
+	    notebooks/*.ipynb
+	@echo "==> copies for students; to open them: make lab-edit NOTEBOOKS=build/workshop"
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/bench.py
@@ -57,10 +76,10 @@ lock: $(READY)
 	@$(BIN)/python tools/generate.py --upgrade
 
 clean:
-	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv build/runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 # Without the stamp nothing in .venv is trusted: a set-up that was interrupted starts afresh (from uv's cache).
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt pyproject.toml tools/overrides.json
 	@echo "==> .venv from requirements.txt, about half a minute (later calls skip this)"
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
 	    echo "$(PYTHON) is no Python 3.11, 3.12 or 3.13; name one:  make PYTHON=python3.12"; exit 1; }
@@ -69,5 +88,11 @@ $(READY): requirements.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV_PIN)"
 	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.txt
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
+	@mkdir -p .venv/share/jupyter/lab/settings && cp tools/overrides.json .venv/share/jupyter/lab/settings/
 	@touch $(READY)
 	@echo "==> .venv is ready"
+
+$(READY_TEST): $(READY) requirements-test.txt
+	@echo "==> what the tests need, from requirements-test.txt"
+	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements-test.txt
+	@touch $(READY_TEST)

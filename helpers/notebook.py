@@ -1,19 +1,11 @@
-"""The machine under a notebook: the environment that every runner shares, the packages, a process of its own.
-
-The gap: stored, compared and run outputs agree only where threads, oneDNN and log level do, and each runner would set
-them in its own way; ``pip check`` does not know the lock; and no library runs a script in a clean process and returns
-one sentence when it fails. Next to nothing is imported here, so that the check works where packages are missing.
-
-What the sentences of several rooms have in common.
-
-The gap: an error that a person is to read has one sentence, a short list of what there is, and no traceback of ours.
-
-The parameter contract of a notebook, and one run of it.
+"""What every notebook begins and ends with: a checked parameter schema, one environment, results as JSON.
 
 The gap: papermill injects whatever it is given. A misspelt name is a log line and exit status 0, ``threshold=abc``
-runs, and a cell that declares ``in [0, 1]`` declares it to nobody. Here the tagged cell is read as a contract,
-``name: type = default  # meaning, in [low, high]``, and held: by `run_notebook` before a kernel starts, and by `setup`
-inside the notebook, whoever runs it.
+runs, and a comment that says ``in [0, 1]`` binds nobody. Here the tagged cell is read as a schema,
+``name: type = default  # meaning, in [low, high]``, and checked: by ``tools/run.py`` before a kernel starts, and by
+`setup` inside the notebook, whichever program runs it. Stored, compared and run outputs agree only where threads,
+oneDNN and log level do: `setup` sets them in one place. Next to nothing is imported here, so that
+`check_environment` works where packages are missing.
 """
 
 from __future__ import annotations
@@ -42,19 +34,19 @@ from packaging.requirements import Requirement
 
 __all__ = [
     "ENVIRONMENT",
+    "ROOT",
     "Parameter",
     "ParameterError",
-    "ROOT",
     "UserError",
-    "setup",
     "check_environment",
     "check_parameters",
     "first_line",
     "fresh_process",
     "plain_values",
     "read_schema",
-    "write_results",
+    "setup",
     "some",
+    "write_results",
     "write_text",
 ]
 
@@ -155,7 +147,7 @@ def _installed(name: str) -> str:
 
 
 class UserError(ValueError):
-    """An error whose sentence says it all; Jupyter shows it without a traceback."""
+    """A reader's file, folder or parameter that cannot be used; Jupyter shows the message without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]
@@ -207,7 +199,7 @@ class Parameter:
     help : str
         The comment: the meaning, and after it ``in [low, high]`` (a round bracket excludes the end) or
         ``one of a, b``. A ``str`` whose name ends in ``_path`` or ``_dir`` must exist if it is not empty, or be
-        a file that can be written if its comment ends in ``none is written``.
+        a file that can be written if it is `RESULTS_PATH` or begins with ``output_``.
     """
 
     name: str
@@ -225,26 +217,26 @@ class Parameter:
 
     def check(self, value: Any) -> Any:
         """Return the value in the declared type, or raise a `ParameterError`."""
-        sentence = f"{self.name} takes {_article(self.accepted)}; got {value!r}."
+        message = f"{self.name} takes {_article(self.accepted)}; got {value!r}."
         if self.type is float and type(value) is int:
             value = float(value)
         if type(value) is not self.type:
-            raise ParameterError(sentence)
+            raise ParameterError(message)
         if found := _INTERVAL.search(self.help):
             left, low, high, right = found.groups()
             number: Any = value
             above = number >= float(low) if left == "[" else number > float(low)
             below = number <= float(high) if right == "]" else number < float(high)
             if not (above and below and math.isfinite(number)):
-                raise ParameterError(sentence)
+                raise ParameterError(message)
         if (found := _CHOICE.search(self.help)) and value not in found.group(1).split(", "):
-            raise ParameterError(sentence)
+            raise ParameterError(message)
         if self.type is str and value:
             self._check_path(Path(str(value)).expanduser())
         return value
 
     def _check_path(self, path: Path) -> None:
-        if self.help.endswith("none is written"):
+        if self.name == RESULTS_PATH or self.name.startswith("output_"):
             if path.is_dir():
                 raise ParameterError(f"{self.name} takes the name of a file to write; {str(path)!r} is a folder.")
             # Found now and not after the last cell, when the results would be lost.
@@ -290,8 +282,8 @@ def read_schema(source: str) -> dict[str, Parameter]:
 
     Examples
     --------
-    >>> contract = read_schema("threshold: float = 0.5  # cut on the probability, in [0, 1]")
-    >>> contract["threshold"].accepted
+    >>> schema = read_schema("threshold: float = 0.5  # cut on the probability, in [0, 1]")
+    >>> schema["threshold"].accepted
     'float in [0, 1]'
     """
     comments = {
@@ -299,7 +291,7 @@ def read_schema(source: str) -> dict[str, Parameter]:
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
-    contract: dict[str, Parameter] = {}
+    schema: dict[str, Parameter] = {}
     for node in ast.parse(source).body:
         line = ast.get_source_segment(source, node)
         if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
@@ -312,11 +304,11 @@ def read_schema(source: str) -> dict[str, Parameter]:
         if declared not in TYPES:
             raise ValueError(f"a parameter's type is one of {', '.join(TYPES)}; got {line!r}.")
         name = node.target.id
-        contract[name] = Parameter(name, TYPES[declared], default, comments.get(node.lineno, ""))
-    return contract
+        schema[name] = Parameter(name, TYPES[declared], default, comments.get(node.lineno, ""))
+    return schema
 
 
-def _contract_of(path: Path) -> dict[str, Parameter]:
+def _schema_of(path: Path) -> dict[str, Parameter]:
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):
             return read_schema("".join(cell["source"]))
@@ -324,7 +316,7 @@ def _contract_of(path: Path) -> dict[str, Parameter]:
 
 
 def check_parameters(notebook: str | os.PathLike[str], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Hold values against a notebook's contract; no kernel is needed.
+    """Check values against a notebook's parameter schema; no kernel is needed.
 
     Parameters
     ----------
@@ -349,31 +341,31 @@ def check_parameters(notebook: str | os.PathLike[str], values: Mapping[str, Any]
     Traceback (most recent call last):
     helpers.notebook.ParameterError: there is no parameter 'treshold'; did you mean 'threshold'?
     """
-    contract = _contract_of(Path(notebook))
-    _refuse_unknown(values, contract)
+    schema = _schema_of(Path(notebook))
+    _refuse_unknown(values, schema)
     return {
-        name: contract[name].from_text(value) if isinstance(value, str) else contract[name].check(value)
+        name: schema[name].from_text(value) if isinstance(value, str) else schema[name].check(value)
         for name, value in values.items()
     }
 
 
-def _refuse_unknown(given: Iterable[str], contract: Mapping[str, Parameter]) -> None:
+def _refuse_unknown(given: Iterable[str], schema: Mapping[str, Parameter]) -> None:
     for name in given:
-        if name not in contract:
-            near = difflib.get_close_matches(name, contract, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(contract)}."
+        if name not in schema:
+            near = difflib.get_close_matches(name, schema, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(schema)}."
             raise ParameterError(f"there is no parameter {name!r}; {hint}")
 
 
 def setup(namespace: Mapping[str, Any], *, exact: bool = True) -> None:
-    """Open a notebook: hold its parameters to their contract, and set what TensorFlow reads when it is imported.
+    """Check a notebook's parameters, and set what TensorFlow reads when it is imported.
 
     Parameters
     ----------
     namespace : mapping
-        ``globals()`` of the notebook. The contract is read from IPython's history of executed cells, ``In``: it needs
-        no file, holds for a copy of the notebook too, and also sees the cell that papermill injects. nbval keeps no
-        history; there the values are the stored ones, and nothing is held.
+        ``globals()`` of the notebook. The schema is read from IPython's history of executed cells, ``In``: it needs
+        no file, works for a copy of the notebook too, and also sees the cell that papermill injects. nbval keeps no
+        history; there the values are the stored ones, and nothing is checked.
     exact : bool
         False: oneDNN's kernels, which train convolutions faster and round otherwise on each kind of processor. For
         notebooks whose networks could not agree anyway, and that print bounds.
@@ -389,7 +381,7 @@ def setup(namespace: Mapping[str, Any], *, exact: bool = True) -> None:
         os.environ.setdefault(name, value)
     # A filter, for TensorFlow sets the level of its log when it is imported.
     logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.ERROR)
-    _hold(namespace)
+    _validate(namespace)
     if not exact:
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
         # oneDNN announces itself whatever the level of the log is.
@@ -397,19 +389,19 @@ def setup(namespace: Mapping[str, Any], *, exact: bool = True) -> None:
             importlib.import_module("tensorflow")
 
 
-def _hold(namespace: Mapping[str, Any]) -> None:
+def _validate(namespace: Mapping[str, Any]) -> None:
     executed = [source for source in namespace.get("In", []) if source.strip()]
     if not executed:
         return
     declared = [found for found in map(_declarations, executed) if found]
     if not declared:
         raise RuntimeError("run the cell with the parameters first: it is the first one with code.")
-    contract = declared[-1]
+    schema = declared[-1]
     for source in executed:
         if source.startswith("# Parameters\n"):
             assigned = [node.targets[0] for node in ast.parse(source).body if isinstance(node, ast.Assign)]
-            _refuse_unknown([ast.unparse(target) for target in assigned], contract)
-    for name, parameter in contract.items():
+            _refuse_unknown([ast.unparse(target) for target in assigned], schema)
+    for name, parameter in schema.items():
         parameter.check(namespace[name])
 
 

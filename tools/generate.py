@@ -1,9 +1,9 @@
-"""``make lock`` and what is generated: environment.yml from the lock, README's table from the notebooks' headers.
+"""``make lock`` and what is generated: the locks, environment.yml, README's table of notebooks, docs/recipes.md.
 
-    python tools/generate.py            write environment.yml and README's table
-    python tools/generate.py --upgrade  first resolve the newest allowed versions into requirements.txt
+    python tools/generate.py            write everything but the locks
+    python tools/generate.py --upgrade  first resolve the newest allowed versions into the locks
 
-A test holds each generated text to its source.
+A test compares each generated text with its source.
 """
 
 from __future__ import annotations
@@ -12,39 +12,81 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 
-from helpers.notebook import ROOT, write_text
-from tools.run import notebooks
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from helpers.notebook import ROOT, write_text
+from tools.run import is_core, notebooks
+
+# Each lock holds what the first one does not: they are installed together.
+LOCKS = {
+    "notebooks": ("requirements.txt", "what the lessons need"),
+    "test": ("requirements-test.txt", "what the tests need beside requirements.txt"),
+    "scale": ("requirements-scale.txt", "what more than one machine needs beside requirements.txt"),
+}
 LOCK_HEADER = """\
-# The lock: every package pinned with its hashes, for Linux, macOS and Windows and Python 3.11 to 3.13.
+# The lock of {}: pinned with hashes, for Linux, macOS and Windows and Python 3.11 to 3.13.
 # Made from pyproject.toml by `make lock`; do not edit.
 """
+CHAPTERS = {
+    "0": "Start",
+    "1": "Predict",
+    "2": "Decide",
+    "3": "Preprocess alike in training and serving",
+    "4": "Image masks",
+    "5": "Post-processing",
+    "6": "Serving",
+    "7": "Predictions as features",
+    "8": "More than one machine",
+}
+OLD_NUMBERS = {
+    "01": "10",
+    "02": "20",
+    "03": "30",
+    "04": "33",
+    "05": "40",
+    "06": "50",
+    "07": "52",
+    "08": "60",
+    "09": "70",
+    "10": "72",
+}
 TABLE = re.compile(r"(?<=<!-- notebooks: made by tools/generate.py -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
 
 
+def compile_lock(extra: str, constraints: Path, output: Path) -> str:
+    """Resolve one extra of pyproject.toml; no index address is written into the text."""
+    command = [Path(sys.executable).parent / "uv", "pip", "compile", "pyproject.toml", "--extra", extra, "--upgrade"]
+    options = ["--universal", "--quiet", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url"]
+    options += ["--no-header", "--no-annotate", "--constraint", constraints, "--output-file", output]
+    subprocess.run([*map(str, command), *map(str, options)], cwd=ROOT, check=True)
+    return output.read_text(encoding="utf-8")
+
+
 def lock() -> None:
-    """Resolve pyproject.toml into requirements.txt; no index address is written into it."""
-    path = ROOT / "requirements.txt"
-    command = ["uv", "pip", "compile", "pyproject.toml", "--extra", "test", "--upgrade", "--universal", "--quiet"]
-    options = ["--python-version", "3.11", "--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate"]
-    bin_dir = Path(sys.executable).parent
-    done = subprocess.run(
-        [str(bin_dir / command[0]), *command[1:], *options],
-        cwd=ROOT,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
-    write_text(path, LOCK_HEADER + done.stdout)
+    """Write the locks: one version of each package in all of them."""
+    with TemporaryDirectory() as folder:
+        base, nothing = Path(folder) / "notebooks.txt", Path(folder) / "nothing.txt"
+        nothing.touch()
+        for extra, (name, meaning) in LOCKS.items():
+            first = extra == "notebooks"
+            text = compile_lock(extra, nothing if first else base, base if first else Path(folder) / f"{extra}.txt")
+            known = set() if first else set(packages(base.read_text(encoding="utf-8")))
+            blocks = [block for pin, block in packages(text).items() if pin not in known]
+            write_text(ROOT / name, LOCK_HEADER.format(meaning) + "".join(blocks))
+
+
+def packages(lock_text: str) -> dict[str, str]:
+    """Return the blocks of a lock, a pin with its hashes, by the pin."""
+    blocks = re.findall(r"^[A-Za-z0-9].*\n(?: .*\n?)*", lock_text, flags=re.MULTILINE)
+    return {block.splitlines()[0].removesuffix("\\").strip(): block for block in blocks}
 
 
 def environment_yml(lock_text: str) -> str:
     """Return environment.yml, for conda and Binder, with the pins of a lock."""
-    pins = [line.removesuffix("\\").strip() for line in lock_text.splitlines() if re.match(r"[A-Za-z0-9].*==", line)]
     return "\n".join(
         [
             "# For conda and Binder, with the pins of requirements.txt. Made by tools/generate.py; do not edit.",
@@ -55,7 +97,7 @@ def environment_yml(lock_text: str) -> str:
             "  - python=3.11",
             "  - pip",
             "  - pip:",
-            *(f'      - "{pin}"' for pin in pins),
+            *(f'      - "{pin}"' for pin in packages(lock_text)),
             "      - -e .",
             "",
         ]
@@ -73,11 +115,15 @@ def header(path: Path) -> dict[str, str]:
 
 
 def notebook_table() -> str:
-    """Return README's table of notebooks."""
+    """Return README's table of notebooks, by chapter."""
     lines = ["| notebook | question | to read | to run |", "|---|---|---|---|"]
+    chapter = ""
     for path in notebooks():
-        found = header(path)
-        row = (f"[`{path.stem}`](notebooks/{path.name})", found["title"], found["read"], found["run"])
+        if path.name[0] != chapter:
+            chapter = path.name[0]
+            lines.append(f"| **{chapter} · {CHAPTERS[chapter]}** | | | |")
+        found, star = header(path), " ★" if is_core(path) else ""
+        row = (f"[`{path.stem}`](notebooks/{path.name}){star}", found["title"], found["read"], found["run"])
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
 
@@ -87,12 +133,32 @@ def with_table(readme: str) -> str:
     return TABLE.sub(lambda _: notebook_table(), readme)
 
 
+def recipes() -> str:
+    """Return docs/recipes.md: the map of notebook 00 by chapter, and the old numbers of the notebooks."""
+    (start,) = notebooks("00")
+    cells = nbformat.read(start, as_version=4).cells
+    (table,) = (cell.source for cell in cells if cell.source.startswith("## The map"))
+    rows = re.findall(r"^\| (.+) \| \[(\d)(\d, .+)\]\((\S+)\) \|$", table, flags=re.MULTILINE)
+    lines = ["# Recipes", "", "From a question to the section that answers it. Made by tools/generate.py from the map"]
+    lines += ["in [notebook 00](../notebooks/00_start_here.ipynb); do not edit."]
+    for chapter, name in CHAPTERS.items():
+        found = [row for row in rows if row[1] == chapter]
+        if found:
+            lines += ["", f"## {chapter} · {name}", "", "| your question | section |", "|---|---|"]
+            lines += [f"| {question} | [{chapter}{label}](../notebooks/{link}) |" for question, _, label, link in found]
+    lines += ["", "## Old numbers", "", "Until the notebooks were numbered by chapter, they were numbered in order."]
+    lines += ["", "| old | new |", "|---|---|"]
+    lines += [f"| {old} | `{notebooks(new)[0].stem}` |" for old, new in OLD_NUMBERS.items()]
+    return "\n".join([*lines, ""])
+
+
 def main(arguments: list[str]) -> None:
     """Write what is generated."""
     if "--upgrade" in arguments:
         lock()
     lock_text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     write_text(ROOT / "environment.yml", environment_yml(lock_text))
+    write_text(ROOT / "docs" / "recipes.md", recipes())
     readme = ROOT / "README.md"
     write_text(readme, with_table(readme.read_text(encoding="utf-8")))
 
