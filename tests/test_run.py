@@ -1,0 +1,206 @@
+"""A run of a notebook, the main job around it, and copies for the reader."""
+
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import psutil
+import pytest
+
+from helpers.notebook import ROOT, ParameterError
+from tools import lab, run
+
+CELL = """\
+threshold: float = 0.5  # threshold on the probability, in [0, 1]
+results_path: str = ""  # JSON file; empty: none is written
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A function that writes a notebook of code cells after the parameters; it returns the path."""
+
+    def written(*cells, name="07_tiny.ipynb"):
+        parameters = nbformat.v4.new_code_cell(CELL, metadata={"tags": ["parameters"]})
+        start = nbformat.v4.new_code_cell("from helpers import notebook\nnotebook.setup(globals())")
+        cells = [
+            nbformat.v4.new_markdown_cell("# Tiny", metadata={"tags": ["core"]}),
+            parameters,
+            start,
+            nbformat.v4.new_markdown_cell("## The work"),
+            *map(nbformat.v4.new_code_cell, cells),
+        ]
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / name)
+        return tmp_path / name
+
+    return written
+
+
+def test_a_run_brings_results_memory_and_sections(write, tmp_path):
+    path = write(
+        "import time\nblock = b'x' * 200_000_000\ntime.sleep(0.5)",
+        "notebook.write_results({'half': threshold / 2}, results_path)",
+    )
+    seen = []
+    done = run.run_notebook(path, tmp_path / "out", {"threshold": "0.8"}, on_cell=lambda *cell: seen.append(cell))
+    assert done.error == ""
+    assert done.results == {"half": 0.4}
+    assert 240 < done.peak_mb < 1000
+    assert seen[-1] == (7, 7, "The work")
+    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["07_tiny.ipynb", "07_tiny.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system starts processes without a copy")
+def test_memory_that_a_child_shares_counts_once(write, tmp_path):
+    """Between the start of a process and its first instruction, the kernel's memory appears twice in the list."""
+    path = write(
+        "import os, time\nblock = b'x' * 400_000_000",
+        "child = os.fork()\nif not child:\n    time.sleep(1)\n    os._exit(0)\nwaited = os.waitpid(child, 0)",
+    )
+    done = run.run_notebook(path, tmp_path / "out")
+    assert done.error == ""
+    assert 440 < done.peak_mb < 800
+
+
+def test_a_failing_cell_is_named_and_leaves_no_old_result(write, tmp_path):
+    run.run_notebook(write("notebook.write_results({'a': 1}, results_path)"), tmp_path / "out")
+    assert (tmp_path / "out" / "07_tiny.json").exists()
+    done = run.run_notebook(write("1 / 0"), tmp_path / "out")
+    assert "'The work'" in done.error
+    assert "ZeroDivisionError: division by zero" in done.error
+    assert done.results == {}
+    assert not (tmp_path / "out" / "07_tiny.json").exists()
+    assert done.output.exists()
+
+
+def test_a_kernel_that_dies_is_told(write, tmp_path):
+    done = run.run_notebook(write("import os\nos._exit(1)"), tmp_path / "out")
+    assert "kernel died in 'The work'" in done.error
+
+
+def test_a_cell_that_does_not_end_is_given_up(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "CELL_TIMEOUT", 2)
+    done = run.run_notebook(write("import time\ntime.sleep(20)"), tmp_path / "out")
+    assert done.error == "'The work': a cell took more than 2 s"
+    assert done.output.exists()
+
+
+def test_no_kernel_starts_for_a_wrong_parameter(write, tmp_path):
+    with pytest.raises(ParameterError, match="threshold takes"):
+        run.run_notebook(write(), tmp_path / "out", {"threshold": 7})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def project(write, tmp_path, monkeypatch):
+    """A project of two notebooks, of which the second fails."""
+    (tmp_path / "notebooks").mkdir()
+    good = write("notebook.write_results({'score': 0.5}, results_path)", name="notebooks/00_good.ipynb")
+    bad = write("1 / 0", name="notebooks/01_bad.ipynb")
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return good, bad
+
+
+def test_the_main_job_runs_all_names_the_failed_one_and_says_so(project, capsys):
+    assert run.main(["-o", "out"]) == 1
+    printed = capsys.readouterr().out
+    assert "score = 0.5" in printed
+    assert "failed in cell" in printed
+    assert "ZeroDivisionError: division by zero" in printed
+    assert "out/00_good.ipynb" in printed.replace("\\", "/")
+    assert json.loads((project[0].parent.parent / "out" / "00_good.json").read_text()) == {"score": 0.5}
+
+
+def test_the_main_job_runs_one_and_succeeds(project, capsys):
+    assert run.main(["00", "-p", "threshold", "0.7", "-o", "out"]) == 0
+    assert "01_bad" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["07"], "no notebook starts with '07'; there are: 00_good, 01_bad"),
+        (["00", "-p", "treshold", "0.7"], "did you mean 'threshold'"),
+        (["-p", "threshold", "7"], "00_good: threshold takes a float in [0, 1]; got 7.0."),
+        (["-p", "threshold", "[/red]"], "got '[/red]'"),
+    ],
+)
+def test_the_main_job_refuses_before_anything_runs(project, capsys, arguments, message):
+    assert run.main([*arguments, "-o", "out"]) == 2
+    assert message in capsys.readouterr().out
+    assert not (project[0].parent.parent / "out").exists()
+
+
+def test_an_interrupted_job_leaves_no_kernel_and_no_finished_looking_file(project, tmp_path):
+    project[0].write_text(
+        project[0].read_text().replace("notebook.write_results", "__import__('time').sleep(60); notebook.write_results")
+    )
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+    script += f"from tools import run\nimport pathlib\nrun.ROOT = pathlib.Path({str(tmp_path)!r})\n"
+    script += "if __name__ == '__main__':\n    raise SystemExit(run.main(['00', '-o', 'out']))\n"
+    (tmp_path / "job.py").write_text(script)
+    job = subprocess.Popen([sys.executable, "job.py"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    partial = tmp_path / "out" / "00_good.partial.ipynb"
+    children = []
+    for _ in range(200):
+        psutil.time.sleep(0.1)
+        children = psutil.Process(job.pid).children(recursive=True)
+        if partial.exists() and any("ipykernel" in " ".join(child.cmdline()) for child in children):
+            break
+    job.terminate()
+    printed = job.communicate(timeout=30)[0].decode()
+    assert job.returncode == 130
+    assert "Interrupted" in printed
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.ipynb")) == ["00_good.partial.ipynb"]
+
+
+def test_a_chapter_is_run_by_its_digit_and_the_core_by_default(monkeypatch):
+    assert {path.name[0] for path in run.notebooks("7")} == {"7"}
+    core = run.notebooks(core=True)
+    assert 0 < len(core) < len(run.notebooks())
+    assert all(run.is_core(path) for path in core)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_table_cuts_nothing(terminal, monkeypatch, tmp_path):
+    """Not on a narrow terminal, nor in a log file, for the longest names there are."""
+    monkeypatch.setenv("COLUMNS", "40" if terminal else "")
+    output = tmp_path / "60_serving_postprocessing.ipynb"
+    output.touch()
+    results = {"flips_when_the_words_are_numbered_by_hand": 1134.123456}
+    shown = run.table(
+        [run.Run(output, output, 1234.5, 2475.1, results), run.Run(output, tmp_path / "no", error="why " * 30)]
+    )
+    for text in ("60_serving_postprocessing", "flips_when_the_words_are_numbered_by_hand = 1134.123456", "why " * 30):
+        assert text.strip() in shown
+    assert os.path.relpath(output) in shown
+    assert max(map(len, shown.splitlines()[:2])) <= 80
+
+
+def test_kernels_find_the_packages_from_every_folder(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    done = run.run_notebook(write("import os; assert os.environ['PYTHONPATH']", "import helpers, serving"), "out")
+    assert done.error == ""
+
+
+def test_copies_are_the_readers_once_they_are_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(lab, "ROOT", tmp_path)
+    originals, folder = tmp_path / "notebooks", tmp_path / "build" / "lab"
+    originals.mkdir()
+    for name in ("00_a.ipynb", "10_b.ipynb"):
+        (originals / name).write_text("[x](../serving/README.md) [y](10_b.ipynb)")
+    assert lab.copy(originals, folder) == []
+    assert (folder / "00_a.ipynb").read_text() == "[x](../../serving/README.md) [y](10_b.ipynb)"
+    (folder / "00_a.ipynb").write_text("mine")
+    for name in ("00_a.ipynb", "10_b.ipynb"):
+        (originals / name).write_text("newer")
+    (message,) = lab.copy(originals, folder)
+    assert message.startswith("00_a.ipynb: your changed copy is kept")
+    assert [(folder / name).read_text() for name in ("00_a.ipynb", "10_b.ipynb")] == ["mine", "newer"]
