@@ -1,6 +1,5 @@
 """How notebooks are collected: one kernel a notebook, standard error left out of the comparison."""
 
-import importlib.util
 import os
 
 from xdist.scheduler import LoadScopeScheduling
@@ -10,9 +9,6 @@ from helpers.notebook import ENVIRONMENT
 # The tests import TensorFlow and start kernels: both under the environment of every runner.
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
-
-# Ray is an extra: what needs it cannot be imported everywhere.
-collect_ignore = [] if importlib.util.find_spec("ray") else ["helpers/two_processes.py"]
 
 
 class CellsTogether(LoadScopeScheduling):

@@ -1,9 +1,12 @@
 """The files around the code: the lock, what is generated, cards, links, and the sanitizing of outputs."""
 
+import ast
+import io
 import re
 import shutil
 import subprocess
 import sys
+import tokenize
 import tomllib
 
 import nbformat
@@ -15,24 +18,24 @@ from packaging.requirements import Requirement
 
 from helpers import data
 from helpers.notebook import ROOT
+from tools import generate, store
 
-sys.path.insert(0, str(ROOT / "tools"))
-import generate
-import store
-
-LOCK = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+LOCKS = {name: (ROOT / name).read_text(encoding="utf-8") for name, _ in generate.LOCKS.values()}
+LOCK = LOCKS["requirements.txt"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PINS = [Requirement(line) for line in re.findall(r"^([A-Za-z0-9][^\\\n]*?) ?\\?$", LOCK, flags=re.MULTILINE)]
+PINS = {name: [Requirement(pin) for pin in generate.packages(text)] for name, text in LOCKS.items()}
+# Any of these brings TensorFlow's files: two of them in one environment overwrite each other.
+TENSORFLOWS = {"tensorflow", "tensorflow-cpu", "tensorflow-gpu", "tensorflow-intel", "tf-nightly"}
+# Each of these requires a distribution of its own choice.
+BRING_ONE = {"tf-keras", "tensorflow-serving-api", "tensorflow-text", "keras-hub", "tensorflow-hub"}
 
 
-def test_every_package_is_pinned_with_hashes():
-    blocks = re.findall(r"^[A-Za-z0-9].*\n(?:[ #].*\n?)*", LOCK, flags=re.MULTILINE)
-    assert len(blocks) == len(PINS) > 100
-    assert all(re.match(r"\S+==\S+", block) and "--hash=sha256:" in block for block in blocks)
-
-
-def test_the_lock_names_no_index():
-    assert not re.search(r"https?://|--(extra-)?index-url|--find-links|file:", LOCK)
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_package_is_pinned_with_hashes_and_no_index_is_named(name):
+    blocks = generate.packages(LOCKS[name])
+    assert len(blocks) == len(re.findall(r"^[A-Za-z0-9]", LOCKS[name], flags=re.MULTILINE)) > 10
+    assert all(re.match(r"\S+==\S+", pin) and "--hash=sha256:" in block for pin, block in blocks.items())
+    assert not re.search(r"https?://|--(extra-)?index-url|--find-links|file:", LOCKS[name])
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
@@ -40,7 +43,7 @@ def test_the_lock_names_no_index():
     ("sys_platform", "machine", "build"),
     [("linux", "x86_64", "tensorflow-cpu"), ("win32", "AMD64", "tensorflow-cpu"), ("darwin", "arm64", "tensorflow")],
 )
-def test_the_lock_serves_each_platform_with_one_tensorflow(python, sys_platform, machine, build):
+def test_the_locks_together_serve_each_platform_with_one_tensorflow(python, sys_platform, machine, build):
     here = {
         "python_version": python,
         "python_full_version": f"{python}.1",
@@ -51,19 +54,21 @@ def test_the_lock_serves_each_platform_with_one_tensorflow(python, sys_platform,
         "implementation_name": "cpython",
         "platform_python_implementation": "CPython",
     }
-    names = [pin.name for pin in PINS if pin.marker is None or pin.marker.evaluate(here)]
+    pins = {str(pin): pin for lock in PINS.values() for pin in lock}.values()
+    names = [pin.name for pin in pins if pin.marker is None or pin.marker.evaluate(here)]
     assert len(names) == len(set(names)), "one version of each"
-    assert [name for name in names if name in ("tensorflow", "tensorflow-cpu")] == [build]
+    assert [name for name in names if name in TENSORFLOWS] == [build]
+    assert not BRING_ONE & set(names)
 
 
-def test_every_declared_package_is_in_the_lock():
+def test_every_declared_package_is_in_its_lock():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    # Ray is for more than one machine: whoever wants it installs the extra.
-    assert {Requirement(line).name for line in extras.pop("scale")} == {project["name"], "ray"}
-    declared = [*project["dependencies"], *(line for extra in extras.values() for line in extra)]
-    names = {Requirement(line).name for line in declared} - {project["name"]}
-    assert names <= {pin.name for pin in PINS}
+    base = {pin.name for pin in PINS["requirements.txt"]}
+    for extra, (lock, _) in generate.LOCKS.items():
+        declared = {Requirement(line).name for line in extras[extra]} - {project["name"]}
+        assert declared <= base | {pin.name for pin in PINS[lock]}
+    assert {Requirement(line).name for line in [*project["dependencies"], *extras["tensorflow"]]} <= base
 
 
 def test_environment_yml_has_the_pins_of_the_lock():
@@ -71,35 +76,51 @@ def test_environment_yml_has_the_pins_of_the_lock():
     assert text == generate.environment_yml(LOCK), "run: python tools/generate.py"
     (pip,) = (entry["pip"] for entry in yaml.safe_load(text)["dependencies"] if isinstance(entry, dict))
     assert pip[-1] == "-e ."
-    assert {str(Requirement(line)) for line in pip[:-1]} == {str(pin) for pin in PINS}
+    assert {str(Requirement(line)) for line in pip[:-1]} == {str(pin) for pin in PINS["requirements.txt"]}
 
 
-def test_the_table_in_readme_is_made_from_the_notebooks():
+def test_what_is_generated_is_as_its_sources_say():
     assert generate.with_table(README) == README, "run: python tools/generate.py"
     assert generate.notebook_table() in README
+    assert (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8") == generate.recipes(), "run: tools/generate.py"
 
 
-def test_the_commands_in_readme_exist():
+def test_readme_is_short_and_its_commands_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE)
-    mentioned = re.findall(r"(?:^|`)make(?: ([a-z]+))?", README, flags=re.MULTILINE)
-    assert {"run", "test", "lab", "store", "clean"} <= set(targets)
+    targets = re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE)
+    mentioned = re.findall(r"(?:^|`)make(?: ([a-z-]+))?", README, flags=re.MULTILINE)
+    assert {"run", "all", "test", "test-fast", "lab", "lab-edit", "store", "clean"} <= set(targets)
     assert {name for name in mentioned if name} <= set(targets)
     assert targets[0] == "run", "the default"
+    assert len(README.splitlines()) <= 150
 
 
-def test_ci_calls_the_test_command_of_readme_and_nothing_else():
+def test_ci_makes_sure_of_a_browser_and_calls_the_test_command_of_readme():
     lines = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line and not line.startswith("#")]
-    assert lines == ['cd "$(dirname "$0")/.." && exec make test']
+    assert lines[-1] == "exec make test"
+    assert lines[:-1] == [
+        'cd "$(dirname "$0")/.." || exit 1',
+        "command -v chromium >/dev/null || { apt-get update -q && apt-get install -qy chromium; } || exit 1",
+    ]
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "datasets/README.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "datasets/README.md",
+        "docs/recipes.md",
+        "benchmarks/README.md",
+        "serving/README.md",
+    ],
+)
 def test_links_lead_somewhere(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", text):
         file = (ROOT / name).parent / target
         assert file.exists(), target
-        if anchor:
+        if anchor and target.endswith(".ipynb"):
             cells = nbformat.read(file, as_version=4).cells
             titles = re.findall(r"^#+ (.+)$", "\n".join(cell.source for cell in cells), flags=re.MULTILINE)
             assert anchor in [title.replace(" ", "-") for title in titles], anchor
@@ -129,7 +150,7 @@ def test_what_is_sanitized():
     """nbval drops a pair without a word if it is not written to its liking."""
     text = (ROOT / "tests" / "sanitize.cfg").read_text(encoding="utf-8")
     patterns = get_sanitize_patterns(text)
-    assert len(patterns) == len(re.findall(r"^regex", text, flags=re.MULTILINE)) == 2
+    assert len(patterns) == len(re.findall(r"^regex", text, flags=re.MULTILINE)) == 3
 
     def sanitize(line):
         for regex, replacement in patterns:
@@ -186,22 +207,65 @@ def test_new_times_alone_are_no_reason_to_store(tags, same):
     assert store.same(notebook("3.1 ms"), notebook("2.9 ms")) is same
 
 
-def test_import_helpers_is_cheap():
-    """Under 0.2 s: it loads nothing of weight. Modules are counted, not seconds."""
-    script = "import sys, helpers; print(*(m for m in sys.modules if '.' not in m))"
+@pytest.mark.parametrize("package", ["helpers", "serving"])
+def test_importing_a_package_is_cheap(package):
+    """Modules are counted, not seconds."""
+    script = f"import sys, {package}; print(*(m for m in sys.modules if '.' not in m))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"tensorflow", "keras", "skimage", "matplotlib", "sklearn", "pandas", "numpy"} & set(loaded)
+    assert not {"tensorflow", "keras", "skimage", "matplotlib"} & set(loaded)
 
 
-@pytest.mark.parametrize("module", ["data", "decisions", "machine", "parity", "runs"])
-def test_only_plots_imports_matplotlib_and_nothing_here_imports_tensorflow(module):
+@pytest.mark.parametrize(
+    "module", ["crossval", "data", "decisions", "estimators", "forecasts", "images", "notebook", "parity"]
+)
+def test_a_module_that_needs_no_network_imports_no_tensorflow(module):
     script = f"import sys, helpers.{module}; print(*(m for m in sys.modules if '.' not in m))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not {"tensorflow", "keras", "matplotlib"} & set(loaded)
 
 
-def test_no_room_imports_anothers_private_names():
-    rooms = "|".join(path.stem for path in (ROOT / "helpers").glob("[a-z]*.py"))
-    private = re.compile(rf"from helpers\.\w+ import .*\b_\w|\b({rooms})\._[a-z]")
-    for file in (ROOT / "helpers").glob("*.py"):
-        assert not private.search(file.read_text(encoding="utf-8")), file
+def imported(file):
+    """Modules of the project that a file imports, with the private names that it takes from them."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"), [("helpers", "serving|tools|tests|benchmarks"), ("serving", "tools|tests|benchmarks")]
+)
+def test_arrows_point_one_way_and_at_public_names(package, forbidden):
+    """notebooks → serving → helpers → libraries."""
+    files = sorted((ROOT / package).glob("*.py"))
+    assert files
+    for file in files:
+        for module, name in imported(file):
+            assert not re.match(rf"({forbidden})\b", module), (file.name, module)
+            assert not (re.match(r"(helpers|serving)\b", module) and name.startswith("_")), (file.name, name)
+
+
+def code_lines(path):
+    """Lines that hold code: no blank lines, comments or docstrings."""
+    text, counted = path.read_text(encoding="utf-8"), set()
+    silent = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in silent:
+            counted |= set(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node, clean=False):
+            counted -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    return len(counted)
+
+
+def test_the_packages_stay_small():
+    lines = {
+        name: sum(code_lines(path) for path in (ROOT / name).glob("*.py")) for name in ("helpers", "serving", "tools")
+    }
+    assert lines["helpers"] <= 3000
+    assert lines["serving"] <= 1300
+    assert sum(lines.values()) <= 5000
+    assert len(list((ROOT / "helpers").glob("[a-z]*.py"))) == 12
+    assert code_lines(ROOT / "serving" / "local_server.py") <= 200
+    assert code_lines(ROOT / "serving" / "client.py") <= 100
