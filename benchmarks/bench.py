@@ -1,7 +1,8 @@
 """``make bench``: ours beside what a user would pick instead, measured in one run, as a ratio.
 
-Each row prepares its data once, checks that both ways give the same answer, and times them in turns, so that another
-load on the machine hits both. The table goes to the screen and into README. Seconds depend on the machine, ratios less.
+Each table prepares its data once, checks that all ways give the same answer, and times them in turns, so that another
+load on the machine hits all. The tables go to the screen and into benchmarks/README.md. Seconds depend on the machine,
+ratios less.
 """
 
 from __future__ import annotations
@@ -25,100 +26,12 @@ from sklearn.model_selection import TunedThresholdClassifierCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from helpers import data, decisions, notebook
+from helpers import data, decisions
 from helpers.estimators import ScoreClassifier
-from helpers.notebook import ENVIRONMENT, ROOT, fresh_process
+from helpers.notebook import ENVIRONMENT, ROOT, fresh_process, write_text
 
 TABLE = re.compile(r"(?<=<!-- benchmarks: made by make bench -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
-
-
-class Case(NamedTuple):
-    """One row of the table; `aim` is how many times faster than the alternative we want to be."""
-
-    what: str
-    size: str
-    alternative: str
-    aim: float
-    ours: Callable[[], object]
-    theirs: Callable[[], object]
-    same: Callable[[object, object], bool]
-
-
-def scored(rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels and calibrated probabilities."""
-    random = np.random.default_rng(0)
-    y_prob = random.beta(0.6, 1.4, rows)
-    return (random.random(rows) < y_prob).astype(np.int64), y_prob
-
-
-def decision_cases() -> Iterator[Case]:
-    """Chapter 02: the cost over all thresholds, and the calibration error."""
-    y_true, y_prob = scored(1_000_000)
-    grid = np.linspace(0, 1, 1000)
-
-    def cost(truth: np.ndarray, labels: np.ndarray) -> float:
-        _, fp, fn, _ = confusion_matrix(truth, labels, labels=[0, 1]).ravel()
-        return float(10 * fp + 40 * fn) / len(truth)
-
-    def on_grid(curve: object) -> np.ndarray:
-        assert isinstance(curve, decisions.ThresholdCurve)
-        # The last threshold that is not below the grid's: same calls, same cost.
-        at = np.searchsorted(-curve.threshold, -grid, side="right") - 1
-        return curve.cost(10, 40)[np.maximum(at, 0)]
-
-    # Ten thresholds of the loop are timed, a thousand would take minutes: the loop is linear in them.
-    some = grid[50::100]
-    yield Case(
-        "cost at all thresholds",
-        "10^6 rows",
-        "scikit-learn's confusion_matrix at 1,000 thresholds",
-        100,
-        lambda: decisions.threshold_curve(y_true, y_prob),
-        lambda: Repeated([cost(y_true, (y_prob >= threshold).astype(np.int64)) for threshold in some], 100),
-        lambda curve, costs: np.allclose(on_grid(curve)[50::100], costs.values),  # type: ignore[attr-defined]
-    )
-    few_true, few_prob = y_true[:20_000], y_prob[:20_000]
-    model = ScoreClassifier().fit(few_prob[:, np.newaxis], few_true)
-    tuned = TunedThresholdClassifierCV(
-        model, scoring=make_scorer(cost, greater_is_better=False), thresholds=1000, cv="prefit", refit=False
-    )
-
-    def cost_of(threshold: float) -> float:
-        return cost(few_true, (few_prob >= threshold).astype(np.int64))
-
-    yield Case(
-        "cheapest threshold",
-        "20,000 rows",
-        "TunedThresholdClassifierCV, 1,000 thresholds, fitted model",
-        100,
-        lambda: decisions.threshold_curve(few_true, few_prob).cheapest(10, 40)[0],
-        lambda: tuned.fit(few_prob[:, np.newaxis], few_true).best_threshold_,
-        lambda ours, theirs: cost_of(float(ours)) <= cost_of(float(theirs)),  # type: ignore[arg-type]
-    )
-
-    def from_curve() -> float:
-        frequency, mean_prob = calibration_curve(y_true, y_prob, n_bins=15)
-        rows = np.histogram(y_prob, np.linspace(0, 1, 16))[0]
-        return float((np.abs(frequency - mean_prob) * rows[rows > 0]).sum() / len(y_prob))
-
-    yield Case(
-        "expected calibration error",
-        "10^6 rows",
-        "calibration_curve and a histogram",
-        10,
-        lambda: decisions.expected_calibration_error(y_true, y_prob),
-        from_curve,
-        lambda ours, theirs: abs(float(ours) - float(theirs)) < 1e-12,  # type: ignore[arg-type]
-    )
-    yield Case(
-        "expected calibration error",
-        "10^6 rows",
-        "calibration_curve alone, without the counts",
-        10,
-        lambda: decisions.expected_calibration_error(y_true, y_prob),
-        lambda: calibration_curve(y_true, y_prob, n_bins=15),
-        lambda ours, theirs: True,
-    )
+SCRIPTS = ("regions.py", "smoothing.py", "serving_ops.py", "serving_requests.py", "stacking.py")
 
 
 class Ways(NamedTuple):
@@ -130,8 +43,58 @@ class Ways(NamedTuple):
     same: Callable[[Any, Any], bool]
 
 
+def scored(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels and calibrated probabilities."""
+    random = np.random.default_rng(0)
+    y_prob = random.beta(0.6, 1.4, rows)
+    return (random.random(rows) < y_prob).astype(np.int64), y_prob
+
+
+def threshold_ways() -> Ways:
+    """Chapter 2: the threshold with the least cost. scikit-learn's class also cross-validates; here it does not."""
+    y_true, y_prob = scored(20_000)
+
+    def cost(truth: np.ndarray, labels: np.ndarray) -> float:
+        _, fp, fn, _ = confusion_matrix(truth, labels, labels=[0, 1]).ravel()
+        return float(10 * fp + 40 * fn) / len(truth)
+
+    model = ScoreClassifier().fit(y_prob[:, np.newaxis], y_true)
+    tuned = TunedThresholdClassifierCV(
+        model, scoring=make_scorer(cost, greater_is_better=False), thresholds=1000, cv="prefit", refit=False
+    )
+    calls: dict[str, Callable[[], object]] = {
+        "TunedThresholdClassifierCV, 1,000 thresholds, prefit": lambda: (
+            tuned.fit(y_prob[:, np.newaxis], y_true).best_threshold_
+        ),
+        "threshold_curve(…).min_cost, every threshold": lambda: decisions.threshold_curve(y_true, y_prob).min_cost(
+            10, 40
+        )[0],
+    }
+
+    def as_good(theirs: float, ours: float) -> bool:
+        return cost(y_true, y_prob >= ours) <= cost(y_true, y_prob >= theirs)
+
+    return Ways("threshold of least cost", len(y_true), calls, as_good)
+
+
+def calibration_ways() -> Ways:
+    """Chapter 2: the expected calibration error; scikit-learn has the curve, and not the rows in each bin."""
+    y_true, y_prob = scored(1_000_000)
+
+    def from_curve() -> float:
+        frequency, mean_prob = calibration_curve(y_true, y_prob, n_bins=15)
+        rows = np.histogram(y_prob, np.linspace(0, 1, 16))[0]
+        return float((np.abs(frequency - mean_prob) * rows[rows > 0]).sum() / len(y_prob))
+
+    calls: dict[str, Callable[[], object]] = {
+        "calibration_curve and a histogram": from_curve,
+        "expected_calibration_error": lambda: decisions.expected_calibration_error(y_true, y_prob),
+    }
+    return Ways("expected calibration error", len(y_true), calls, lambda a, b: abs(a - b) < 1e-12)
+
+
 def numeric_ways() -> Ways:
-    """Chapter 03: one preprocessing, outside the model, as Keras layers, and as TensorFlow operations."""
+    """Chapter 3: one preprocessing, outside the model, as Keras layers, and as TensorFlow operations."""
     import tensorflow as tf
     from keras import Input, Model, layers, ops
 
@@ -176,7 +139,7 @@ def numeric_ways() -> Ways:
 
 
 def text_ways() -> Ways:
-    """Chapter 04: words as counts, by scikit-learn, in a tf.data pipeline, and in the model."""
+    """Chapter 3: words as counts, by scikit-learn, in a tf.data pipeline, and in the model."""
     import tensorflow as tf
     from keras import Input, Model, layers
 
@@ -206,7 +169,7 @@ def text_ways() -> Ways:
 
 
 def bundle_ways(folder: Path) -> Ways:
-    """Chapter 03: what it costs that a bundle proves itself."""
+    """Chapter 3: what it costs that a bundle proves itself."""
     import keras
 
     from helpers.bundle import load_bundle, save_bundle
@@ -218,25 +181,17 @@ def bundle_ways(folder: Path) -> Ways:
     model = keras.Sequential([keras.Input((len(numbers),)), keras.layers.Dense(1, activation="sigmoid")])
     golden = table[numbers].iloc[:100]
     expected = np.asarray(model(outside.transform(golden)))
-    bundle = save_bundle(
-        folder / "b", model, X_train=table[numbers], golden=golden, y_prob=expected, preprocessing=outside
-    )
-
-    def without_replay() -> float:
-        whole, _ = seconds(lambda: load_bundle(folder / "b"))
-        replay, _ = seconds(bundle.replay)
-        return whole - replay
+    save_bundle(folder / "b", model, X_train=table[numbers], golden=golden, y_prob=expected, preprocessing=outside)
 
     calls: dict[str, Callable[[], object]] = {
         "keras.saving.load_model, nothing else": lambda: keras.saving.load_model(folder / "b" / "model.keras"),
-        "load_bundle without replay": lambda: Timed(without_replay()),
         "load_bundle": lambda: load_bundle(folder / "b"),
     }
     return Ways("loading a bundle with 100 golden examples", 1, calls, lambda a, b: True)
 
 
 def image_rows() -> Iterator[str]:
-    """Chapter 05: rows of a table, each measured in a process of its own."""
+    """Chapter 4: rows of a table, each measured in a process of its own."""
 
     def measured(*arguments: object) -> dict[str, float]:
         found: dict[str, float] = json.loads(fresh_process(ROOT / "benchmarks" / "images.py", *arguments))
@@ -267,104 +222,48 @@ def image_rows() -> Iterator[str]:
 
 
 def table_of(script: str) -> Iterator[str]:
-    """Chapters 06 to 09: a table that a script prints, in a process of its own."""
+    """Chapters 5 to 7: a table that a script prints, in a process of its own."""
     yield from fresh_process(ROOT / "benchmarks" / script).splitlines()
 
 
-def _has_bfloat16() -> bool:
-    try:
-        return bool(re.search(r"avx512_bf16|amx_bf16|\bbf16\b", Path("/proc/cpuinfo").read_text(encoding="utf-8")))
-    except OSError:
-        return False
-
-
-class Timed(NamedTuple):
-    """A duration that was measured by the call itself, in seconds."""
-
-    seconds: float
-
-
-class Repeated(NamedTuple):
-    """A result of a part of the work; the whole takes `times` as long."""
-
-    values: list[float]
-    times: int
-
-
-def seconds(call: Callable[[], object]) -> tuple[float, object]:
-    """Return the time of one call, scaled up if it did only a part, and its result."""
-    started = time.perf_counter()
-    result = call()
-    passed = time.perf_counter() - started
-    if isinstance(result, Timed):
-        return result.seconds, result
-    return passed * (result.times if isinstance(result, Repeated) else 1), result
-
-
-def measure(case: Case, turns: int = 5) -> str:
-    """Time both ways in turns; return a row of the table."""
-    times: list[tuple[float, float]] = []
-    for _ in range(turns):
-        ours, answer = seconds(case.ours)
-        theirs, other = seconds(case.theirs)
-        if not case.same(answer, other):
-            raise AssertionError(f"{case.what}: ours and {case.alternative} differ.")
-        times.append((ours, theirs))
-    ours, theirs = np.min(times, axis=0)
-    ratio = theirs / ours
-    met = "" if ratio >= case.aim else f" (aim {case.aim:g})"
-    cells = (case.what, case.size, _shown(ours), case.alternative, _shown(theirs))
-    return "| " + " | ".join((*cells, f"{ratio:,.{0 if ratio >= 10 else 1}f} times{met}")) + " |"
-
-
-def throughput(ways: Ways, turns: int = 3) -> list[str]:
+def throughput(ways: Ways, turns: int = 3) -> Iterator[str]:
     """Time all ways in turns; return a row of the table for each."""
     times: dict[str, float] = dict.fromkeys(ways.calls, np.inf)
     for turn in range(turns + 1):
         answers = {}
         for name, call in ways.calls.items():
-            passed, answers[name] = seconds(call)
+            started = time.perf_counter()
+            answers[name] = call()
+            passed = time.perf_counter() - started
             # The first turn compiles.
             times[name] = min(times[name], passed) if turn else np.inf
         first, *others = answers.values()
         if not all(ways.same(first, other) for other in others):
             raise AssertionError(f"{ways.what}: the ways differ.")
     baseline = next(iter(times.values()))
-    lines = []
     for name, passed in times.items():
-        rate = f"{ways.rows / passed:,.0f} rows/s" if ways.rows > 1 else _shown(passed)
-        lines.append(f"| {ways.what} | {name} | {rate} | {passed / baseline:.2g} |")
-    return lines
+        yield f"| {ways.what} | {ways.rows:,} | {name} | {passed * 1000:.3g} | {passed / baseline:.2g} |"
 
 
-def _shown(duration: float) -> str:
-    return f"{duration:.3g} s" if duration >= 1 else f"{duration * 1000:.3g} ms"
+def first_rows(folder: Path) -> Iterator[str]:
+    """Chapters 2 and 3."""
+    yield from ("| what | rows | way | milliseconds | relative |", "|---|---|---|---|---|")
+    for ways in (threshold_ways(), calibration_ways(), numeric_ways(), text_ways(), bundle_ways(folder)):
+        yield from throughput(ways)
 
 
 def main() -> None:
-    """Measure everything, print the tables, and write them into README."""
+    """Measure everything, print the tables, and write them into benchmarks/README.md."""
     os.environ.update(ENVIRONMENT)
-    lines = ["| what | size | ours | instead of | takes | ours is faster |", "|---|---|---|---|---|---|"]
-    print(*lines, sep="\n")
-    for case in decision_cases():
-        lines.append(measure(case))
-        print(lines[-1], flush=True)
-    lines += ["", "| what | way | speed | time, relative |", "|---|---|---|---|"]
-    print(*lines[-3:], sep="\n")
+    lines: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        for ways in (numeric_ways(), text_ways(), bundle_ways(Path(folder))):
-            lines += throughput(ways)
-            print(*lines[-len(ways.calls) :], sep="\n", flush=True)
-    scripts = ("regions.py", "smoothing.py", "serving_ops.py", "serving_requests.py", "stacking.py")
-    for rows in (image_rows(), *map(table_of, scripts)):
-        lines.append("")
-        print()
-        for line in rows:
-            lines.append(line)
-            print(line, flush=True)
-    readme = ROOT / "README.md"
-    table = "\n".join(lines) + "\n"
-    notebook.write_text(readme, TABLE.sub(lambda _: table, readme.read_text(encoding="utf-8")))
+        for rows in (first_rows(Path(folder)), image_rows(), *map(table_of, SCRIPTS)):
+            for line in (*rows, ""):
+                lines.append(line)
+                print(line, flush=True)
+    page = ROOT / "benchmarks" / "README.md"
+    table = "\n".join(lines)
+    write_text(page, TABLE.sub(lambda _: table, page.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":
