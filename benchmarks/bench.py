@@ -215,10 +215,6 @@ def image_rows() -> Iterator[str]:
                 f"| predicting {side} × {side} pixels | {names[way]} | {run['seconds']:.3g} | {relative:.2g}"
                 f" | {run['mib']:.0f} |"
             )
-    precisions = ["float32", "bfloat16"] if _has_bfloat16() else ["float32"]
-    steps = {precision: measured("step", precision)["seconds"] for precision in precisions}
-    for precision, passed in steps.items():
-        yield f"| a training step | {precision} | {passed:.3g} | {passed / steps['float32']:.2g} | |"
 
 
 def table_of(script: str) -> Iterator[str]:
