@@ -53,10 +53,10 @@ test-fast: $(READY_TEST)
 
 lab: $(READY)
 	@$(BIN)/python tools/lab.py
-	@$(LAB) --ServerApp.default_url=/lab/tree/build/lab/00_start_here.ipynb
+	@$(LAB) --LabApp.default_url=/lab/tree/build/lab/00_start_here.ipynb
 
 lab-edit: $(READY)
-	@$(LAB) --ServerApp.default_url=/lab/tree/$(NOTEBOOKS)/00_start_here.ipynb
+	@$(LAB) --LabApp.default_url=/lab/tree/$(NOTEBOOKS)/00_start_here.ipynb
 
 store: $(READY)
 	@$(BIN)/python tools/store.py $(NOTEBOOK)
@@ -94,5 +94,5 @@ $(READY): requirements.txt pyproject.toml tools/overrides.json
 
 $(READY_TEST): $(READY) requirements-test.txt
 	@echo "==> what the tests need, from requirements-test.txt"
-	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements-test.txt
+	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.txt -r requirements-test.txt
 	@touch $(READY_TEST)

@@ -16,6 +16,8 @@ from typing import Any
 
 import nbformat
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from helpers.notebook import RESULTS_PATH, write_text
 from tools.run import notebooks, run_notebook
 
