@@ -24,11 +24,11 @@ import sys
 import tempfile
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from packaging.requirements import Requirement
 
@@ -43,6 +43,7 @@ __all__ = [
     "first_line",
     "fresh_process",
     "plain_values",
+    "progress",
     "read_schema",
     "setup",
     "some",
@@ -50,6 +51,7 @@ __all__ = [
     "write_text",
 ]
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 """The folder of the project: datasets and notebooks are found from here, whatever the working directory is."""
 
@@ -126,23 +128,19 @@ def check_environment(lock: str | None = None) -> list[dict[str, str]]:
     rows = []
     for line in re.findall(r"^[A-Za-z0-9][^\\#\n]*", text, flags=re.MULTILINE):
         requirement = Requirement(line.strip())
-        if requirement.marker is not None and not requirement.marker.evaluate():
-            continue
-        pinned, found = str(requirement.specifier).removeprefix("=="), _installed(requirement.name)
-        state = "missing" if not found else "right" if found == pinned else "wrong version"
-        fix = "" if state == "right" else f"%pip install {requirement.name}=={pinned}"
-        rows.append(
-            {"package": requirement.name, "pinned": pinned, "installed": found or "-", "state": state, "fix": fix}
-        )
+        if requirement.marker is None or requirement.marker.evaluate():
+            name, pinned = requirement.name, str(requirement.specifier).removeprefix("==")
+            found = _installed(name)
+            state = "missing" if not found else "right" if found == pinned else "wrong version"
+            fix = "" if state == "right" else f"%pip install {name}=={pinned}"
+            rows.append({"package": name, "pinned": pinned, "installed": found or "-", "state": state, "fix": fix})
     return rows
 
 
 def _installed(name: str) -> str:
     for candidate in (name, _TWINS.get(name, name)):
-        try:
+        with suppress(PackageNotFoundError):
             return version(candidate)
-        except PackageNotFoundError:
-            continue
     return ""
 
 
@@ -217,23 +215,24 @@ class Parameter:
 
     def check(self, value: Any) -> Any:
         """Return the value in the declared type, or raise a `ParameterError`."""
-        message = f"{self.name} takes {_article(self.accepted)}; got {value!r}."
         if self.type is float and type(value) is int:
             value = float(value)
-        if type(value) is not self.type:
-            raise ParameterError(message)
-        if found := _INTERVAL.search(self.help):
-            left, low, high, right = found.groups()
-            number: Any = value
-            above = number >= float(low) if left == "[" else number > float(low)
-            below = number <= float(high) if right == "]" else number < float(high)
-            if not (above and below and math.isfinite(number)):
-                raise ParameterError(message)
-        if (found := _CHOICE.search(self.help)) and value not in found.group(1).split(", "):
-            raise ParameterError(message)
+        if type(value) is not self.type or not self._in_range(value):
+            article = "an" if self.accepted[0] in "aeiou" else "a"
+            raise ParameterError(f"{self.name} takes {article} {self.accepted}; got {value!r}.")
         if self.type is str and value:
             self._check_path(Path(str(value)).expanduser())
         return value
+
+    def _in_range(self, value: Any) -> bool:
+        if found := _CHOICE.search(self.help):
+            return value in found.group(1).split(", ")
+        if not (found := _INTERVAL.search(self.help)):
+            return True
+        left, low, high, right = found.groups()
+        above = value >= float(low) if left == "[" else value > float(low)
+        below = value <= float(high) if right == "]" else value < float(high)
+        return bool(above and below and math.isfinite(value))
 
     def _check_path(self, path: Path) -> None:
         if self.name == RESULTS_PATH or self.name.startswith("output_"):
@@ -248,19 +247,11 @@ class Parameter:
 
     def from_text(self, text: str) -> Any:
         """Return the value that was typed on a command line, or raise a `ParameterError`."""
-        value: Any = text
-        if self.type is bool:
-            value = {"true": True, "false": False}.get(text.lower(), text)
-        elif self.type is not str:
-            try:
+        value: Any = {"true": True, "false": False}.get(text.lower(), text) if self.type is bool else text
+        if self.type in (int, float):
+            with suppress(ValueError):
                 value = self.type(text)
-            except ValueError:
-                value = text
         return self.check(value)
-
-
-def _article(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 def read_schema(source: str) -> dict[str, Parameter]:
@@ -419,10 +410,29 @@ def _silent_stderr() -> Iterator[None]:
 
 
 def _declarations(source: str) -> dict[str, Parameter]:
-    try:
+    with suppress(ValueError, SyntaxError, tokenize.TokenError):
         return read_schema(source)
-    except (ValueError, SyntaxError, tokenize.TokenError):
-        return {}
+    return {}
+
+
+def progress(items: Iterable[T], noun: str) -> Iterator[T]:
+    """Yield items, and print a line after each, or after each tenth of many: for a cell that takes over 10 seconds.
+
+    The gap: a bar redraws itself, and what is stored of it differs from run to run.
+
+    Examples
+    --------
+    >>> [n * n for n in progress(range(2), "square")]
+    square 1 of 2
+    square 2 of 2
+    [0, 1]
+    """
+    items = list(items)
+    step = math.ceil(len(items) / 10)
+    for number, item in enumerate(items, start=1):
+        yield item
+        if number % step == 0 or number == len(items):
+            print(f"{noun} {number} of {len(items)}", flush=True)
 
 
 def plain_values(values: Mapping[str, Any]) -> dict[str, float | int | str | bool]:
