@@ -713,7 +713,7 @@ def _probabilities(y_prob: ArrayLike) -> NDArray[np.floating]:
     if values.dtype.kind != "f":
         hint = "a mask already" if values.dtype.kind == "b" else "labels, or bytes: divide those by 255"
         raise ValueError(f"y_prob must be probabilities, which are floats; got {values.dtype}, perhaps {hint}.")
-    lowest, highest = values.min(initial=1), values.max(initial=0)
+    lowest, highest = (values.min(), values.max()) if values.size else (0, 1)
     if not (lowest >= 0 and highest <= 1):
         missing = np.isnan(values).sum()
         found = f"NaN in {missing} places" if missing else f"{lowest:.4g} … {highest:.4g}: logits need a sigmoid first"

@@ -129,7 +129,7 @@ def test_single_images_of_one_shape_and_of_0_and_1():
 def test_what_are_no_probabilities_is_refused(step):
     for y_prob, message in [
         (np.array([[-3.0, 2.0]]), r"probabilities in \[0, 1\]; got -3 … 2: logits need a sigmoid first"),
-        (np.array([[0.3, 1.2]]), "got 0.3 … 1.2: logits"),
+        (np.array([[3.0, 7.0]]), "got 3 … 7: logits"),
         (np.array([[0.3, np.nan, np.nan]]), "got NaN in 2 places"),
         (np.array([[0, 255]], np.uint8), "which are floats; got uint8, perhaps labels, or bytes: divide those by 255"),
         (np.array([[True, False]]), "got bool, perhaps a mask already"),
