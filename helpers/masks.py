@@ -1,20 +1,14 @@
 """Masks: from probabilities to objects, and how good either is.
 
-The gap: scikit-image's steps take what they are given. They cut nothing from probabilities, count the pixels of a
-region differently from function to function, and know no batches. scikit-learn's scores take rows, not pictures, and
-call two empty masks 0 or a warning. NumPy lays a mask of shape (n, n, 1) over one of (n, n) without a word.
+The gap: scikit-image's steps take what they are given. They threshold no probabilities, measure the size of a region
+differently from function to function, and know no batches. scikit-learn's scores take rows, not images, and call two
+empty masks 0 or give a warning. NumPy broadcasts a mask of shape (n, n, 1) against one of (n, n) without a word.
 
 A mask has dtype bool, or whole numbers with 0 as the background. A label image holds another number for each object.
-Steps take shape (..., height, width), where what stands before is a batch, or with ``ndim=3`` shape (..., depth,
-height, width). They return a new array of the same shape and dtype. Scores take one image, of two or three axes.
 
-Connected regions of masks, found by runs.
-
-The gap: every library labels each pixel, and most questions about regions (how large, at the border, which to keep)
-need no labels. A run is a stretch of equal pixels along a row. Realistic masks have few: their regions are those of a
-graph of runs that touch in neighbouring rows. Dense noise has many, and there SciPy's labelling is faster and used.
-
-A mask has shape (..., height, width), or (..., depth, height, width) with ``ndim=3``; what stands before is a batch.
+**Shapes.** Steps take one image of shape (height, width), or a batch of shape (n, height, width) whose images have
+nothing to do with each other, and return a new array of the same shape and dtype. `split_touching` and the scores take
+one image. No array has a channel axis: three axes of which the last has length 1 are refused.
 """
 
 from __future__ import annotations
@@ -22,16 +16,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial, reduce
-from itertools import product
-from numbers import Real
+from functools import partial, reduce
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 from skimage.measure import label
 from skimage.morphology import reconstruction
 from skimage.segmentation import relabel_sequential, watershed
@@ -40,22 +31,17 @@ from sklearn.model_selection import ParameterGrid
 __all__ = [
     "BoundaryDistance",
     "ObjectCounts",
-    "PixelRegions",
-    "RunRegions",
     "Tuned",
     "apply_pipeline",
     "binarize",
-    "boundary_iou",
     "boundary_distance",
+    "boundary_iou",
     "closing",
     "count_objects",
     "dice",
     "fill_holes",
-    "find_regions",
-    "has_one_value",
     "hysteresis",
     "iou",
-    "keep_largest",
     "opening",
     "remove_small_regions",
     "split_touching",
@@ -63,15 +49,18 @@ __all__ = [
 ]
 
 Step = Callable[..., Any]
+Spacing = float | Sequence[float]
+LARGEST = float(np.finfo(float).max)
 
 
 def binarize(y_prob: ArrayLike, threshold: float = 0.5) -> NDArray[np.bool_]:
-    """Cut probabilities into a mask: true where they are at least `threshold`.
+    """Threshold probabilities: the mask is true where they are at least `threshold`.
 
     Parameters
     ----------
     y_prob : array-like of float
-        Probabilities of one class, of any shape.
+        Probabilities of one class, of any shape. A map that is 0 or 1 everywhere, as float32 makes it of large logits,
+        is a map like any other.
     threshold : float
         In [0, 1].
 
@@ -83,64 +72,68 @@ def binarize(y_prob: ArrayLike, threshold: float = 0.5) -> NDArray[np.bool_]:
     ------
     ValueError
         The threshold is out of range, or the values are no probabilities of one class: logits, NaN, whole numbers, a
-        mask that is cut already, or classes along the last axis.
+        mask, or a softmax of shape (n, height, width, classes). An array of three axes is a batch of images, whatever
+        it holds: of a softmax of one image, of shape (height, width, classes), take one class yourself.
 
     Examples
     --------
     >>> binarize([[0.2, 0.5, 0.9]])
     array([[False,  True,  True]])
     """
-    if not 0 <= _number(threshold, "threshold") <= 1:
-        raise ValueError(f"threshold must lie in [0, 1]; got {threshold}.")
+    _check_number(threshold, "threshold", "a number in [0, 1]", 0, 1)
     return _probabilities(y_prob) >= threshold
 
 
-def hysteresis(
-    y_prob: ArrayLike, low: float, high: float, connectivity: int = 1, *, ndim: int = 2
-) -> NDArray[np.bool_]:
-    """Cut probabilities at `low`, and keep the regions that reach `high` somewhere.
+def hysteresis(y_prob: ArrayLike, low: float, high: float, connectivity: int = 1) -> NDArray[np.bool_]:
+    """Threshold probabilities at `low`, and keep the regions that reach `high` somewhere.
 
     Parameters
     ----------
-    y_prob : array-like of float of shape (..., height, width)
+    y_prob : array-like of float of shape (height, width) or (n, height, width)
         Probabilities of one class.
     low, high : float
         In [0, 1], `low` not above `high`. Both count as reached when equal.
-    connectivity, ndim : int
+    connectivity : {1, 2}
         As in `remove_small_regions`.
+
+    Returns
+    -------
+    ndarray of bool of the same shape
 
     Raises
     ------
     ValueError
         As in `binarize` and `remove_small_regions`.
 
+    Notes
+    -----
+    ``skimage.filters.apply_hysteresis_threshold`` takes values above the thresholds only, and one image.
+
     Examples
     --------
     >>> hysteresis([[0.6, 0.9, 0.1, 0.6]], low=0.5, high=0.8)
     array([[ True,  True, False, False]])
     """
-    if not 0 <= _number(low, "low") <= _number(high, "high") <= 1:
-        raise ValueError(f"low and high must lie in [0, 1], low first; got {low} and {high}.")
-    probabilities = _stack(_probabilities(y_prob), "y_prob", ndim)
-    regions = find_regions(probabilities >= low, connectivity, ndim)
-    return regions.kept(regions.containing(probabilities >= high))
+    _check_number(high, "high", "a number in [0, 1]", 0, 1)
+    _check_number(low, "low", f"a number in [0, 1], not above high, which is {high}", 0, high)
+    probabilities = _check_shape(_probabilities(y_prob), "y_prob", batch=True)
+    regions = _label_regions(probabilities >= low, connectivity)
+    return np.isin(regions, regions[probabilities >= high])
 
 
-def remove_small_regions(mask: ArrayLike, min_size: int, connectivity: int = 1, *, ndim: int = 2) -> NDArray[Any]:
+def remove_small_regions(mask: ArrayLike, min_size: int, connectivity: int = 1) -> NDArray[Any]:
     """Set regions of fewer than `min_size` pixels to 0.
 
     Parameters
     ----------
-    mask : array-like of shape (..., height, width), or (..., depth, height, width) with ``ndim=3``
-        A mask or label image, or a batch of them. A region is what hangs together and has one value: objects that
-        touch are several, and an object in two pieces is two.
+    mask : array-like of shape (height, width) or (n, height, width)
+        Masks or label images. A region is connected and has one value: objects that touch are several, and an object
+        in two parts is two.
     min_size : int
         Pixels. Regions of exactly this size stay.
-    connectivity : int
-        As scikit-image counts it. 1: pixels that share a side hang together, 4 neighbours, or 6 in a volume. 2: also
-        those that share a corner, or an edge in a volume. 3: in a volume, also those that share a corner.
-    ndim : {2, 3}
-        Axes of one image.
+    connectivity : {1, 2}
+        As in scikit-image. 1: pixels that share a side are connected (4 neighbours). 2: also those that share a corner
+        (8 neighbours).
 
     Returns
     -------
@@ -149,12 +142,12 @@ def remove_small_regions(mask: ArrayLike, min_size: int, connectivity: int = 1, 
     Raises
     ------
     ValueError
-        Probabilities, negative numbers, a channel axis of length 1, or a parameter that does not fit.
+        Probabilities, negative numbers, a channel axis, or a parameter that does not fit.
 
     Notes
     -----
     ``skimage.morphology.remove_small_objects`` takes the largest size that goes, not the smallest that stays, and
-    adds up the pieces of a label. In areas: divide by the area of a pixel.
+    adds up the parts of a label. In areas: divide by the area of a pixel.
 
     Examples
     --------
@@ -165,42 +158,24 @@ def remove_small_regions(mask: ArrayLike, min_size: int, connectivity: int = 1, 
     array([[1, 1, 0, 1],
            [0, 0, 1, 0]])
     """
-    _whole(min_size, "min_size")
-    regions = find_regions(_stack(mask, "mask", ndim), connectivity, ndim)
-    return regions.kept(regions.sizes >= min_size)
+    _check_number(min_size, "min_size", "a whole number of pixels, at least 0", 0, kind=Integral)
+    values = _mask(mask, "mask", batch=True)
+    regions = _label_regions(values, connectivity)
+    large = np.bincount(regions.ravel(), minlength=1) >= min_size
+    return values * large[regions]
 
 
-def keep_largest(mask: ArrayLike, connectivity: int = 1, *, ndim: int = 2) -> NDArray[Any]:
-    """Keep the largest region of each image; of equal ones the first. Parameters and errors: `remove_small_regions`.
-
-    Examples
-    --------
-    >>> keep_largest([[1, 1, 0, 1], [0, 0, 1, 0]])
-    array([[1, 1, 0, 0],
-           [0, 0, 0, 0]])
-    """
-    regions = find_regions(_stack(mask, "mask", ndim), connectivity, ndim)
-    # Stable, so that the first of equal ones comes first.
-    order = np.lexsort((-regions.sizes, regions.images))
-    _, first = np.unique(regions.images[order], return_index=True)
-    keep = np.zeros(len(order), dtype=bool)
-    keep[order[first]] = True
-    return regions.kept(keep)
-
-
-def fill_holes(mask: ArrayLike, max_size: int | None = None, connectivity: int = 1, *, ndim: int = 2) -> NDArray[Any]:
+def fill_holes(mask: ArrayLike, max_size: int | None = None, connectivity: int = 1) -> NDArray[Any]:
     """Fill what the mask encloses: regions of background that do not reach the border of the image.
 
     Parameters
     ----------
-    mask : array-like of shape (..., height, width), or (..., depth, height, width) with ``ndim=3``
+    mask : array-like of shape (height, width) or (n, height, width)
         0 and one other value, which fills the holes.
     max_size : int, optional
         Pixels. Larger holes stay. All are filled when it is left out.
-    connectivity : int
+    connectivity : {1, 2}
         Of the background, as in `remove_small_regions`.
-    ndim : {2, 3}
-        Axes of one image.
 
     Returns
     -------
@@ -211,6 +186,11 @@ def fill_holes(mask: ArrayLike, max_size: int | None = None, connectivity: int =
     ValueError
         As in `remove_small_regions`; and a label image: a hole between two objects belongs to neither.
 
+    Notes
+    -----
+    ``skimage.morphology.remove_small_holes`` also fills what the border of the image cuts off;
+    ``scipy.ndimage.binary_fill_holes`` knows no size.
+
     Examples
     --------
     >>> fill_holes([[1, 1, 1], [1, 0, 1], [1, 1, 1]])
@@ -218,31 +198,36 @@ def fill_holes(mask: ArrayLike, max_size: int | None = None, connectivity: int =
            [1, 1, 1],
            [1, 1, 1]])
     """
-    values, value = _one_value(mask, ndim)
-    regions = find_regions(values == 0, connectivity, ndim)
-    holes = ~regions.at_border
     if max_size is not None:
-        _whole(max_size, "max_size")
-        holes &= regions.sizes <= max_size
-    return np.where(regions.kept(holes), value, values)
+        _check_number(max_size, "max_size", "a whole number of pixels, at least 0", 0, kind=Integral)
+    values, value = _one_value(mask)
+    regions = _label_regions(values == 0, connectivity)
+    sizes = np.bincount(regions.ravel(), minlength=1)
+    holes = sizes <= (sizes.max() if max_size is None else max_size)
+    for border in (regions[..., :1, :], regions[..., -1:, :], regions[..., :1], regions[..., -1:]):
+        holes[border] = False
+    holes[0] = False
+    return np.where(holes[regions], value, values)
 
 
-def opening(mask: ArrayLike, radius: float, *, spacing: float | Sequence[float] = 1.0, ndim: int = 2) -> NDArray[Any]:
-    """Remove what a disc (in a volume: a ball) of a radius does not fit into: thin bridges, spikes, specks.
+def opening(mask: ArrayLike, radius: float, *, spacing: Spacing = 1.0) -> NDArray[Any]:
+    """Remove what a disc of a radius does not fit into: thin links, spikes, specks.
 
-    What lies outside the image is not known to be background: an object at the border is not worn off there, and
+    What lies outside the image is not known to be background: an object at the border is not eroded there, and
     `closing` fills a gap to the border, too. The cost does not depend on the radius.
 
     Parameters
     ----------
-    mask : array-like
-        As in `fill_holes`.
+    mask : array-like of shape (height, width) or (n, height, width)
+        0 and one other value.
     radius : float
         In the units of `spacing`.
-    spacing : float or sequence of float
-        Size of a pixel along each axis of the image.
-    ndim : {2, 3}
-        Axes of one image.
+    spacing : float or sequence of two floats
+        Height and width of a pixel.
+
+    Returns
+    -------
+    ndarray of the same shape and dtype
 
     Raises
     ------
@@ -256,10 +241,10 @@ def opening(mask: ArrayLike, radius: float, *, spacing: float | Sequence[float] 
            [1, 1, 1, 1, 0],
            [1, 1, 1, 0, 0]])
     """
-    return _by_discs((_eroded, _dilated), mask, radius, spacing, ndim)
+    return _by_disc(mask, radius, spacing, _opened)
 
 
-def closing(mask: ArrayLike, radius: float, *, spacing: float | Sequence[float] = 1.0, ndim: int = 2) -> NDArray[Any]:
+def closing(mask: ArrayLike, radius: float, *, spacing: Spacing = 1.0) -> NDArray[Any]:
     """Fill what a disc of a radius does not fit into: gaps, notches, small holes. Parameters and errors: `opening`.
 
     Examples
@@ -267,31 +252,27 @@ def closing(mask: ArrayLike, radius: float, *, spacing: float | Sequence[float] 
     >>> closing([[1, 1, 0, 1, 1]], radius=1)
     array([[1, 1, 1, 1, 1]])
     """
-    return _by_discs((_dilated, _eroded), mask, radius, spacing, ndim)
+    return _by_disc(mask, radius, spacing, lambda inside, *disc: ~_opened(~inside, *disc))
 
 
 def split_touching(
-    mask: ArrayLike,
-    markers: ArrayLike | None = None,
-    min_depth: float = 0.3,
-    *,
-    spacing: float | Sequence[float] = 1.0,
+    mask: ArrayLike, markers: ArrayLike | None = None, min_depth: float = 0.3, *, spacing: Spacing = 1.0
 ) -> NDArray[np.int32]:
-    """Cut a mask into objects, also where they touch, by a watershed.
+    """Split a mask into objects, also where they touch, by a watershed.
 
     Parameters
     ----------
-    mask : array-like of shape (height, width) or (depth, height, width)
+    mask : array-like of shape (height, width)
         0 and 1.
     markers : array-like of the same shape, optional
-        A mask with one region inside each object, such as the cores of `helpers.unet.targets`: each pixel goes to the
-        region that is nearest within the mask. When left out: the tops of the distance to the background.
+        A mask with one region inside each object, such as the second channel of `helpers.unet.targets`: each pixel
+        goes to the region that is nearest within the mask. When left out: the maxima of the distance to the background.
     min_depth : float
-        By how much each of two objects must be thicker than the neck between them, from the middle to the rim and in
-        the units of `spacing`. More of it splits fewer objects that are one, and leaves more together that are two.
+        By how much each of two objects must be thicker than the neck between them, from the middle to the boundary and
+        in the units of `spacing`. More of it splits fewer objects that are one, and leaves more together that are two.
         Not used with markers.
-    spacing : float or sequence of float
-        Size of a pixel along each axis.
+    spacing : float or sequence of two floats
+        Height and width of a pixel.
 
     Returns
     -------
@@ -308,42 +289,36 @@ def split_touching(
     >>> split_touching([[1, 1, 1, 1, 0, 1]], markers=[[1, 0, 0, 1, 0, 0]])
     array([[1, 1, 2, 2, 0, 3]], dtype=int32)
     """
-    if not _number(min_depth, "min_depth") > 0:
-        raise ValueError(f"min_depth must be above 0; got {min_depth}.")
-    inside = _mask(mask, "mask")
-    sampling = _spacing(spacing, inside.ndim)
+    _check_number(min_depth, "min_depth", "a finite number above 0", np.nextafter(0, 1))
+    sampling = _spacing(spacing)
     if markers is None:
-        seeds, landscape = _tops(inside, min_depth, sampling)
+        [inside] = _images(mask=mask)
+        seeds, elevation = _h_maxima(inside, min_depth, sampling)
     else:
-        cores = _mask(markers, "markers")
-        _same_shape(inside, cores)
-        seeds, _ = ndimage.label(cores & inside)
-        landscape = ndimage.distance_transform_edt(seeds == 0, sampling) if seeds.any() else np.zeros(inside.shape)
-    regions, number = ndimage.label(inside)
-    marked = np.zeros(number + 1, dtype=bool)
-    marked[regions[seeds > 0]] = True
-    alone = inside & ~marked[regions]
-    objects = watershed(landscape, np.where(alone, seeds.max(initial=0) + regions, seeds), mask=inside)
-    # Tops that touch at a corner only may stand in two regions, or be flooded apart: each piece is an object.
+        inside, marked = _images(mask=mask, markers=markers)
+        seeds, _ = ndimage.label(marked & inside)
+        elevation = _distance(seeds == 0, sampling)
+    regions, _ = ndimage.label(inside)
+    alone = inside & ~np.isin(regions, regions[seeds > 0])
+    objects = watershed(elevation, np.where(alone, seeds.max(initial=0) + regions, seeds), mask=inside)
+    # A marker connected at a corner only may lie in two regions, or be flooded apart: each part is an object.
     return label(objects, connectivity=1).astype(np.int32)
 
 
-def _tops(
-    inside: NDArray[np.bool_], min_depth: float, sampling: Sequence[float]
-) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
-    """Return labels of the places that rise by `min_depth` above all passes around them, and the landscape upside down.
+def _h_maxima(inside: NDArray[Any], min_depth: float, sampling: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Label the maxima that rise by `min_depth` above all passes around them; return them and the elevation to flood.
 
     scikit-image's h_maxima marks the highest pixels only, of which a long ridge has several.
     """
     depth = _distance(inside, sampling)
     depth = np.where(np.isfinite(depth), depth, 0)
-    # Rims are stairs of pixels: unsmoothed, the middle of a slanting rod is a chain of tops.
+    # Boundaries are stairs of pixels: unsmoothed, the middle of a slanting rod is a row of maxima.
     depth = ndimage.gaussian_filter(depth, 1)
-    above = np.where(inside, depth - reconstruction(depth - min_depth, depth), 0)
-    # Differences of floats: what is not above by more than rounding is not above.
-    tops, number = ndimage.label(above > 1e-9 * min_depth, np.ones((3,) * inside.ndim))
-    heights = np.append(0, ndimage.maximum(above, tops, range(1, number + 1))) if number else np.zeros(1)
-    return np.where(heights[tops] > 0.999 * min_depth, tops, 0), -depth
+    # From 0 at the passes to min_depth at the maxima that count, but for rounding, which the two tolerances allow for.
+    rise = np.where(inside, depth - reconstruction(depth - min_depth, depth), 0)
+    maxima, number = ndimage.label(rise > 1e-9 * min_depth, np.ones((3, 3)))
+    heights = np.asarray(ndimage.maximum(rise, maxima, np.arange(number + 1)))
+    return np.where(heights[maxima] > 0.999 * min_depth, maxima, 0), -depth
 
 
 @dataclass(frozen=True)
@@ -352,7 +327,7 @@ class Tuned:
 
     Attributes
     ----------
-    chain : list of callable
+    pipeline : list of callable
         The steps with their parameters, ready for `apply_pipeline`.
     parameters : dict
         The best ones, of the form ``{"remove_small_regions__min_size": 20}``.
@@ -364,14 +339,14 @@ class Tuned:
         The score of each image.
     """
 
-    chain: list[Step]
+    pipeline: list[Step]
     parameters: dict[str, Any]
     score: float
     candidates: list[dict[str, Any]]
     scores: NDArray[np.float64]
 
 
-def apply_pipeline(chain: Sequence[Step], y_prob: ArrayLike) -> Any:
+def apply_pipeline(pipeline: Sequence[Step], y_prob: ArrayLike) -> Any:
     """Give each step what the one before it has returned.
 
     Examples
@@ -379,31 +354,31 @@ def apply_pipeline(chain: Sequence[Step], y_prob: ArrayLike) -> Any:
     >>> apply_pipeline([binarize, partial(remove_small_regions, min_size=2)], [[0.9, 0.8, 0.1, 0.7]])
     array([[ True,  True, False, False]])
     """
-    return reduce(lambda values, step: step(values), chain, y_prob)
+    return reduce(lambda values, step: step(values), pipeline, y_prob)
 
 
 def tune(
-    chain: Sequence[Step],
+    pipeline: Sequence[Step],
     grid: Mapping[str, Sequence[Any]],
     metric: Callable[[Any, Any], float],
-    y_prob: Sequence[ArrayLike],
     y_true: Sequence[ArrayLike],
+    y_prob: Sequence[ArrayLike],
 ) -> Tuned:
-    """Choose the parameters of a chain of steps on validation images. The first of equally good ones is taken.
+    """Choose the parameters of a pipeline on validation images. The first of equally good candidates is taken.
 
     The gap: scikit-learn's search wants estimators, and would do the first step anew for each value of the last one.
 
     Parameters
     ----------
-    chain : sequence of callable
+    pipeline : sequence of callable
         Each is given what the one before it has returned, and its parameters by name.
     grid : mapping of str to sequence
         Values to try, named as in scikit-learn: function, two underscores, parameter.
     metric : callable
         ``metric(truth, result)``, of which more is better; its mean over the images counts.
-    y_prob, y_true : sequence of array-like
-        What the first step gets, and the truth for the metric; one entry for each image. None of them may be an image
-        of the final test: the best of many scores flatters.
+    y_true, y_prob : sequence of array-like
+        The truth for the metric, and what the first step gets; one entry for each image. None of them may be an image
+        of the final test: the best of many scores is too high for other images.
 
     Returns
     -------
@@ -417,50 +392,53 @@ def tune(
 
     Examples
     --------
-    >>> tuned = tune([binarize], {"binarize__threshold": [0.3, 0.5, 0.7]}, iou, [[[0.2, 0.6, 0.4]]], [[[0, 1, 1]]])
+    >>> tuned = tune([binarize], {"binarize__threshold": [0.3, 0.5, 0.7]}, iou, [[[0, 1, 1]]], [[[0.2, 0.6, 0.4]]])
     >>> tuned.parameters, tuned.score
     ({'binarize__threshold': 0.3}, 1.0)
     """
-    if len(y_prob) != len(y_true) or not len(y_prob):
-        raise ValueError(f"y_prob and y_true must be of one length, at least 1; got {len(y_prob)} and {len(y_true)}.")
-    names = [_name(step) for step in chain]
-    of_step = [{key: values for key, values in grid.items() if key.startswith(f"{name}__")} for name in names]
-    unknown = [key for key in grid if sum(key in keys for keys in of_step) != 1]
+    if len(y_true) != len(y_prob) or not len(y_true):
+        raise ValueError(f"y_true and y_prob must be of one length, at least 1; got {len(y_true)} and {len(y_prob)}.")
+    names = [_name(step) for step in pipeline]
+    unknown = [key for key in grid if "__" not in key or names.count(key.partition("__")[0]) != 1]
     if unknown:
         raise ValueError(
-            f"the grid's names must be of the form step__parameter, with one step of the chain {names};"
+            f"the grid's names must be of the form step__parameter, with one step of the pipeline {names};"
             f" got {', '.join(map(repr, unknown))}."
         )
-    choices = [ParameterGrid(keys) for keys in of_step]
-
-    def outcomes(step: int, images: Sequence[Any], chosen: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
-        # Depth first: what a step gave for one choice serves all choices of the steps behind it.
-        if step == len(chain):
-            yield chosen, images
-            return
-        for choice in choices[step]:
-            bound = _bound(chain[step], choice)
-            yield from outcomes(step + 1, [bound(image) for image in images], chosen | choice)
-
+    keys = [[key for key in grid if key.partition("__")[0] == name] for name in names]
+    choices = [ParameterGrid({key: grid[key] for key in of_step}) for of_step in keys]
     candidates, scores = [], []
-    for chosen, results in outcomes(0, y_prob, {}):
+    for chosen, results in _outcomes(list(zip(pipeline, choices, strict=True)), y_prob, {}):
         candidates.append(chosen)
         scores.append([float(metric(*pair)) for pair in zip(y_true, results, strict=True)])
     table = np.array(scores)
     if not np.isfinite(table).all():
         raise ValueError("the metric must give a finite number for each image; say what it is for an empty one.")
     best = int(table.mean(axis=1).argmax())
-    tuned = [
-        _bound(step, {key: candidates[best][key] for key in keys}) for step, keys in zip(chain, of_step, strict=True)
-    ]
-    return Tuned(tuned, candidates[best], float(table[best].mean()), candidates, table)
+    parameters = candidates[best]
+    bound = [_bind(step, {key: parameters[key] for key in ks}) for step, ks in zip(pipeline, keys, strict=True)]
+    return Tuned(bound, parameters, float(table[best].mean()), candidates, table)
+
+
+def _outcomes(
+    steps: Sequence[tuple[Step, ParameterGrid]], images: Sequence[Any], chosen: dict[str, Any]
+) -> Iterator[tuple[dict[str, Any], Sequence[Any]]]:
+    """Yield each candidate and its results, depth first: what a step gives serves all choices of the steps after it."""
+    if not steps:
+        yield chosen, images
+        return
+    (step, choices), *rest = steps
+    for choice in choices:
+        bound = _bind(step, choice)
+        yield from _outcomes(rest, [bound(image) for image in images], chosen | choice)
 
 
 def _name(step: Step) -> str:
-    return _name(step.func) if isinstance(step, partial) else str(getattr(step, "__name__", type(step).__name__))
+    function = step.func if isinstance(step, partial) else step
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
-def _bound(step: Step, choice: Mapping[str, Any]) -> Step:
+def _bind(step: Step, choice: Mapping[str, Any]) -> Step:
     return partial(step, **{key.partition("__")[2]: value for key, value in choice.items()}) if choice else step
 
 
@@ -469,8 +447,13 @@ def iou(y_true: ArrayLike, y_pred: ArrayLike) -> float:
 
     Parameters
     ----------
-    y_true, y_pred : array-like of shape (height, width) or (depth, height, width)
+    y_true, y_pred : array-like of shape (height, width)
         bool, or 0 and 1.
+
+    Returns
+    -------
+    float
+        In [0, 1].
 
     Raises
     ------
@@ -482,9 +465,9 @@ def iou(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     >>> iou([[1, 1, 0]], [[0, 1, 0]])
     0.5
     """
-    true, found = _two_masks(y_true, y_pred)
-    either = int((true | found).sum())
-    return int((true & found).sum()) / either if either else 1.0
+    true, predicted = _images(y_true=y_true, y_pred=y_pred)
+    union = int((true | predicted).sum())
+    return int((true & predicted).sum()) / union if union else 1.0
 
 
 def dice(y_true: ArrayLike, y_pred: ArrayLike) -> float:
@@ -499,17 +482,22 @@ def dice(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     return 2 * overlap / (1 + overlap)
 
 
-def boundary_iou(y_true: ArrayLike, y_pred: ArrayLike, width: int = 2) -> float:
-    """Return the intersection over union of the masks' inner borders only.
+def boundary_iou(y_true: ArrayLike, y_pred: ArrayLike, width: float = 2) -> float:
+    """Return the boundary IoU of two masks: the intersection over union of their inner borders only.
 
-    Large objects hide a bad outline in `iou`; here they do not. Boundary IoU of Cheng et al. (2021).
+    Large objects hide a bad outline in `iou`; here they do not. From Cheng et al. (2021).
 
     Parameters
     ----------
-    y_true, y_pred : array-like of shape (height, width) or (depth, height, width)
+    y_true, y_pred : array-like of shape (height, width)
         As in `iou`.
-    width : int
-        Pixels of a mask that are nearer to the outside than this, or as near, are its border.
+    width : float
+        Pixels of a mask that are at most so far from the outside are its border. The border of the image is none.
+
+    Returns
+    -------
+    float
+        In [0, 1].
 
     Examples
     --------
@@ -519,12 +507,11 @@ def boundary_iou(y_true: ArrayLike, y_pred: ArrayLike, width: int = 2) -> float:
     >>> round(iou(a, b), 3), round(boundary_iou(a, b), 3)
     (0.818, 0.568)
     """
-    if _number(width, "width") < 1:
-        raise ValueError(f"width must be at least 1 pixel; got {width}.")
-    true, found = _two_masks(y_true, y_pred)
-    borders = [mask & (_distance(mask) <= width) for mask in (true, found)]
+    _check_number(width, "width", "at least 1 pixel", 1)
+    true, predicted = _images(y_true=y_true, y_pred=y_pred)
+    borders = [mask & (_distance(mask) <= width) for mask in (true, predicted)]
     # A full mask has no border, as an empty one, and they do not agree.
-    return iou(*borders) if any(border.any() for border in borders) else iou(true, found)
+    return iou(*borders) if any(border.any() for border in borders) else iou(true, predicted)
 
 
 @dataclass(frozen=True)
@@ -546,21 +533,23 @@ class BoundaryDistance:
     maximum: float
 
 
-def boundary_distance(
-    y_true: ArrayLike, y_pred: ArrayLike, *, spacing: float | Sequence[float] = 1.0
-) -> BoundaryDistance:
+def boundary_distance(y_true: ArrayLike, y_pred: ArrayLike, *, spacing: Spacing = 1.0) -> BoundaryDistance:
     """Measure how far apart the boundaries of two masks are.
 
-    A mask's boundary are its pixels with a neighbour, side by side, that is not in it; the border of the image bounds
-    it too, as in DeepMind's surface-distance and in MedPy. Two empty masks are 0 apart, an empty one and another
+    The boundary of a mask are its pixels with a neighbour, side by side, that is not in it; the border of the image
+    bounds it too, as in DeepMind's surface-distance and in MedPy. Two empty masks are 0 apart, an empty one and another
     infinitely far.
 
     Parameters
     ----------
-    y_true, y_pred : array-like of shape (height, width) or (depth, height, width)
-        0 and 1.
-    spacing : float or sequence of float
-        Size of a pixel along each axis.
+    y_true, y_pred : array-like of shape (height, width)
+        As in `iou`.
+    spacing : float or sequence of two floats
+        Height and width of a pixel.
+
+    Returns
+    -------
+    BoundaryDistance
 
     Raises
     ------
@@ -572,18 +561,17 @@ def boundary_distance(
     >>> boundary_distance([[1, 1, 0, 0]], [[1, 1, 1, 0]], spacing=0.5).mean
     0.1
     """
-    true, found = _two_masks(y_true, y_pred)
-    sampling = _spacing(spacing, true.ndim)
-    if not (true.any() and found.any()):
-        apart = 0.0 if true.any() == found.any() else np.inf
+    masks = _images(y_true=y_true, y_pred=y_pred)
+    sampling = _spacing(spacing)
+    if not all(mask.any() for mask in masks):
+        apart = np.inf if any(mask.any() for mask in masks) else 0.0
         return BoundaryDistance(apart, apart, apart)
-    # Outside of the box that holds both masks there is nothing to measure.
-    box = ndimage.find_objects((true | found).astype(np.int8))[0]
-    rims = [mask[box] & ~ndimage.binary_erosion(mask[box]) for mask in (true, found)]
-    there, back = (ndimage.distance_transform_edt(~other, sampling)[rim] for rim, other in (rims, rims[::-1]))
-    both = np.concatenate([there, back])
-    percentile = max(np.percentile(there, 95), np.percentile(back, 95))
-    return BoundaryDistance(float(percentile), float(both.mean()), float(both.max()))
+    first, second = (mask & ~ndimage.binary_erosion(mask) for mask in masks)
+    forward = ndimage.distance_transform_edt(~second, sampling)[first]
+    backward = ndimage.distance_transform_edt(~first, sampling)[second]
+    distances = np.concatenate([forward, backward])
+    hd95 = max(np.percentile(forward, 95), np.percentile(backward, 95))
+    return BoundaryDistance(float(hd95), float(distances.mean()), float(distances.max()))
 
 
 @dataclass(frozen=True)
@@ -627,15 +615,15 @@ class ObjectCounts:
         return 2 * self.iou_sum / (2 * self.tp + self.fp + self.fn) if self.tp + self.fp + self.fn else 1.0
 
 
-def count_objects(labels_true: ArrayLike, labels_pred: ArrayLike, threshold: float = 0.5) -> ObjectCounts:
+def count_objects(labels_true: ArrayLike, labels_pred: ArrayLike, iou_threshold: float = 0.5) -> ObjectCounts:
     """Count the objects that were found, each at most once.
 
     Parameters
     ----------
-    labels_true, labels_pred : array-like of shape (height, width) or (depth, height, width)
+    labels_true, labels_pred : array-like of shape (height, width)
         Label images.
-    threshold : float
-        An object is found if the intersection over union with a found one is larger than this, in [0.5, 1): then no
+    iou_threshold : float
+        An object is found if its intersection over union with a predicted one is larger than this, in [0.5, 1): then no
         other one can claim it too.
 
     Returns
@@ -652,37 +640,86 @@ def count_objects(labels_true: ArrayLike, labels_pred: ArrayLike, threshold: flo
     >>> count_objects([[1, 1, 0, 2]], [[5, 5, 0, 0]])
     ObjectCounts(tp=1, fp=0, fn=1, iou_sum=1.0)
     """
-    if not 0.5 <= _number(threshold, "threshold") < 1:
-        raise ValueError(f"threshold must lie in [0.5, 1); got {threshold}.")
-    true, found = _label_image(labels_true, "labels_true"), _label_image(labels_pred, "labels_pred")
-    _same_shape(true, found)
-    sizes_true, sizes_found = (np.bincount(labels.reshape(-1), minlength=1) for labels in (true, found))
+    _check_number(iou_threshold, "iou_threshold", "a number in [0.5, 1)", 0.5, np.nextafter(1, 0))
+    images = _images(binary=False, labels_true=labels_true, labels_pred=labels_pred)
+    # Unsigned holds all numbers of objects; consecutive ones are small.
+    true, predicted = (np.asarray(relabel_sequential(image.astype(np.uint64))[0]).astype(np.int64) for image in images)
+    sizes_true, sizes_pred = (np.bincount(labels.ravel(), minlength=1) for labels in (true, predicted))
     # Only pairs that overlap: a table of all pairs would not fit into memory.
-    pairs, both = np.unique(true * len(sizes_found) + found, return_counts=True)
-    first, second = np.divmod(pairs, len(sizes_found))
-    real = (first > 0) & (second > 0)
-    either = sizes_true[first] + sizes_found[second] - both
-    matched = real & (both > threshold * either)
-    tp = int(matched.sum())
-    overlaps = float((both[matched] / either[matched]).sum())
-    return ObjectCounts(tp, len(sizes_found) - 1 - tp, len(sizes_true) - 1 - tp, overlaps)
+    pairs, intersection = np.unique(true * len(sizes_pred) + predicted, return_counts=True)
+    first, second = np.divmod(pairs, len(sizes_pred))
+    union = sizes_true[first] + sizes_pred[second] - intersection
+    found = (first > 0) & (second > 0) & (intersection > iou_threshold * union)
+    tp = int(found.sum())
+    iou_sum = float((intersection[found] / union[found]).sum())
+    return ObjectCounts(tp, len(sizes_pred) - 1 - tp, len(sizes_true) - 1 - tp, iou_sum)
+
+
+def _label_regions(values: NDArray[Any], connectivity: int) -> NDArray[np.integer]:
+    """Number connected pixels of one value, through all images of a batch; 0 is the background."""
+    _check_number(connectivity, "connectivity", "1 (shared sides) or 2 (corners too)", 1, 2, Integral)
+    # Images below each other, with a row of background between them: nothing connects them.
+    padded = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(0, 1), (0, 0)])
+    rows = padded.reshape(math.prod(padded.shape[:-1]), padded.shape[-1])
+    if _has_one_value(values):
+        regions, _ = ndimage.label(rows, ndimage.generate_binary_structure(2, connectivity))
+    else:
+        # SciPy would take values that touch for one region.
+        regions = label(rows, connectivity=connectivity)
+    return regions.reshape(padded.shape)[..., :-1, :]
+
+
+def _has_one_value(values: NDArray[Any]) -> bool:
+    return values.dtype == bool or bool(((values == 0) | (values == values.max(initial=0))).all())
+
+
+def _opened(inside: NDArray[np.bool_], radius: float, sampling: NDArray[Any]) -> NDArray[np.bool_]:
+    # Not scikit-image's isotropic_erosion: where there is no background at all, its distances have no meaning.
+    eroded = _distance(inside, sampling) > radius
+    return _distance(~eroded, sampling) <= radius
+
+
+def _by_disc(mask: ArrayLike, radius: float, spacing: Spacing, operation: Step) -> NDArray[Any]:
+    _check_number(radius, "radius", "a finite number, at least 0", 0)
+    sampling = _spacing(spacing)
+    values, value = _one_value(mask)
+    result = np.zeros_like(values)
+    for image in np.ndindex(values.shape[:-2]):
+        result[image][operation(values[image] > 0, radius, sampling)] = value
+    return result
+
+
+def _distance(inside: NDArray[np.bool_], sampling: NDArray[Any] | None = None) -> NDArray[np.float64]:
+    # What lies outside the image is not known to be background.
+    return np.full(inside.shape, np.inf) if inside.all() else ndimage.distance_transform_edt(inside, sampling)
+
+
+def _check_number(value: Any, name: str, accepted: str, low: float, high: float = LARGEST, kind: Any = Real) -> None:
+    """Refuse what is no number of a range. Not scikit-learn's check_scalar, which lets NaN and True pass."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, kind) or not low <= value <= high:
+        raise ValueError(f"{name} must be {accepted}; got {value!r}.")
+
+
+def _spacing(spacing: Spacing) -> NDArray[np.float64]:
+    sizes = np.asarray(spacing)
+    fits = sizes.shape in ((), (2,)) and sizes.dtype.kind in "iuf"
+    if not (fits and (np.isfinite(sizes) & (sizes > 0)).all()):
+        raise ValueError(f"spacing must be one size above 0, or one for each of 2 axes; got {spacing!r}.")
+    return np.broadcast_to(sizes, 2).astype(float)
 
 
 def _probabilities(y_prob: ArrayLike) -> NDArray[np.floating]:
     values = _array(y_prob, "y_prob")
     if values.dtype.kind != "f":
-        known = "a mask that is cut already" if values.dtype.kind == "b" else "labels, or bytes: divide those by 255"
-        raise ValueError(f"y_prob must be probabilities, which are floats; got {values.dtype}, perhaps {known}.")
-    if not values.size:
-        return values
-    lowest, highest = values.min(), values.max()
+        hint = "a mask already" if values.dtype.kind == "b" else "labels, or bytes: divide those by 255"
+        raise ValueError(f"y_prob must be probabilities, which are floats; got {values.dtype}, perhaps {hint}.")
+    lowest, highest = (values.min(), values.max()) if values.size else (0, 1)
     if not (lowest >= 0 and highest <= 1):
         missing = np.isnan(values).sum()
-        known = f"NaN in {missing} places" if missing else f"{lowest:.4g} … {highest:.4g}: logits need a sigmoid first"
-        raise ValueError(f"y_prob must be probabilities in [0, 1]; got {known}.")
-    if lowest == 0 and highest == 1 and ((values == 0) | (values == 1)).all():
-        raise ValueError("y_prob must be probabilities; got 0 and 1 only, a mask that is cut already.")
-    if values.ndim > 2 and values.shape[-1] > 1 and np.allclose(values.sum(axis=-1), 1, atol=1e-3):
+        found = f"NaN in {missing} places" if missing else f"{lowest:.4g} … {highest:.4g}: logits need a sigmoid first"
+        raise ValueError(f"y_prob must be probabilities in [0, 1]; got {found}.")
+    # Three axes may be a batch of images of any width, four may not.
+    if values.ndim > 3 and values.shape[-1] > 1 and np.allclose(values.sum(axis=-1), 1, atol=1e-3):
         raise ValueError(
             f"y_prob must be probabilities of one class; got {values.shape[-1]} classes along the last axis, which sum"
             " to 1: take argmax, or one of them."
@@ -690,109 +727,36 @@ def _probabilities(y_prob: ArrayLike) -> NDArray[np.floating]:
     return values
 
 
-def _stack(values: ArrayLike, name: str, ndim: int) -> NDArray[Any]:
-    if not isinstance(ndim, (int, np.integer)) or ndim not in (2, 3):
-        raise ValueError(f"ndim must be 2 or 3; got {ndim!r}.")
-    array = _array(values, name)
-    if array.dtype.kind == "f" and name == "mask":
-        raise ValueError(f"mask must be bool or whole numbers; got {array.dtype}: cut probabilities by binarize first.")
-    if array.dtype.kind not in "biuf" or (array.dtype.kind == "i" and array.min(initial=0) < 0):
-        known = " with negative numbers" if array.dtype.kind == "i" else ""
-        raise ValueError(f"{name} must be bool or whole numbers from 0; got {array.dtype}{known}.")
-    if array.ndim < ndim or (array.ndim > ndim and array.shape[-1] == 1):
-        axes = "(..., height, width)" if ndim == 2 else "(..., depth, height, width)"
-        raise ValueError(f"{name} must be of shape {axes}, without a channel axis; got {array.shape}.")
-    return array
+def _mask(values: ArrayLike, name: str, *, batch: bool = False, binary: bool = False) -> NDArray[Any]:
+    array = _check_shape(_array(values, name), name, batch)
+    if array.dtype.kind not in "biu":
+        found = f"{array.dtype}{': threshold probabilities by binarize first' if array.dtype.kind == 'f' else ''}"
+    elif array.min(initial=0) < 0:
+        found = "negative numbers"
+    elif binary and array.max(initial=0) > 1:
+        found = "larger numbers: compare labels with 0 first"
+    else:
+        return array
+    raise ValueError(
+        f"{name} must be {'a mask of 0 and 1' if binary else 'bool or whole numbers from 0'}; got {found}."
+    )
 
 
-def _one_value(mask: ArrayLike, ndim: int) -> tuple[NDArray[Any], Any]:
-    values = _stack(mask, "mask", ndim)
-    if not has_one_value(values):
+def _one_value(mask: ArrayLike) -> tuple[NDArray[Any], Any]:
+    values = _mask(mask, "mask", batch=True)
+    if not _has_one_value(values):
         raise ValueError("mask must hold 0 and one other value; got labels: do it object by object.")
     # An empty mask has no value of its own; for bool this is True.
     return values, values.max(initial=0) or values.dtype.type(1)
 
 
-def _by_discs(
-    operations: Sequence[Step], mask: ArrayLike, radius: float, spacing: float | Sequence[float], ndim: int
-) -> NDArray[Any]:
-    if _number(radius, "radius") < 0:
-        raise ValueError(f"radius must be at least 0; got {radius}.")
-    values, value = _one_value(mask, ndim)
-    chain = [partial(operation, radius=radius, sampling=_spacing(spacing, ndim)) for operation in operations]
-    result = np.zeros_like(values)
-    for image in np.ndindex(values.shape[: values.ndim - ndim]):
-        result[image][apply_pipeline(chain, values[image] > 0)] = value
-    return result
-
-
-# Not scikit-image's isotropic_erosion: where there is no background at all, its distances have no meaning.
-def _eroded(mask: NDArray[np.bool_], radius: float, sampling: Sequence[float]) -> NDArray[np.bool_]:
-    return _distance(mask, sampling) > radius
-
-
-def _dilated(mask: NDArray[np.bool_], radius: float, sampling: Sequence[float]) -> NDArray[np.bool_]:
-    return _distance(~mask, sampling) <= radius
-
-
-def _whole(number: int, name: str) -> None:
-    if isinstance(number, (bool, np.bool_)) or not isinstance(number, (int, np.integer)) or number < 0:
-        raise ValueError(f"{name} must be a whole number of pixels, at least 0; got {number!r}.")
-
-
-def _number(value: float, name: str) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool) or not -np.inf < value < np.inf:
-        raise ValueError(f"{name} must be a finite number; got {value!r}.")
-    return float(value)
-
-
-def _spacing(spacing: float | Sequence[float], ndim: int) -> list[float]:
-    sizes = np.asarray(spacing)
-    fits = sizes.shape in ((), (ndim,)) and sizes.dtype.kind in "iuf"
-    if not (fits and (np.isfinite(sizes) & (sizes > 0)).all()):
-        raise ValueError(f"spacing must be one size above 0, or one for each of {ndim} axes; got {spacing!r}.")
-    return [float(size) for size in np.broadcast_to(sizes, ndim)]
-
-
-def _distance(mask: NDArray[np.bool_], sampling: Sequence[float] | None = None) -> NDArray[np.float64]:
-    # What lies outside the image is not known to be background.
-    return np.full(mask.shape, np.inf) if mask.all() else ndimage.distance_transform_edt(mask, sampling)
-
-
-def _two_masks(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    true, found = _mask(y_true, "y_true"), _mask(y_pred, "y_pred")
-    _same_shape(true, found)
-    return true, found
-
-
-def _mask(values: ArrayLike, name: str) -> NDArray[np.bool_]:
-    array = _image(values, name)
-    if array.dtype.kind not in "biu" or (array.dtype.kind != "b" and not ((array == 0) | (array == 1)).all()):
-        labels = ", perhaps labels: compare with 0 first"
-        known = {"f": ", perhaps probabilities or logits: cut them first", "i": labels, "u": labels}
-        raise ValueError(
-            f"{name} must be a mask of 0 and 1; got {array.dtype} values{known.get(array.dtype.kind, '')}."
-        )
-    return array.astype(bool)
-
-
-def _label_image(values: ArrayLike, name: str) -> NDArray[np.integer]:
-    array = _image(values, name)
-    if array.dtype.kind not in "biu" or array.min() < 0:
-        known = " with negative numbers" if array.dtype.kind == "i" else ""
-        raise ValueError(f"{name} must be a label image of whole numbers from 0; got {array.dtype}{known}.")
-    # Unsigned, which holds all names of objects; consecutive ones are small.
-    return np.asarray(relabel_sequential(array.astype(np.uint64))[0]).astype(np.int64)
-
-
-def _image(values: ArrayLike, name: str) -> NDArray[Any]:
-    array = _array(values, name)
-    if array.ndim not in (2, 3) or not array.size or (array.ndim == 3 and array.shape[-1] == 1):
-        raise ValueError(
-            f"{name} must be of shape (height, width) or (depth, height, width), without a channel axis;"
-            f" got {array.shape}."
-        )
-    return array
+def _images(*, binary: bool = True, **named: ArrayLike) -> list[NDArray[Any]]:
+    """Return masks or label images of one shape, given by the names of their arguments."""
+    arrays = [_mask(values, name, binary=binary) for name, values in named.items()]
+    shapes = [array.shape for array in arrays]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"{' and '.join(named)} must have the same shape; got {' and '.join(map(str, shapes))}.")
+    return [array.astype(bool) if binary else array for array in arrays]
 
 
 def _array(values: ArrayLike, name: str) -> NDArray[Any]:
@@ -802,278 +766,9 @@ def _array(values: ArrayLike, name: str) -> NDArray[Any]:
         raise ValueError(f"{name} must be one array; got rows or images of several shapes.") from None
 
 
-def _same_shape(first: NDArray[np.generic], second: NDArray[np.generic]) -> None:
-    if first.shape != second.shape:
-        raise ValueError(f"both must have the same shape; got {first.shape} and {second.shape}.")
-
-
-# Runs a pixel at which labelling with SciPy has caught up, as measured.
-DENSE = 0.07
-
-# Pixels that are copied at a time.
-PIECE = 100_000
-
-
-def find_regions(mask: NDArray[Any], connectivity: int = 1, ndim: int = 2) -> RunRegions | PixelRegions:
-    """Find the regions of connected pixels of one value that is not 0.
-
-    Parameters
-    ----------
-    mask : ndarray of shape (..., height, width), or (..., depth, height, width) with ``ndim=3``
-        bool, or whole numbers. Each image of a batch stands for itself.
-    connectivity : int
-        As scikit-image counts it: 1, pixels that share a side; 2, or an edge; up to `ndim`, or a corner.
-    ndim : {2, 3}
-        Axes of one image, which are the last ones.
-
-    Returns
-    -------
-    RunRegions or PixelRegions
-        Numbered from 0, image by image. Both have `sizes` and `images` (of shape (n_regions,)), `at_border`,
-        `containing` and `kept`.
-
-    Raises
-    ------
-    ValueError
-        `ndim` is not 2 or 3, `connectivity` is not in 1 … `ndim`, or the mask has fewer axes.
-
-    Examples
-    --------
-    >>> regions = find_regions(np.array([[1, 1, 0, 1], [0, 0, 1, 0]], bool))
-    >>> regions.sizes
-    array([2, 1, 1])
-    >>> regions.kept(regions.sizes > 1).astype(int)
-    array([[1, 1, 0, 0],
-           [0, 0, 0, 0]])
-    """
-    whole = all(isinstance(number, (int, np.integer)) for number in (connectivity, ndim))
-    if not whole or ndim not in (2, 3) or not 1 <= connectivity <= ndim:
-        raise ValueError(f"connectivity must be in 1 … ndim, and ndim 2 or 3; got {connectivity!r} and {ndim!r}.")
-    if mask.ndim < ndim:
-        raise ValueError(f"mask must have at least {ndim} axes; got shape {mask.shape}.")
-    changes = _changes(mask)
-    number = np.count_nonzero(changes)
-    # Only labels need to be told apart.
-    one_value = has_one_value(mask)
-    if one_value and number > 2 * DENSE * mask.size:
-        return _pixel_regions(mask, connectivity, ndim)
-    edges = np.flatnonzero(changes)
-    del changes
-    starts, ends = edges[:-1], edges[1:]
-    width = mask.shape[-1] + 1
-    if one_value:
-        starts, ends, values = starts[::2], ends[::2], None
-    else:
-        # The column behind a row is background.
-        line, column = np.divmod(starts, width)
-        values = np.where(column < width - 1, mask.reshape(-1)[np.minimum(starts - line, max(mask.size - 1, 0))], 0)
-        starts, ends, values = starts[values != 0], ends[values != 0], values[values != 0]
-    return RunRegions(mask, ndim, starts, ends, _components(mask.shape, ndim, connectivity, starts, ends, values))
-
-
-def has_one_value(mask: NDArray[Any]) -> bool:
-    """Tell whether a mask holds nothing but 0 and one other value, as bool does, and 0 and 255.
-
-    Examples
-    --------
-    >>> has_one_value(np.array([[0, 255]])), has_one_value(np.array([[0, 1, 2]]))
-    (True, False)
-    """
-    return mask.dtype == bool or bool(((mask == 0) | (mask == mask.max(initial=0))).all())
-
-
-@dataclass(frozen=True)
-class RunRegions:
-    """Regions as runs of pixels: what `find_regions` returns for most masks.
-
-    Attributes
-    ----------
-    mask : ndarray
-        Whose regions they are.
-    ndim : int
-        Axes of one image.
-    starts, ends : ndarray of int of shape (n_runs,)
-        First pixel of each run and the one behind its last, counted through rows that are one pixel wider.
-    region : ndarray of int of shape (n_runs,)
-        Number of the region of each run.
-    """
-
-    mask: NDArray[Any]
-    ndim: int
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    region: NDArray[np.int32]
-
-    @cached_property
-    def sizes(self) -> NDArray[np.int64]:
-        """Pixels of each region."""
-        # Weights make floats, which are exact up to 2^53 pixels.
-        return np.bincount(self.region, self.ends - self.starts).astype(np.int64)
-
-    @cached_property
-    def images(self) -> NDArray[np.int64]:
-        """Number of each region's image within the batch."""
-        found = np.zeros(len(self.sizes), dtype=np.int64)
-        found[self.region] = self._lines // math.prod(self.mask.shape[-self.ndim : -1])
-        return found
-
-    @cached_property
-    def at_border(self) -> NDArray[np.bool_]:
-        """Whether each region reaches the border of its image."""
-        column, line = self.starts % self._width, self._lines
-        touching = (column == 0) | (column + self.ends - self.starts == self._width - 1)
-        for size in self.mask.shape[-2 : -self.ndim - 1 : -1]:
-            line, at = np.divmod(line, size)
-            touching |= (at == 0) | (at == size - 1)
-        return self._any(touching)
-
-    def containing(self, pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Tell which regions hold at least one of the pixels, a mask of the same shape."""
-        edges = np.flatnonzero(_changes(pixels))
-        behind = np.searchsorted(edges[::2], self.ends, side="left")
-        return self._any(behind > np.searchsorted(edges[1::2], self.starts, side="right"))
-
-    def kept(self, keep: NDArray[np.bool_]) -> NDArray[Any]:
-        """Return the mask with those regions only whose entry in `keep`, of shape (n_regions,), is true."""
-        runs = keep[self.region]
-        few = 2 * self.sizes[keep].sum() < self.sizes.sum()
-        result = np.zeros(self.mask.shape, self.mask.dtype) if few else self.mask.copy()
-        # Fewer pixels are touched when the kept ones are copied, or else the others are erased.
-        runs = runs if few else ~runs
-        starts, lengths = (self.starts - self._lines)[runs], (self.ends - self.starts)[runs]
-        old, new = self.mask.reshape(-1), result.reshape(-1)
-        # In pieces: the numbers of the pixels take eight times the space of a mask.
-        pieces = np.searchsorted(np.cumsum(lengths), np.arange(PIECE, lengths.sum(), PIECE))
-        for start, length in zip(np.split(starts, pieces), np.split(lengths, pieces), strict=True):
-            pixels = _ranges(start, length)
-            new[pixels] = old[pixels] if few else 0
-        return result
-
-    @property
-    def _width(self) -> int:
-        return int(self.mask.shape[-1]) + 1
-
-    @cached_property
-    def _lines(self) -> NDArray[np.int64]:
-        return self.starts // self._width
-
-    def _any(self, runs: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        found = np.zeros(len(self.sizes), dtype=bool)
-        found[self.region[runs]] = True
-        return found
-
-
-@dataclass(frozen=True)
-class PixelRegions:
-    """Regions as a label image: what `find_regions` returns for dense noise; members as in `RunRegions`.
-
-    Attributes
-    ----------
-    mask : ndarray of bool, or of 0 and another whole number
-        Whose regions they are.
-    ndim : int
-        Axes of one image.
-    labels : ndarray of int of the mask's shape
-        0, or the number of the pixel's region plus 1.
-    """
-
-    mask: NDArray[Any]
-    ndim: int
-    labels: NDArray[np.int32]
-
-    @cached_property
-    def sizes(self) -> NDArray[np.int64]:
-        """Pixels of each region."""
-        return np.bincount(self.labels.reshape(-1))[1:]
-
-    @cached_property
-    def images(self) -> NDArray[np.int64]:
-        """Number of each region's image within the batch."""
-        last = self.labels.reshape(-1, math.prod(self.mask.shape[-self.ndim :])).max(axis=1)
-        return np.searchsorted(np.maximum.accumulate(last), np.arange(1, len(self.sizes) + 1))
-
-    @cached_property
-    def at_border(self) -> NDArray[np.bool_]:
-        """Whether each region reaches the border of its image."""
-        axes = range(-self.ndim, 0)
-        return self._any(np.concatenate([self.labels.take((0, -1), axis).reshape(-1) for axis in axes]))
-
-    def containing(self, pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Tell which regions hold at least one of the pixels, a mask of the same shape."""
-        return self._any(self.labels[pixels])
-
-    def kept(self, keep: NDArray[np.bool_]) -> NDArray[Any]:
-        """Return the mask with those regions only whose entry in `keep`, of shape (n_regions,), is true."""
-        return np.append(False, keep).astype(self.mask.dtype)[self.labels] * self.mask.max(initial=0)
-
-    def _any(self, labels: NDArray[np.int32]) -> NDArray[np.bool_]:
-        found = np.zeros(len(self.sizes) + 1, dtype=bool)
-        found[labels] = True
-        return found[1:]
-
-
-def _changes(mask: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell where a pixel differs from the one before it, in rows with one pixel of background before and behind."""
-    changes = np.empty((*mask.shape[:-1], mask.shape[-1] + 1), dtype=bool)
-    if not mask.size:
-        changes[...] = False
-        return changes
-    np.not_equal(mask[..., 1:], mask[..., :-1], out=changes[..., 1:-1])
-    np.not_equal(mask[..., 0], 0, out=changes[..., 0])
-    np.not_equal(mask[..., -1], 0, out=changes[..., -1])
-    return changes
-
-
-def _components(
-    shape: tuple[int, ...],
-    ndim: int,
-    connectivity: int,
-    starts: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    values: NDArray[Any] | None,
-) -> NDArray[np.int32]:
-    """Return the number of each run's region, in the order of their first runs."""
-    starts, ends = (_with_gaps(shape, ndim, starts, edges) for edges in (starts, ends))
-    firsts, others = [], []
-    for offset in product((-1, 0, 1), repeat=ndim - 1):
-        beside = sum(map(abs, offset))
-        # Neighbours are mutual: the half that lies ahead is enough.
-        if offset <= (0,) * (ndim - 1) or beside > connectivity:
-            continue
-        distance = offset[-1] * (shape[-1] + 1)
-        if ndim == 3:
-            distance += offset[0] * (shape[-2] + 1) * (shape[-1] + 1)
-        # With a step to spare, a run also touches what lies one pixel to its side.
-        wider = int(beside < connectivity)
-        low = np.searchsorted(ends, starts + (distance - wider), side="right")
-        number = np.maximum(np.searchsorted(starts, ends + (distance + wider), side="left") - low, 0)
-        firsts.append(np.repeat(np.arange(len(starts)), number))
-        others.append(_ranges(low, number))
-    first, other = np.concatenate(firsts), np.concatenate(others)
-    if values is not None:
-        same = values[first] == values[other]
-        first, other = first[same], other[same]
-    graph = csr_array((np.ones(len(first)), (first, other)), shape=(len(starts), len(starts)))
-    return connected_components(graph, directed=False)[1]
-
-
-def _with_gaps(
-    shape: tuple[int, ...], ndim: int, starts: NDArray[np.int64], edges: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Count pixels as if one row of background stood behind each image, and behind each of its slices."""
-    width, planes = shape[-1] + 1, starts // ((shape[-1] + 1) * max(shape[-2], 1))
-    edges = edges + planes * width
-    return edges + planes // max(shape[-3], 1) * ((shape[-2] + 1) * width) if ndim == 3 else edges
-
-
-def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return start, start + 1, … of each length, one after the other."""
-    behind = np.cumsum(lengths)
-    return np.arange(behind[-1] if len(behind) else 0) + np.repeat(starts - behind + lengths, lengths)
-
-
-def _pixel_regions(mask: NDArray[Any], connectivity: int, ndim: int) -> PixelRegions:
-    structure = np.zeros((3,) * mask.ndim, dtype=bool)
-    # Nothing connects the images of a batch.
-    structure[(1,) * (mask.ndim - ndim)] = ndimage.generate_binary_structure(ndim, connectivity)
-    return PixelRegions(mask, ndim, ndimage.label(mask, structure)[0])
+def _check_shape(array: NDArray[Any], name: str, batch: bool) -> NDArray[Any]:
+    several = batch and array.ndim == 3 and array.shape[-1] != 1
+    if not (several or (array.ndim == 2 and (batch or array.size))):
+        accepted = "(height, width) or (n, height, width)" if batch else "(height, width), not empty"
+        raise ValueError(f"{name} must be of shape {accepted}, without a channel axis; got {array.shape}.")
+    return array
