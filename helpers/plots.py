@@ -1,21 +1,24 @@
-"""Every figure, each with the sentence that stands in for it.
+"""Figures, each with its alternative text.
 
-The gap: matplotlib draws; it does not say in words what is drawn, and a reader who cannot see the figure, or a diff
-that cannot compare it, has only the words. Each function returns the figure and its sentence; `show` displays both.
+The gap: matplotlib draws; it does not say in words what is drawn, and IPython's images lose their alternative text in
+JupyterLab and in nbconvert's default template. A reader who cannot see the figure, or a diff that cannot compare it,
+has only the words. Each function returns the figure and its alternative text; `show` displays both.
 """
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from IPython.display import Image, display
+from IPython.display import display
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.ticker import ScalarFormatter
 from numpy.typing import ArrayLike
 from scipy.stats import beta
@@ -26,12 +29,11 @@ __all__ = [
     "COLOURS",
     "bars",
     "image_strip",
+    "img_tag",
     "intervals",
     "lines",
     "outlines",
-    "png",
     "reliability",
-    "road",
     "scores",
     "show",
     "threshold_trade",
@@ -44,74 +46,35 @@ Described = tuple[Figure, str]
 
 
 def show(described: Described) -> None:
-    """Display a figure as PNG with its sentence as alternative text, and print the sentence under it.
+    """Display a figure with its alternative text, and print the text under it.
+
+    The picture is stored once, inside HTML, as that is what carries the alternative text to a screen reader.
 
     Parameters
     ----------
     described : tuple of Figure and str
         What the functions of this module return.
     """
-    figure, sentence = described
-    display(Image(png(figure), alt=sentence))
-    print(textwrap.fill(sentence, 94, break_on_hyphens=False))
+    _, alt_text = described
+    display({"text/html": img_tag(described), "text/plain": alt_text}, raw=True)
+    print(textwrap.fill(alt_text, 94, break_on_hyphens=False))
 
 
-def png(figure: Figure) -> bytes:
-    """Return a figure as PNG, for a file or a widget."""
+def img_tag(described: Described) -> str:
+    """Return a figure as an HTML element with its alternative text, for ``ipywidgets.HTML`` or a page.
+
+    The gap: ``ipywidgets.Image`` has no alternative text.
+
+    Parameters
+    ----------
+    described : tuple of Figure and str
+        What the functions of this module return.
+    """
+    figure, alt_text = described
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
-
-
-def road() -> Described:
-    """Draw the road from raw input to decision.
-
-    Returns
-    -------
-    tuple of Figure and str
-    """
-    figure = Figure(figsize=(9.2, 3.1), layout="constrained")
-    axes = figure.subplots()
-    axes.set_xlim(0, 9.2)
-    axes.set_ylim(0, 3.1)
-    axes.axis("off")
-
-    def box(x: float, y: float, text: str, colour: str = "#FFFFFF") -> None:
-        shape = FancyBboxPatch(
-            (x, y - 0.26),
-            1.52,
-            0.52,
-            boxstyle="round,pad=0.02,rounding_size=0.1",
-            facecolor=colour,
-            edgecolor="#444444",
-        )
-        axes.add_patch(shape)
-        axes.text(x + 0.76, y, text, ha="center", va="center", fontsize=9.5)
-
-    def arrow(start: tuple[float, float], end: tuple[float, float]) -> None:
-        axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=11, color="#444444", shrinkA=2))
-
-    main = ["raw input", "preprocessing", "model", "probability", "decision"]
-    for step, text in enumerate(main):
-        box(0.1 + 1.86 * step, 2.6, text, "#CFE6F5" if text != "model" else "#FBE3C0")
-        if step:
-            arrow((1.62 + 1.86 * (step - 1), 2.6), (0.1 + 1.86 * step, 2.6))
-    for y, (first, second) in ((1.85, ("mask", "objects")), (1.1, ("forecast", "smoothed forecast"))):
-        box(5.68, y, first, "#CFE6F5")
-        box(7.54, y, second, "#CFE6F5")
-        arrow((5.32, 2.45), (5.68, y))
-        arrow((7.2, y), (7.54, y))
-    box(3.82, 0.4, "next model", "#FBE3C0")
-    arrow((4.58, 2.32), (4.58, 0.68))
-    axes.text(4.48, 1.45, "features", ha="right", va="center", fontsize=9.5, color="#444444")
-    axes.text(
-        5.68, 0.4, "one served graph holds all of it:\nno Python inside", va="center", fontsize=9.5, color="#444444"
-    )
-    sentence = (
-        "The road: raw input, preprocessing, model, then probability and decision, mask and objects, or forecast and"
-        " smoothed forecast; the model's output can also be a feature of the next model."
-    )
-    return figure, sentence
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(alt_text)}" src="data:image/png;base64,{data}">'
 
 
 def image_strip(images: Sequence[ArrayLike], titles: Sequence[str]) -> Described:
@@ -130,14 +93,18 @@ def image_strip(images: Sequence[ArrayLike], titles: Sequence[str]) -> Described
     """
     if len(images) != len(titles):
         raise ValueError(f"there are {len(images)} images and {len(titles)} titles; one title for each is needed.")
-    figure = Figure(figsize=(1.75 * len(images), 2.15), layout="constrained")
-    axes = figure.subplots(1, len(images), squeeze=False)[0]
-    for place, image, title in zip(axes, images, titles, strict=True):
-        place.imshow(np.asarray(image), cmap="gray" if np.ndim(image) == 2 else None)
-        place.set_title(title, fontsize=9)
-        place.axis("off")
-    flat = [title.replace("\n", " ") for title in titles]
-    return figure, f"Images, from left to right: {'; '.join(flat)}."
+    figure, alt_text = _side_by_side(images, titles, 1.75, 2.15)
+    return figure, f"Images, from left to right: {alt_text}."
+
+
+def _side_by_side(images: Sequence[ArrayLike], titles: Sequence[str], width: float, height: float) -> Described:
+    """Draw images in a row, `width` inches each; return the titles in one line, too."""
+    figure = Figure(figsize=(width * len(images), height), layout="constrained")
+    for axes, image, title in zip(figure.subplots(1, len(images), squeeze=False)[0], images, titles, strict=True):
+        axes.imshow(np.asarray(image), cmap="gray" if np.ndim(image) == 2 else None)
+        axes.set_title(title, fontsize=9)
+        axes.axis("off")
+    return figure, "; ".join(title.replace("\n", " ") for title in titles)
 
 
 def outlines(images: Sequence[ArrayLike], masks: Mapping[str, Sequence[ArrayLike]], titles: Sequence[str]) -> Described:
@@ -159,30 +126,21 @@ def outlines(images: Sequence[ArrayLike], masks: Mapping[str, Sequence[ArrayLike
     lengths = {len(images), len(titles), *map(len, masks.values())}
     if len(lengths) > 1:
         raise ValueError(f"images, masks and titles must be as many; got {sorted(lengths)}.")
+    arrays = [np.asarray(image, dtype=np.float64) for image in images]
+    stretched = [(a - a.min()) / (np.ptp(a) or 1) for a in arrays]
+    grey = [a[..., 0] if a.shape[-1] == 1 else a for a in stretched]
+    tallest = max(a.shape[0] / a.shape[1] for a in arrays)
+    figure, alt_text = _side_by_side(grey, titles, 1.9, 1.9 * float(np.clip(tallest, 0.3, 2)) + 1)
+    handles = []
     # Blue and orange, light enough for a dark image.
     styles: tuple[tuple[str, Any], ...] = (("#56B4E9", "solid"), ("#E69F00", "dashed"))
-    tallest = max(np.shape(image)[0] / np.shape(image)[1] for image in images)
-    height = 1.9 * float(np.clip(tallest, 0.3, 2)) + 1
-    figure = Figure(figsize=(1.9 * len(images), height), layout="constrained")
-    axes = figure.subplots(1, len(images), squeeze=False)[0]
-    for number, (place, image, title) in enumerate(zip(axes, images, titles, strict=True)):
-        values = np.asarray(image, dtype=np.float64)
-        values = (values - values.min()) / (np.ptp(values) or 1)
-        place.imshow(values[..., 0] if values.shape[-1] == 1 else values, cmap="gray")
-        for (colour, style), drawn in zip(styles, masks.values(), strict=False):
-            if np.any(drawn[number]):
-                place.contour(
-                    np.asarray(drawn[number], dtype=float), [0.5], colors=colour, linestyles=style, linewidths=1
-                )
-        place.set_title(title, fontsize=9)
-        place.axis("off")
-    handles = [
-        Line2D([], [], color=colour, linestyle=style, label=name)
-        for (colour, style), name in zip(styles, masks, strict=False)
-    ]
+    for (name, drawn), (colour, style) in zip(masks.items(), styles, strict=False):
+        for axes, mask in zip(figure.axes, drawn, strict=True):
+            if np.any(mask):
+                axes.contour(np.asarray(mask, dtype=float), [0.5], colors=colour, linestyles=style, linewidths=1)
+        handles.append(Line2D([], [], color=colour, linestyle=style, label=name))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
-    flat = [title.replace("\n", " ") for title in titles]
-    return figure, f"Images, from left to right, with the outlines of {' and '.join(masks)}: {'; '.join(flat)}."
+    return figure, f"Images, from left to right, with the outlines of {' and '.join(masks)}: {alt_text}."
 
 
 def scores(
@@ -206,33 +164,29 @@ def scores(
     tuple of Figure and str
     """
     y, p = np.asarray(y_true), check_probabilities(y_prob)
-    labels = apply_threshold(p, threshold)
-    figure = Figure(figsize=(7, 2.6), layout="constrained")
-    axes = figure.subplots()
-    bins = [edge / 25 for edge in range(26)]
+    predicted = apply_threshold(p, threshold) == 1
+    figure, axes = _axes(2.6, f"probability of {class_names[1]}", "rows (log scale above 5)")
     for label, hatch in ((0, ""), (1, "///")):
-        axes.hist(
-            p[y == label],
-            bins,
-            alpha=0.6,
-            color=COLOURS[label],
-            hatch=hatch,
-            edgecolor="white",
-            label=class_names[label],
-        )
+        style: dict[str, Any] = {"color": COLOURS[label], "hatch": hatch, "label": class_names[label]}
+        axes.hist(p[y == label], [edge / 25 for edge in range(26)], alpha=0.6, edgecolor="white", **style)
     axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:g}")
     axes.set_yscale("symlog", linthresh=5)
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.set_yticks([tick for tick in (0, 2, 5, 10, 20, 50, 100, 1000, 10_000) if tick <= axes.get_ylim()[1]])
-    axes.set_xlabel(f"probability of {class_names[1]}")
-    axes.set_ylabel("rows (log scale above 5)")
-    axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False)
-    sentence = (
-        f"{(labels[y == 1] == 1).sum()} of {(y == 1).sum()} {class_names[1]} rows reach the threshold {threshold:g},"
-        f" and so do {(labels[y == 0] == 1).sum()} of {(y == 0).sum()} {class_names[0]} rows."
+    alt_text = (
+        f"{predicted[y == 1].sum()} of {(y == 1).sum()} {class_names[1]} rows reach the threshold {threshold:g},"
+        f" and so do {predicted[y == 0].sum()} of {(y == 0).sum()} {class_names[0]} rows."
     )
-    return figure, sentence
+    return figure, alt_text
+
+
+def _axes(height: float, x_label: str, y_label: str = "") -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
 
 
 def lines(
@@ -240,7 +194,7 @@ def lines(
     series: Mapping[str, ArrayLike],
     x_label: str,
     y_label: str,
-    sentence: str,
+    alt_text: str,
     *,
     bands: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
     log_x: bool = False,
@@ -254,7 +208,7 @@ def lines(
         Name to values; a curve ends where its values are not finite.
     x_label, y_label : str
         With units.
-    sentence : str
+    alt_text : str
         What the figure shows.
     bands : mapping of str to (low, high), optional
         For some of the curves, the limits of a shaded band, each of shape (n,).
@@ -265,8 +219,7 @@ def lines(
     -------
     tuple of Figure and str
     """
-    figure = Figure(figsize=(7, 2.8), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _axes(2.8, x_label, y_label)
     styles: tuple[Any, ...] = ("-", "--", ":", "-.")
     for number, (name, values) in enumerate(series.items()):
         finite = np.where(np.isfinite(values), values, np.nan)
@@ -279,14 +232,11 @@ def lines(
         axes.set_xscale("log")
         axes.set_xticks(np.asarray(x), [f"{tick:,g}" for tick in np.asarray(x)], minor=False)
         axes.minorticks_off()
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False)
-    return figure, sentence
+    return figure, alt_text
 
 
-def bars(values: Mapping[str, float], x_label: str, sentence: str) -> Described:
+def bars(values: Mapping[str, float], x_label: str, alt_text: str) -> Described:
     """Draw one horizontal bar for each name, with its value at the end.
 
     Parameters
@@ -295,7 +245,7 @@ def bars(values: Mapping[str, float], x_label: str, sentence: str) -> Described:
         From top to bottom.
     x_label : str
         With units.
-    sentence : str
+    alt_text : str
         What the figure shows.
 
     Returns
@@ -311,11 +261,11 @@ def bars(values: Mapping[str, float], x_label: str, sentence: str) -> Described:
     axes.set_xlabel(x_label)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure, sentence
+    return figure, alt_text
 
 
 def intervals(
-    panels: Mapping[str, Mapping[str, tuple[float, float, float]]], sentence: str, *, reference: float | None = None
+    panels: Mapping[str, Mapping[str, tuple[float, float, float]]], alt_text: str, *, reference: float | None = None
 ) -> Described:
     """Draw means with their intervals: a panel for each score, a row for each model, the same rows in all panels.
 
@@ -323,7 +273,7 @@ def intervals(
     ----------
     panels : mapping of str to mapping of str to (mean, low, high)
         The score and its unit; in it, names from top to bottom. A name that a panel lacks has an empty row there.
-    sentence : str
+    alt_text : str
         What the figure shows.
     reference : float, optional
         Where a dotted line is drawn in every panel.
@@ -346,7 +296,7 @@ def intervals(
         axes.spines[["top", "right"]].set_visible(False)
     every[0].set_yticks(range(len(names)), names)
     every[0].set_ylim(len(names) - 0.5, -0.5)
-    return figure, sentence
+    return figure, alt_text
 
 
 def threshold_trade(curve: ThresholdCurve, threshold: float, cost_fp: float, cost_fn: float) -> Described:
@@ -363,7 +313,7 @@ def threshold_trade(curve: ThresholdCurve, threshold: float, cost_fp: float, cos
     -------
     tuple of Figure and str
     """
-    # The curve falls: the last threshold that is not below the chosen one gives the same calls.
+    # The curve's thresholds fall: the last one that is not below the chosen one gives the same predictions.
     at = max(int(np.searchsorted(-curve.threshold, -threshold, side="right")) - 1, 0)
     cost = curve.cost(cost_fp, cost_fn)
     best, least = curve.cheapest(cost_fp, cost_fn)
@@ -374,20 +324,15 @@ def threshold_trade(curve: ThresholdCurve, threshold: float, cost_fp: float, cos
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if count > counts.sum() / 2 else "black"
         matrix.text(column, row, f"{count:g}", ha="center", va="center", color=colour)
-    matrix.set_xticks([0, 1], ["called 0", "called 1"])
-    matrix.set_yticks([0, 1], ["is 0", "is 1"])
+    matrix.set(xticks=[0, 1], yticks=[0, 1], xlabel="predicted class", ylabel="true class")
     over_all.step(curve.threshold, cost, where="pre", color=COLOURS[0])
     over_all.axvline(best, color=COLOURS[2], linestyle=":")
-    over_all.set_xlabel("threshold")
-    over_all.set_ylabel("cost a row")
+    over_all.set(xlabel="threshold", ylabel="cost a row")
     roc.plot(curve.false_positive_rate, curve.recall, color=COLOURS[0])
     roc.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
-    roc.set_xlabel("false positive rate")
-    roc.set_ylabel("recall")
+    roc.set(xlabel="false positive rate", ylabel="recall")
     trade.plot(curve.recall, curve.precision, color=COLOURS[0])
-    trade.set_ylim(0, 1.05)
-    trade.set_xlabel("recall")
-    trade.set_ylabel("precision")
+    trade.set(xlabel="recall", ylabel="precision", ylim=(0, 1.05))
     here = {
         over_all: (threshold, cost[at]),
         roc: (curve.false_positive_rate[at], curve.recall[at]),
@@ -396,15 +341,15 @@ def threshold_trade(curve: ThresholdCurve, threshold: float, cost_fp: float, cos
     for axes, (x, y) in here.items():
         axes.plot(x, y, "o", color=COLOURS[1])
         axes.spines[["top", "right"]].set_visible(False)
-    sentence = (
+    alt_text = (
         f"At threshold {threshold:.3g} a row costs {cost[at]:.3f}: {curve.fp[at]:g} false alarms and {curve.fn[at]:g}"
         f" misses among {counts.sum():g} rows; the cheapest threshold is {best:.3f} (dotted) at {least:.3f}."
     )
-    return figure, sentence
+    return figure, alt_text
 
 
 def reliability(models: Mapping[str, CalibrationBins]) -> Described:
-    """Draw promised probability against observed frequency, with the numbers of rows below.
+    """Draw predicted probability against observed frequency, with the numbers of rows below.
 
     Parameters
     ----------
@@ -424,18 +369,17 @@ def reliability(models: Mapping[str, CalibrationBins]) -> Described:
         low = np.nan_to_num(beta.ppf(0.025, positives, bins.rows - positives + 1), nan=0)
         high = np.nan_to_num(beta.ppf(0.975, positives + 1, bins.rows - positives), nan=1)
         interval = np.abs([bins.frequency - low, high - bins.frequency])
-        above.errorbar(
-            bins.mean_prob, bins.frequency, yerr=interval, fmt=marker, color=colour, capsize=2, alpha=0.85, label=name
-        )
+        style: dict[str, Any] = {"fmt": marker, "color": colour, "capsize": 2, "alpha": 0.85, "label": name}
+        above.errorbar(bins.mean_prob, bins.frequency, yerr=interval, **style)
         below.plot(bins.mean_prob, bins.rows, marker=marker, linestyle="none", color=colour)
         outside = int(((bins.mean_prob < low) | (bins.mean_prob > high)).sum())
         parts.append(f"for {name}, {outside} of {len(bins.rows)} bins")
     above.set_ylabel("observed frequency")
     below.set_ylabel("rows")
-    below.set_xlabel("mean probability in the bin")
+    below.set_xlabel("mean predicted probability in the bin")
     below.margins(y=0.2)
     below.set_ylim(bottom=0)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False)
-    return figure, f"Bins whose promise lies outside the 95 % interval of what came: {'; '.join(parts)}."
+    return figure, f"Predicted probability outside the 95 % interval of the observed frequency: {'; '.join(parts)}."
