@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import html
 import io
 import json
 import re
@@ -92,8 +93,8 @@ def test_the_notebook_is_as_the_formatter_leaves_it(path):
     assert all(set(cell.metadata) <= {"tags"} for cell in read(path).cells)
 
 
-def pictures(html):
-    return re.findall(r"<img\b[^>]*>", html)
+def pictures(page):
+    return re.findall(r"<img\b[^>]*>", page)
 
 
 @each
@@ -106,7 +107,8 @@ def test_every_figure_has_alternative_text_in_the_page_and_in_plain_text(path):
                 alt = re.search(r'\balt="([^"]{20,})"', picture)
                 assert alt, picture[:200]
                 assert base64.b64decode(re.search(r"base64,([^\"']+)", picture).group(1))
-                assert data["text/plain"].strip()
+                assert html.unescape(alt.group(1)) == data["text/plain"].strip()
+                assert data["text/plain"].strip() in " ".join(printed([cell]).split())
             assert not data.get("text/plain", "").startswith("<pandas.io.formats.style"), "a table has a plain text"
 
 
@@ -125,7 +127,7 @@ def test_images_in_prose_have_alternative_text(path):
 @each
 def test_links_lead_somewhere(path):
     for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", "\n".join(prose(read(path)))):
-        if target.startswith("http"):
+        if target.startswith(("http", "attachment:")):
             continue
         file = path if not target else path.parent / target
         assert file.exists(), target
