@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import subprocess
+import warnings
 import zipfile
 
 import keras
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+import tensorflow as tf
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -120,48 +122,37 @@ def test_a_text_model_takes_strings(tmp_path):
     assert np.allclose(save_bundle(tmp_path / "b", before, **options).predict(pd.Series(texts)), y_prob[:, 0])
 
 
-@pytest.mark.parametrize("listed", [False, True])
-def test_a_model_of_named_columns_needs_no_scikit_learn(tmp_path, table, listed):
+def test_a_model_of_named_columns_needs_no_scikit_learn(tmp_path, table):
     town = keras.Input((), dtype="string", name="town")
     wind, count = (keras.Input((), name=name) for name in ("wind", "count"))
     numbers = keras.ops.stack([keras.ops.where(keras.ops.isnan(wind), 0.0, wind), count], axis=1)
     words = keras.layers.StringLookup(vocabulary=["Bonn", "Köln"], output_mode="multi_hot")(town[:, None])
-    both = keras.layers.Concatenate()([numbers, words])
-    inputs = [town, wind, count] if listed else {"town": town, "wind": wind, "count": count}
-    model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(both))
-    rows = {
-        name: keras.ops.convert_to_tensor(table[name].fillna("" if name == "town" else np.nan).to_numpy())
-        for name in ("town", "wind", "count")
-    }
-    y_prob = model(list(rows.values()) if listed else rows).numpy()
-    loaded = save_bundle(tmp_path / "named", model, X_train=table, golden=table, y_prob=y_prob)
-    assert np.allclose(loaded.predict(table[["town", "wind", "count"]]), y_prob[:, 0])
+    y = keras.layers.Dense(1, activation="sigmoid")(keras.layers.Concatenate()([numbers, words]))
+    rows = {name: tf.constant(table[name].fillna("" if name == "town" else np.nan)) for name in table}
+    listed, named = keras.Model([town, wind, count], y), keras.Model({"town": town, "wind": wind, "count": count}, y)
+    for name, model in (("listed", listed), ("named", named)):
+        y_prob = named(rows).numpy()
+        loaded = save_bundle(tmp_path / name, model, X_train=table, golden=table, y_prob=y_prob)
+        assert np.allclose(loaded.predict(table[["town", "wind", "count"]]), y_prob[:, 0])
 
 
-def test_a_single_column_needs_no_name(tmp_path, table):
-    numbers = table[["count"]].astype(float)
-    scaler, model = StandardScaler().fit(numbers.to_numpy()), sigmoid(1)
-    for name, before in (("inside", None), ("outside", scaler)):
-        y_prob = model(before.transform(numbers.to_numpy()) if before else numbers.to_numpy()).numpy()
-        save_bundle(tmp_path / name, model, X_train=numbers, golden=numbers, y_prob=y_prob, preprocessing=before)
+def test_an_array_is_what_a_scaler_gets_that_was_fitted_on_one(tmp_path, table):
+    numbers, model = table[["count"]].astype(float), sigmoid(1)
+    scaler = StandardScaler().fit(numbers.to_numpy())
+    y_prob = model(scaler.transform(numbers.to_numpy())).numpy()
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        save_bundle(tmp_path / "b", model, X_train=numbers, golden=numbers, y_prob=y_prob, preprocessing=scaler)
 
 
-@pytest.mark.parametrize(
-    "calibrator",
-    [
-        LogisticRegression(),
-        IsotonicRegression(out_of_bounds="clip"),
-        *(CalibratedClassifierCV(LogisticRegression(), cv=2, method=m) for m in ("sigmoid", "isotonic", "temperature")),
-        DecisionTreeClassifier(max_depth=2),
-    ],
-)
-def test_a_calibrator_comes_after_the_model(tmp_path, outside, calibrator):
+def test_a_calibrator_comes_after_the_model(tmp_path, outside):
     raw = outside["y_prob"][:, np.newaxis].astype(float)
-    calibrator.fit(raw, np.arange(12) % 2)
-    better = calibrator.predict_proba(raw)[:, 1] if hasattr(calibrator, "predict_proba") else calibrator.predict(raw)
-    loaded = save_bundle(tmp_path / "b", **{**outside, "calibrator": calibrator, "y_prob": better})
-    assert (tmp_path / "b" / "calibrator.skops").exists()
-    assert np.allclose(loaded.predict(outside["golden"]), better)
+    methods = ("sigmoid", "isotonic", "temperature")
+    several = [CalibratedClassifierCV(LogisticRegression(), cv=2, method=method) for method in methods]
+    for number, calibrator in enumerate([*several, IsotonicRegression(), DecisionTreeClassifier(max_depth=2)]):
+        calibrator.fit(raw, np.arange(12) % 2)
+        prob = calibrator.predict_proba(raw)[:, 1] if hasattr(calibrator, "predict_proba") else calibrator.predict(raw)
+        loaded = save_bundle(tmp_path / str(number), **{**outside, "calibrator": calibrator, "y_prob": prob})
+        assert np.allclose(loaded.predict(outside["golden"]), prob)
 
 
 def test_a_stack_loads_in_a_fresh_process(tmp_path, outside, table):
@@ -219,7 +210,6 @@ def test_only_listed_files_of_a_bundle_are_read(copy, name):
 
 def edit(path, name, change):
     """Change a JSON file, or config.json in model.keras, and make the hashes fit."""
-    content = (path / name).read_bytes()
     if name == "model.keras":
         buffer = io.BytesIO()
         with zipfile.ZipFile(path / name) as old, zipfile.ZipFile(buffer, "w") as new:
@@ -227,9 +217,7 @@ def edit(path, name, change):
                 new.writestr(entry, change(old.read(entry)) if entry == "config.json" else old.read(entry))
         (path / name).write_bytes(buffer.getvalue())
     else:
-        values = json.loads(content)
-        change(values)
-        (path / name).write_text(json.dumps(values), encoding="utf-8")
+        (path / name).write_text(json.dumps(change(json.loads((path / name).read_text()))))
     sums(path)
 
 
@@ -309,32 +297,30 @@ def test_only_a_fingerprint_shows_that_all_was_replaced(copy, saved, outside):
 # --- contents that do not fit ------------------------------------------------------------------------------------
 
 
-def changed(key, value, at=None):
-    """Change one value of a manifest, or of its first field or golden inputs."""
-    return lambda content: (content if at is None else content[at][0] if at == "schema" else content[at]).update(
-        {key: value}
-    )
-
-
-@pytest.mark.parametrize(
-    ("file", "change"),
-    [
-        ("manifest.json", lambda content: content.pop("schema")),
-        *(("manifest.json", changed(*pair)) for pair in (("format", 2), ("threshold", 2), ("threshold", True))),
-        *(("manifest.json", changed(*pair)) for pair in (("seed", {}), ("metrics", "lots"), ("versions", ["1"]))),
-        *(("manifest.json", changed(*pair, "schema")) for pair in (("missing", "false"), ("categories", "abc"))),
-        *(("manifest.json", changed(*pair, "schema")) for pair in (("low", 9e9), ("low", "low"), ("low", np.nan))),
-        *(("manifest.json", changed(*pair, "schema")) for pair in (("kind", "foo"), ("dtype", "str"), ("name", 1))),
-        ("golden.json", lambda content: content["y_prob"].pop()),
-        ("golden.json", lambda content: content["inputs"]["wind"].pop()),
-        ("golden.json", lambda content: content.update(y_prob=[], inputs={name: [] for name in content["inputs"]})),
-        ("golden.json", changed("wind", ["x"] * 12, "inputs")),
-        ("golden.json", lambda content: content["y_prob"].__setitem__(0, 7.0)),
-    ],
-)
-def test_contents_that_contradict_themselves_are_refused_with_a_sentence(copy, file, change):
-    edit(copy, file, change)
-    refuses(copy, ".")
+def test_contents_that_contradict_themselves_are_refused_with_a_sentence(copy):
+    whole = json.loads((copy / "manifest.json").read_text())
+    golden = json.loads((copy / "golden.json").read_text())
+    wrong = [
+        ("format", 2),
+        ("threshold", 2),
+        ("threshold", True),
+        ("seed", {}),
+        ("metrics", "lots"),
+        ("versions", ["1"]),
+    ]
+    fields = [("missing", "false"), ("categories", "abc"), ("kind", "foo"), ("dtype", "str"), ("name", 1), ("low", 9e9)]
+    wrong += [("schema", [whole["schema"][0] | {name: value}, *whole["schema"][1:]]) for name, value in fields]
+    inputs, y_prob = golden["inputs"], golden["y_prob"]
+    several = [("y_prob", y_prob[1:]), ("y_prob", [7.0, *y_prob[1:]]), ("inputs", inputs | {"wind": ["x"] * 12})]
+    several += [("inputs", inputs | {"wind": inputs["wind"][1:]}), ("inputs", {"wind": inputs["wind"]})]
+    for file, content, changes in (("manifest.json", whole, wrong), ("golden.json", golden, several)):
+        for name, value in changes:
+            edit(copy, file, lambda _, c=content, n=name, v=value: c | {n: v})
+            refuses(copy, ".")
+        edit(copy, file, lambda _, c=content: {name: c[name] for name in list(c)[1:]})
+        refuses(copy, "copy is no bundle that can be loaded, save it again")
+        edit(copy, file, lambda _, c=content: c)
+    load_bundle(copy)
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"[" * 100_000, b"1" * 5000, b"null"])
@@ -349,19 +335,19 @@ def test_every_exception_is_a_bundle_error(copy, name, content, monkeypatch):
 
 
 def test_a_schema_of_other_columns_is_refused(copy):
-    edit(copy, "golden.json", lambda content: content["inputs"].update(gust=content["inputs"]["wind"]))
-    edit(copy, "manifest.json", changed("name", "gust", "schema"))
+    edit(copy, "golden.json", lambda content: {**content, "inputs": {**content["inputs"], "gust": [1.0] * 12}})
+    edit(copy, "manifest.json", lambda content: json.loads(json.dumps(content).replace('"wind"', '"gust"')))
     refuses(copy, "the schema does not fit the preprocessing: it names 'gust', 'count', 'town'")
 
 
 def test_golden_examples_that_no_longer_come_out_are_counted_and_other_versions_named(copy, outside):
-    edit(copy, "manifest.json", lambda content: content["versions"].update({"scikit-learn": "0.1"}))
+    edit(copy, "manifest.json", lambda content: {**content, "versions": {**content["versions"], "skops": "0.1"}})
     load_bundle(copy)
     other = keras.models.clone_model(outside["model"])
     other.set_weights([weight * 1.01 for weight in outside["model"].get_weights()])
     other.save(copy / "model.keras")
     sums(copy)
-    refuses(copy, r"of 12 golden examples do not come out as stored \(largest difference 0\.0.*scikit-learn 0\.1, here")
+    refuses(copy, r"of 12 golden examples do not come out as stored \(largest difference 0\.0.*skops 0\.1, here")
 
 
 # --- saving ------------------------------------------------------------------------------------------------------
@@ -395,16 +381,6 @@ def test_a_bundle_is_never_overwritten_and_needs_a_model(saved, outside, tmp_pat
     assert {file.name: file.read_bytes() for file in saved.iterdir()} == before
     with pytest.raises(TypeError, match=r"model must be a keras\.Model; got str"):
         save_bundle(tmp_path / "b", **{**outside, "model": "model"})
-
-
-def test_a_save_that_is_killed_leaves_nothing_under_its_name(outside, tmp_path, monkeypatch):
-    """Stopped before it is renamed, as by a power cut: no clean-up runs."""
-    monkeypatch.setattr(module.shutil, "rmtree", lambda *_, **__: None)
-    monkeypatch.setattr(module, "load_bundle", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        save_bundle(tmp_path / "torn", **outside)
-    (draft,) = tmp_path.iterdir()
-    assert draft.name.startswith(".torn.")
 
 
 # --- rows --------------------------------------------------------------------------------------------------------
