@@ -420,15 +420,11 @@ def _sums(digests: Mapping[str, str]) -> str:
 def _read(files: Mapping[str, bytes], fingerprint: str) -> Bundle:
     """Make a bundle of the files: first what is plain JSON, then what has to be deserialised."""
     manifest, examples = json.loads(files[_MANIFEST]), json.loads(files[_GOLDEN])
-    types: dict[str, Any] = {
-        "name": str,
-        "kind": str,
-        "missing": bool,
-        "low": float,
-        "high": float,
-        "categories": _strings,
-    }
-    schema = [Field(**{name: of(entry[name]) for name, of in types.items()}) for entry in manifest["schema"]]
+    types: dict[str, Any] = {"name": str, "kind": str, "missing": bool, "low": float, "high": float}
+    schema = [
+        Field(**{name: of(entry[name]) for name, of in types.items()}, categories=tuple(map(str, entry["categories"])))
+        for entry in manifest["schema"]
+    ]
     rest = {name: manifest[name] for name in ("threshold", "seed", "metrics", "versions")}
     # What the manifest says must be what `save_bundle` writes for the same values: nothing more, in the same types.
     if json.dumps(_manifest(schema, **rest), sort_keys=True) != json.dumps(manifest, sort_keys=True):
@@ -441,10 +437,6 @@ def _read(files: Mapping[str, bytes], fingerprint: str) -> Bundle:
     return Bundle(
         _keras_model(files[_MODEL]), before, after, tuple(schema), golden, y_prob, fingerprint=fingerprint, **rest
     )
-
-
-def _strings(values: Sequence[Any]) -> tuple[str, ...]:
-    return tuple(map(str, values))
 
 
 def _manifest(

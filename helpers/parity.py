@@ -114,12 +114,13 @@ class ParityReport:
         return f"different: {', '.join(part for part, number in parts.items() if number)}{largest}."
 
     def _table(self) -> dict[str, str]:
-        quantiles = (0.5, 0.9, 0.99)
-        within = np.quantile(self.difference, quantiles, method="higher") if self.rows else quantiles[:0]
+        difference = self.difference if self.rows else np.zeros(1)
         numbers = {
             "rows compared": self.rows,
             "largest difference": self.max_difference,
-            **{f"{q:.0%} of the rows are within": value for q, value in zip(quantiles, within, strict=False)},
+            **{
+                f"{q:.0%} of the rows are within": np.quantile(difference, q, method="higher") for q in (0.5, 0.9, 0.99)
+            },
             "largest relative difference": self.max_relative,
             "largest in units in the last place": "-" if np.isnan(self.max_ulp) else self.max_ulp,
             f"rows that differ by more than {self.tolerance:g}": len(self.differing),
