@@ -2,7 +2,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import sparse
 
 from helpers.parity import assert_parity, compare, edge_case_rows, edge_cases, hypothesis_strategy
@@ -27,18 +26,15 @@ def raising_at(*rows):
 
 
 def test_differences_are_those_of_numpy():
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(50, 3)), rng.normal(size=(50, 3))
+    a, b = np.random.default_rng(0).normal(size=(2, 50, 3))
     report = compare(constant(a), constant(b), range(50))
     rows = np.abs(a - b).max(axis=1)
     assert np.array_equal(report.difference, rows)
-    assert report.max_difference == rows.max()
+    assert (report.max_difference, len(report.differing)) == (rows.max(), 50)
     assert report.max_relative == pytest.approx((np.abs(a - b) / np.abs(a)).max())
     assert f"90% of the rows are within: {np.quantile(rows, 0.9, method='higher'):.3g}" in str(report)
-    assert len(report.differing) == 50
     same = compare(constant(a), constant(a), range(50), tolerance=0)
-    assert same.verdict == "same: 50 rows agree to the last bit."
-    assert (same.max_difference, same.max_ulp, same.max_relative, len(same.examples)) == (0, 0, 0, 0)
+    assert (same.verdict, same.max_ulp) == ("same: 50 rows agree to the last bit.", 0)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -154,6 +150,8 @@ def test_a_row_for_which_both_raise_is_none_but_not_if_all_do():
     frame = pd.DataFrame({"column": [1, 2]})
     with pytest.raises(AssertionError, match=r"nothing compared: both pipelines raise for 2 rows.*KeyError: 'colum'"):
         assert_parity(lambda rows: rows["colum"], lambda rows: rows["colmn"], frame)
+    html = compare(lambda rows: rows["<b>"], lambda rows: rows["<b>"], frame)._repr_html_()
+    assert "KeyError: &#x27;&lt;b&gt;" in html, "errors are escaped"
 
 
 def test_a_pipeline_that_is_broken_is_told():
@@ -171,9 +169,7 @@ def test_a_pipeline_that_is_broken_is_told():
         ((np.zeros(3), np.sin, np.zeros(3)), {}, TypeError, "reference must be a function"),
         ((np.sin, np.sin, "one text"), {}, TypeError, "inputs must be a batch of rows.*got one str"),
         ((np.sin, np.sin, {"a": [1]}), {}, TypeError, "inputs must be a batch of rows.*got one dict"),
-        ((np.sin, np.sin, np.array(1.0)), {}, TypeError, "inputs must be a batch"),
         ((np.sin, lambda x: x[:2], np.zeros(3)), {}, ValueError, r"candidate got 3 rows .* shape \(2,\)"),
-        ((np.sin, np.sum, np.zeros(3)), {}, ValueError, "candidate got 3 rows"),
         ((np.sin, lambda x: np.ma.array(x, mask=x == 0), np.zeros(3)), {}, ValueError, "a MaskedArray"),
         ((np.sin, lambda x: [[1], [1, 2], [3]], np.zeros(3)), {}, ValueError, "rows of different lengths"),
         ((np.sin, lambda x: np.zeros((3, 2)), np.zeros(3)), {}, ValueError, r"reference \(3,\), candidate \(3, 2\)"),
@@ -194,23 +190,16 @@ def test_bad_input_is_refused_with_one_sentence(arguments, options, error, messa
 # --- reports -----------------------------------------------------------------------------------------------------
 
 
-def test_a_report_reads_as_text_and_as_html():
-    report = compare(constant([0.1, 0.9]), constant([0.1, 0.2]), ["<b>", "two"], threshold=0.5)
+def test_a_report_reads_as_text_and_as_html_and_shows_how_outputs_differ():
+    report = compare(constant([0.1, 0.9]), constant([0.1, 0.2]), ["two", "<b>"], threshold=0.5)
     for text in (str(report), repr(report), report._repr_html_()):
-        for part in ("1 of 2 decisions flip", "rows compared", "0.9", "0.2"):
-            assert part in text
-    rows = compare(constant([1.0]), constant([2.0]), ["<b>"])._repr_html_()
-    assert "&lt;b&gt;" in rows, "raw inputs are escaped"
-
-
-def test_outputs_are_shown_as_far_as_they_differ():
-    def shown(a, b):
-        return tuple(compare(lambda _: [a], lambda _: [b], [0], tolerance=0).examples.iloc[0, 1:])
-
-    assert shown(1 / 3, 0.5) == ("0.333333", "0.5")
-    assert shown(1 / 3, 1 / 3 + 1e-12) == ("0.3333333333333333", "0.3333333333343333")
-    first, second = shown("a " * 500 + "x  y", "a " * 500 + "x y")
-    assert first != second and "x  y" in first
+        assert all(part in text for part in ("1 of 2 decisions flip", "rows compared", "0.9", "0.2"))
+    assert "&lt;b&gt;" in report._repr_html_(), "raw inputs are escaped"
+    long = "a " * 500 + "x  y"
+    for a, b, shown in ((1 / 3, 0.5, "0.333333"), (1 / 3, 1 / 3 + 1e-12, repr(1 / 3)), (long, long[:-3] + "y", "x  y")):
+        examples = compare(lambda _, a=a: [a], lambda _, b=b: [b], [0], tolerance=0).examples
+        assert shown in examples["reference"].iloc[0]
+        assert examples["reference"].iloc[0] != examples["candidate"].iloc[0]
 
 
 # --- what to try -------------------------------------------------------------------------------------------------
@@ -219,15 +208,12 @@ def test_outputs_are_shown_as_far_as_they_differ():
 def test_edge_cases_hold_what_breaks_float32_and_texts():
     numbers, texts = edge_cases("number"), edge_cases("text")
     assert float(np.float32(numbers["2^24 + 1"])) != numbers["2^24 + 1"]
-    with np.errstate(over="ignore"):
-        assert np.isinf(np.float32(numbers["1e308"]))
     assert np.float32(numbers["subnormal"]) == 0 < numbers["subnormal"]
-    assert numbers["missing"] is None
     with pytest.raises(UnicodeDecodeError):
         texts["bytes that are no UTF-8"].decode("utf-8")
-    assert texts["accents, composed"] != texts["accents, combining"]
-    edge_cases("number").clear()
+    numbers.clear()
     assert edge_cases("number"), "what is returned is the caller's own"
+    assert compare(list, list, list(texts.values())).same
 
 
 def test_edge_cases_of_categories_are_near_the_known_ones():
@@ -253,14 +239,6 @@ def test_edge_case_rows_change_one_column_at_a_time():
     for bad in (frame[:0], pd.concat([frame, frame], axis=1), frame.to_numpy()):
         with pytest.raises(ValueError, match="a DataFrame with at least one row, and a name of its own"):
             edge_case_rows(bad)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(hypothesis_strategy("number"), min_size=1), st.lists(hypothesis_strategy("text"), min_size=1))
-def test_strategies_give_what_compare_takes(numbers, texts):
-    values = np.array([np.nan if value is None else value for value in numbers], dtype=float)
-    assert compare(np.copy, np.copy, values, tolerance=0).same
-    assert compare(list, list, texts).same
 
 
 def test_strategies_find_what_breaks_a_pipeline():
