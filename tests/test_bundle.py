@@ -308,6 +308,8 @@ def test_contents_that_contradict_themselves_are_refused_with_a_sentence(copy):
         refuses(copy, "copy is no bundle that can be loaded, save it again")
         edit(copy, file, lambda _, c=content: c)
     load_bundle(copy)
+    edit(copy, "golden.json", lambda _: {"inputs": {name: [] for name in inputs}, "y_prob": []})
+    refuses(copy, "save it again")
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"[" * 100_000, b"1" * 5000, b"null"])
