@@ -65,8 +65,7 @@ CHUNK = 8192
 
 _MODEL, _BEFORE, _AFTER = "model.keras", "preprocessing.skops", "calibrator.skops"
 _GOLDEN, _MANIFEST, _SUMS = "golden.json", "manifest.json", "SHA256SUMS"
-_REQUIRED = (_MODEL, _GOLDEN, _MANIFEST)
-_OPTIONAL = (_BEFORE, _AFTER)
+_REQUIRED, _OPTIONAL = {_MODEL, _GOLDEN, _MANIFEST}, {_BEFORE, _AFTER}
 
 
 class BundleError(UserError):
@@ -103,71 +102,44 @@ class Field:
         return "float64" if self.kind == "number" else "str"
 
     @classmethod
-    def from_json(cls, entry: dict[str, Any]) -> Field:
-        """Make a field of what a manifest says; ValueError if it contradicts itself."""
-        field = cls(
-            name=str(entry["name"]),
-            kind=entry["kind"],
-            missing=bool(entry["missing"]),
-            low=float(entry["low"]),
-            high=float(entry["high"]),
-            categories=tuple(map(str, entry["categories"])),
-        )
-        plain = isinstance(entry["missing"], bool) and isinstance(entry["categories"], list)
-        if not plain or field.kind not in ("number", "category", "text") or field.dtype != entry["dtype"]:
-            raise ValueError(f"{field.name!r} is a {field.kind!r} of dtype {entry['dtype']!r}")
-        if not field.low <= field.high:
-            raise ValueError(f"the range of {field.name!r} is {field.low} to {field.high}")
-        return field
-
-    @classmethod
     def of(cls, column: pd.Series[Any]) -> Field:
-        """Describe a checked column of training rows."""
-        name, known, missing = str(column.name), column.dropna(), bool(column.isna().any())
-        if column.dtype == np.float64:
-            low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
-            return cls(name, "number", missing, low, high)
-        categories = sorted(set(known))
-        if len(categories) <= min(MOST_CATEGORIES, max(20, len(known) / 2)):
-            return cls(name, "category", missing, categories=tuple(categories))
-        lengths = known.map(len)
-        return cls(name, "text", missing, float(lengths.min()), float(lengths.max()))
+        """Describe a column of training rows."""
+        name, number = str(column.name), pd.api.types.is_numeric_dtype(column)
+        known = cls(name, "number" if number else "text", True).checked(column).dropna()
+        missing = len(known) < len(column)
+        categories = () if number else tuple(sorted(set(known)))
+        if not number and len(categories) <= min(MOST_CATEGORIES, max(20, len(known) / 2)):
+            return cls(name, "category", missing, categories=categories)
+        sizes = known if number else known.map(len)
+        low, high = (float(sizes.min()), float(sizes.max())) if len(sizes) else (0.0, 0.0)
+        return cls(name, "number" if number else "text", missing, low, high)
 
     def checked(self, column: pd.Series[Any]) -> pd.Series[Any]:
         """Return the column in the field's dtype, or raise a `BundleError`; missing values become NaN."""
-        if self.kind == "number":
-            if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_complex_dtype(column):
-                column = column.astype(object)
-                column = column.where(column.notna(), np.nan)
-            bad = [value for value in column if not _is_number(value)] if column.dtype == object else []
-            if not bad:
-                numbers = pd.Series(column.to_numpy(np.float64, na_value=np.nan), column.index, name=self.name)
-                bad = numbers[np.isinf(numbers)].tolist()
-            if bad:
-                raise BundleError(f"{self.name!r} takes finite numbers; got {bad[0]!r:.60}.")
-            return numbers
-        bad = [value for value in column.dropna() if not _is_text(value)]
+        number = self.kind == "number"
+        if number and pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column):
+            values = pd.Series(column.to_numpy(np.float64, na_value=np.nan), column.index, name=self.name)
+            bad = values[np.isinf(values)].tolist()
+        else:
+            values = column.astype(object).where(column.notna(), np.nan)
+            bad = [value for value in values.dropna() if not _is_valid(value, number)]
         if bad:
-            raise BundleError(
-                f"{self.name!r} takes str of valid Unicode; got {bad[0]!r:.60} ({type(bad[0]).__name__})."
-            )
-        return column.astype(object).where(column.notna(), np.nan)
+            takes, kind = ("finite numbers", "") if number else ("str of valid Unicode", f" ({type(bad[0]).__name__})")
+            raise BundleError(f"{self.name!r} takes {takes}; got {bad[0]!r:.60}{kind}.")
+        return values.astype(np.float64) if number else values
 
     def unseen(self, column: pd.Series[Any]) -> str:
         """Say how many checked values are unlike those in training; empty if none."""
-        known = column.dropna()
         if self.kind == "category":
-            outside, limits = ~known.isin(self.categories), "not among the categories of training"
+            unlike, limits = ~column.isin(self.categories), "not among the categories of training"
         else:
-            size, unit = (known, "") if self.kind == "number" else (known.map(len), " characters")
-            outside, limits = (size < self.low) | (size > self.high), f"outside {self.low:g} to {self.high:g}{unit}"
-        parts = []
-        if outside.any():
-            example = repr(known[outside].tolist()[0])
-            parts.append(f"{outside.sum()} {limits}, such as {example[:60]}{'…' if len(example) > 60 else ''}")
-        if column.isna().any() and not self.missing:
-            parts.append(f"{column.isna().sum()} missing, which none was in training")
-        return f"{self.name!r}: {'; '.join(parts)}" if parts else ""
+            size, unit = (column, "") if self.kind == "number" else (column.map(len, na_action="ignore"), " characters")
+            unlike, limits = ~size.between(self.low, self.high), f"outside {self.low:g} to {self.high:g}{unit}"
+        unlike &= column.notna() | (not self.missing)
+        if not unlike.any():
+            return ""
+        example = repr(column[unlike].tolist()[0])
+        return f"{self.name!r}: {unlike.sum()} {limits}, such as {example[:60]}{'…' if len(example) > 60 else ''}"
 
 
 @dataclass(frozen=True)
@@ -219,13 +191,7 @@ class Bundle:
         BundleError
             A column is missing, or holds a value of another kind.
         """
-        frame = _frame(inputs)
-        lacking = [field.name for field in self.schema if field.name not in frame]
-        if lacking:
-            raise BundleError(
-                f"the rows lack {', '.join(map(repr, lacking))}; they have: {', '.join(map(str, frame))}."
-            )
-        return pd.DataFrame({field.name: field.checked(frame[field.name]) for field in self.schema})
+        return _checked(self.schema, inputs)
 
     def unseen(self, inputs: Any) -> list[str]:
         """Say what in raw inputs was never seen in training, one sentence for each column with such values."""
@@ -263,43 +229,37 @@ class Bundle:
         return compare(lambda _: self.y_prob, lambda _: y_prob, self.golden, tolerance=TOLERANCE)
 
     def _predict(self, rows: pd.DataFrame) -> NDArray[np.float64]:
-        batch: Any
-        if self.preprocessing is not None:
-            batch = rows
-            # Fitted without names of columns: on one column of texts, as a vectorizer is, or on an array.
-            if not hasattr(self.preprocessing, "feature_names_in_"):
-                texts = len(self.schema) == 1 and self.schema[0].dtype == "str"
-                batch = rows.iloc[:, 0].fillna("") if texts else rows.to_numpy()
-            batch = self.preprocessing.transform(batch)
-            batch = batch.toarray() if sparse.issparse(batch) else np.asarray(batch)
-        else:
-            # TensorFlow has no missing string.
-            columns = {field.name: rows[field.name] for field in self.schema}
-            batch = {
-                name: tf.constant(column if column.dtype == np.float64 else column.fillna("").tolist())
-                for name, column in columns.items()
-            }
-            takes = [tensor.name for tensor in self.model.inputs]
-            if len(takes) == 1:
-                (batch,) = batch.values()
-            elif not isinstance(self.model.input, dict):
-                batch = [batch[name] for name in takes]
-        output = self.model(batch, training=False)
+        output = self.model(self._features(rows), training=False)
         if isinstance(output, Mapping):
             if "probability" not in output:
                 raise BundleError(f"the model must return 'probability'; it returns {some(list(output))}.")
             output = output["probability"]
         found = np.asarray(output, dtype=np.float64)
         one_each = found.shape in ((len(rows),), (len(rows), 1))
+        if self.calibrator is None and not one_each:
+            raise BundleError(f"the model must return one probability a row; {found.shape} came for {len(rows)} rows.")
         if self.calibrator is None:
-            if not one_each:
-                raise BundleError(
-                    f"the model must return one probability a row; {found.shape} came for {len(rows)} rows."
-                )
             return found.reshape(-1)
         found = found.reshape(-1, 1) if one_each else found
         correct = getattr(self.calibrator, "predict_proba", None)
         return np.asarray(correct(found)[:, 1] if correct else self.calibrator.predict(found), dtype=np.float64)
+
+    def _features(self, rows: pd.DataFrame) -> Any:
+        """Return what the model takes for checked rows."""
+        batch: Any = rows
+        if self.preprocessing is not None:
+            # Fitted without names of columns: on one column of texts, as a vectorizer is, or on an array.
+            if not hasattr(self.preprocessing, "feature_names_in_"):
+                texts = len(self.schema) == 1 and self.schema[0].dtype == "str"
+                batch = rows.iloc[:, 0].fillna("") if texts else rows.to_numpy()
+            batch = self.preprocessing.transform(batch)
+            return batch.toarray() if sparse.issparse(batch) else np.asarray(batch)
+        # TensorFlow has no missing string.
+        batch = {
+            name: tf.constant(column if column.dtype == np.float64 else column.fillna("").tolist())
+            for name, column in rows.items()
+        }
+        return batch if len(self.model.inputs) > 1 else next(iter(batch.values()))
 
 
 def save_bundle(
@@ -329,7 +289,7 @@ def save_bundle(
     golden : DataFrame or sequence of str
         Raw inputs, some of every kind that you care for. They are stored as they are: none that is private.
     y_prob : array-like of shape (n,) or (n, 1)
-        What the path used in training gives for `golden`; the bundle must give the same to within 1e-5.
+        What the pipeline used in training gives for `golden`; the bundle must give the same to within 1e-5.
     preprocessing : fitted transformer, optional
         scikit-learn's, from the columns of `X_train` to the model's one input. It gets NaN for what is missing,
         None too: fit it on NaN.
@@ -350,39 +310,23 @@ def save_bundle(
     Raises
     ------
     BundleError
-        Whatever makes `load_bundle` refuse it, or the path exists. Nothing is left behind; a process that is killed
-        while saving leaves a hidden folder, ``.name.…``, which does not load.
+        Whatever makes `load_bundle` refuse it, or the path exists. Nothing is left behind; only a process that is
+        killed while saving leaves a hidden folder, ``.name.…``, which can be deleted.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a keras.Model; got {type(model).__name__}.")
     path = Path(path).expanduser()
     if path.exists():
         raise BundleError(f"{str(path)!r} exists, and a bundle is never overwritten: choose another name.")
-    if not (isinstance(threshold, Real) and 0 <= threshold <= 1):
-        raise ValueError(f"threshold must lie in [0, 1]; got {threshold!r}.")
-    schema = _schema(_frame(X_train))
-    expected = check_probabilities(y_prob).astype(np.float64)
-    rows = _frame(golden)
+    train = _frame(X_train)
+    if train.empty:
+        raise BundleError("X_train has no rows or no columns: the schema is made from it.")
+    schema = [Field.of(train[name]) for name in train]
+    rows, expected = _checked(schema, golden), check_probabilities(y_prob).astype(np.float64)
     if not len(rows) == len(expected) > 0:
         raise ValueError(f"golden and y_prob must have the same length, at least 1; got {len(rows)}, {len(expected)}.")
-    lacking = [field.name for field in schema if field.name not in rows]
-    if lacking:
-        raise BundleError(f"golden lacks {', '.join(map(repr, lacking))}.")
-    columns = {
-        field.name: [None if pd.isna(value) else value for value in field.checked(rows[field.name])] for field in schema
-    }
-    try:
-        plain = plain_values(metrics or {})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"metrics: {error}") from error
-    manifest = {
-        "format": FORMAT,
-        "schema": [{**vars(field), "dtype": field.dtype} for field in schema],
-        "threshold": float(threshold),
-        "seed": None if seed is None else int(seed),
-        "metrics": plain,
-        "versions": _versions(),
-    }
+    columns = {name: column.astype(object).where(column.notna(), None).tolist() for name, column in rows.items()}
+    manifest = _manifest(schema, threshold, seed, metrics or {}, _versions())
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
@@ -421,63 +365,23 @@ def load_bundle(path: str | os.PathLike[str], *, fingerprint: str | None = None)
     ------
     BundleError
         No bundle, a file missing or changed, another fingerprint, code or an untrusted type inside, a schema that does
-        not fit the model, or golden examples that no longer come out.
+        not fit the model, or golden examples that no longer come out. No other exception comes out of a directory.
     """
-    path = Path(path).expanduser()
-    files, found = _verified(path)
-    if fingerprint is not None:
-        expected = str(fingerprint).strip().lower()
-        if not re.fullmatch("[0-9a-f]{64}", expected):
-            raise BundleError(f"a fingerprint has 64 hexadecimal digits; got {fingerprint!r:.80}.")
+    try:
+        path = Path(path).expanduser()
+        files, found = _verified(path)
+        expected = found if fingerprint is None else str(fingerprint).strip().lower()
         if expected != found:
             raise BundleError(f"{path.name} has the fingerprint {found[:12]}…, not the expected {expected[:12]}….")
-    try:
-        manifest, examples = json.loads(files[_MANIFEST]), json.loads(files[_GOLDEN])
-        if manifest["format"] != FORMAT or not 0 <= manifest["threshold"] <= 1 or not examples["y_prob"]:
-            raise ValueError("another format, a threshold outside [0, 1], or no golden examples")
-        schema = tuple(Field.from_json(entry) for entry in manifest["schema"])
-        rows = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in examples["inputs"].items()})
-        golden = pd.DataFrame({field.name: field.checked(rows[field.name]) for field in schema})
-        y_prob = check_probabilities(examples["y_prob"]).astype(np.float64)
-        if len(golden) != len(y_prob):
-            raise ValueError(f"{len(golden)} golden inputs and {len(y_prob)} probabilities")
-        versions = {str(name): str(was) for name, was in manifest["versions"].items()}
-        rest = {name: manifest[name] for name in ("threshold", "seed", "metrics")}
-        kinds = {"threshold": (int, float), "seed": (int, type(None)), "metrics": dict}
-        for name, kind in kinds.items():
-            if not isinstance(rest[name], kind) or isinstance(rest[name], bool):  # type: ignore[arg-type]
-                raise ValueError(f"{name} is {rest[name]!r:.60}")
+        bundle = _read(files, found)
+        _check_schema(bundle)
+        _check_golden(bundle)
+    except BundleError:
+        raise
     except Exception as error:
-        # Whatever a file of another form does to the lines above, it is refused.
-        raise BundleError(f"{path.name} is no bundle of format {FORMAT}: {type(error).__name__}: {error}.") from error
-    bundle = Bundle(
-        model=_keras_model(files[_MODEL]),
-        preprocessing=_part(files, _BEFORE),
-        calibrator=_part(files, _AFTER),
-        schema=schema,
-        golden=golden,
-        y_prob=y_prob,
-        versions=versions,
-        fingerprint=found,
-        **rest,
-    )
-    _check_schema(bundle)
-    try:
-        report = bundle.replay()
-    except BundleError as error:
-        raise BundleError(f"the golden examples cannot be predicted: {error}") from error
-    except Exception as error:
-        raise BundleError(
-            f"the golden examples cannot be predicted: {type(error).__name__}: {first_line(error)}"
-        ) from error
-    if not report.same:
-        here = _versions()
-        other = [f"{name} {was}, here {here.get(name)}" for name, was in versions.items() if was != here.get(name)]
-        hint = f" Saved with {'; '.join(other)}." if other else ""
-        raise BundleError(
-            f"{len(report.differing)} of {report.rows} golden examples do not come out as stored"
-            f" (largest difference {report.max_difference:.3g}, allowed {TOLERANCE:g}).{hint}"
-        )
+        # Whatever a file of another form does to any line above, the bundle is refused.
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise BundleError(f"{path!s:.200} is no bundle that can be loaded, save it again ({reason:.200}).") from error
     return bundle
 
 
@@ -493,11 +397,8 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
     sums = (path / _SUMS).read_bytes()
     lines = [line.partition("  ") for line in sums.decode("ascii", "replace").splitlines()]
     listed = {name: digest for digest, _, name in lines}
-    if not set(_REQUIRED) <= set(listed) <= {*_REQUIRED, *_OPTIONAL}:
-        raise BundleError(
-            f"{_SUMS} of {path.name} is damaged: it must name {', '.join(_REQUIRED)}, and beyond them only"
-            f" {' or '.join(_OPTIONAL)}."
-        )
+    if sums != _sums(listed).encode() or not _REQUIRED <= set(listed) <= _REQUIRED | _OPTIONAL:
+        raise BundleError(f"{_SUMS} of {path.name} is damaged: it names other files than a bundle has.")
     files = {}
     for name in listed:
         if not (path / name).is_file():
@@ -505,11 +406,6 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
         files[name] = (path / name).read_bytes()
         if _sha256(files[name]) != listed[name]:
             raise BundleError(f"{name} of {path.name} has changed since it was saved: its SHA-256 is another one.")
-    for name in _OPTIONAL:
-        if name not in listed and (path / name).exists():
-            raise BundleError(f"{path.name} holds {name}, which {_SUMS} does not name.")
-    if sums != _sums(listed).encode():
-        raise BundleError(f"{_SUMS} of {path.name} has changed since it was saved.")
     return files, _sha256(sums)
 
 
@@ -521,20 +417,56 @@ def _sums(digests: Mapping[str, str]) -> str:
     return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
 
 
+def _read(files: Mapping[str, bytes], fingerprint: str) -> Bundle:
+    """Make a bundle of the files: first what is plain JSON, then what has to be deserialised."""
+    manifest, examples = json.loads(files[_MANIFEST]), json.loads(files[_GOLDEN])
+    types: dict[str, Any] = {"name": str, "kind": str, "missing": bool, "low": float, "high": float}
+    schema = [
+        Field(**{name: of(entry[name]) for name, of in types.items()}, categories=tuple(map(str, entry["categories"])))
+        for entry in manifest["schema"]
+    ]
+    rest = {name: manifest[name] for name in ("threshold", "seed", "metrics", "versions")}
+    # What the manifest says must be what `save_bundle` writes for the same values: nothing more, in the same types.
+    if json.dumps(_manifest(schema, **rest), sort_keys=True) != json.dumps(manifest, sort_keys=True):
+        raise ValueError(f"{_MANIFEST} is no manifest of format {FORMAT}")
+    golden = _checked(schema, pd.DataFrame(examples["inputs"], dtype=object))
+    y_prob = check_probabilities(examples["y_prob"]).astype(np.float64)
+    if not len(golden) == len(y_prob) > 0:
+        raise ValueError(f"{len(golden)} golden inputs, {len(y_prob)} probabilities")
+    before, after = (_part(files, name) for name in (_BEFORE, _AFTER))
+    return Bundle(
+        _keras_model(files[_MODEL]), before, after, tuple(schema), golden, y_prob, fingerprint=fingerprint, **rest
+    )
+
+
+def _manifest(
+    schema: Sequence[Field], threshold: float, seed: int | None, metrics: Mapping[str, Any], versions: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return what manifest.json holds; ValueError or TypeError where a value cannot be."""
+    if not (isinstance(threshold, Real) and 0 <= threshold <= 1):
+        raise ValueError(f"threshold must lie in [0, 1]; got {threshold!r}.")
+    for field in schema:
+        if field.kind not in ("number", "category", "text") or not field.low <= field.high:
+            raise ValueError(f"{field.name!r} is a {field.kind!r} from {field.low!r} to {field.high!r}")
+    return {
+        "format": FORMAT,
+        "schema": [{**vars(field), "dtype": field.dtype} for field in schema],
+        "threshold": float(threshold),
+        "seed": None if seed is None else int(seed),
+        "metrics": plain_values(metrics),
+        "versions": {str(name): str(version) for name, version in versions.items()},
+    }
+
+
 def _keras_model(content: bytes) -> keras.Model:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if archive.getinfo("config.json").file_size > MOST_CONFIG:
-                raise ValueError("config.json is too large")
-            config = json.loads(archive.read("config.json"))
-        # The loss and the optimizer are not loaded.
-        config.pop("compile_config", None)
-        danger = _danger(config)
-    except Exception as error:
-        # Whatever a file of another form does to the lines above, it is refused.
-        raise BundleError(f"{_MODEL} does not load: it is no file of Keras ({type(error).__name__}).") from error
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if archive.getinfo("config.json").file_size > MOST_CONFIG:
+            raise ValueError("config.json is too large")
+        config = json.loads(archive.read("config.json"))
+    # The loss and the optimizer are not loaded.
+    config.pop("compile_config", None)
     # Not left to Keras's safe mode: a call elsewhere in the process can switch that off for all.
-    if danger:
+    if danger := _danger(config):
         raise BundleError(f"{_MODEL} is not loaded: it holds {danger}.")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / _MODEL
@@ -543,10 +475,8 @@ def _keras_model(content: bytes) -> keras.Model:
             model = keras.saving.load_model(file, compile=False, safe_mode=True)
         except Exception as error:
             # Keras wraps one message into another; the innermost names the cause.
-            causes = re.findall("Exception encountered: (.+)", str(error))
-            reason = causes[-1] if causes else first_line(error) or type(error).__name__
-            reason = reason.replace(str(file), _MODEL).partition(". ")[0].rstrip(".")
-            raise BundleError(f"{_MODEL} does not load: {reason}.") from error
+            reason = first_line(str(error).rpartition("Exception encountered: ")[2]).replace(str(file), _MODEL)
+            raise BundleError(f"{_MODEL} does not load: {reason.partition('. ')[0].rstrip('.')}.") from error
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise BundleError(f"{_MODEL} is no model with known inputs, but a {type(model).__name__}.")
     return model
@@ -585,48 +515,51 @@ def _part(files: Mapping[str, bytes], name: str) -> Any:
 def _check_schema(bundle: Bundle) -> None:
     names = [field.name for field in bundle.schema]
     if bundle.preprocessing is not None:
-        takes = list(getattr(bundle.preprocessing, "feature_names_in_", names))
-        if takes != names:
-            raise _misfit("the preprocessing", names, takes)
+        whose, takes = "the preprocessing", list(getattr(bundle.preprocessing, "feature_names_in_", names))
+        fits = takes == names
+    else:
+        whose, takes = "the model", [tensor.name for tensor in bundle.model.inputs]
+        # A single input is fed without its name.
+        fits = set(takes) == set(names) or len(takes) == len(names) == 1
+    if not fits:
+        raise BundleError(f"the schema does not fit {whose}: it names {some(names)}, {whose} takes {some(takes)}.")
+
+
+def _check_golden(bundle: Bundle) -> None:
+    report = bundle.replay()
+    if report.same:
         return
-    wants = {tensor.name: tensor.dtype for tensor in bundle.model.inputs}
-    if len(wants) == len(names) == 1:
-        # The name of a single input is nobody's business: it is fed without one.
-        wants = dict(zip(names, wants.values(), strict=True))
-    if set(wants) != set(names):
-        raise _misfit("the model", names, list(wants))
-    for field in bundle.schema:
-        if (wants[field.name] == "string") != (field.dtype == "str"):
-            raise BundleError(
-                f"the schema does not fit the model: {field.name!r} is {field.dtype}, not {wants[field.name]}."
-            )
+    here = _versions()
+    other = [f"{name} {was}, here {here.get(name)}" for name, was in bundle.versions.items() if here.get(name) != was]
+    hint = f" Saved with {'; '.join(other)}." if other else ""
+    raise BundleError(
+        f"{len(report.differing)} of {report.rows} golden examples do not come out as stored"
+        f" (largest difference {report.max_difference:.3g}, allowed {TOLERANCE:g}).{hint}"
+    )
 
 
-def _misfit(whose: str, names: Sequence[str], takes: Sequence[str]) -> BundleError:
-    return BundleError(f"the schema does not fit {whose}: it names {some(names)}, {whose} takes {some(takes)}.")
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a value is a real number that a float can hold; NaN is."""
+def _is_valid(value: Any, number: bool) -> bool:
+    """Whether a value is a finite number that a float can hold, or a string without half of a surrogate pair."""
     try:
-        return isinstance(value, (Real, np.bool_)) and not math.isinf(value)
-    except OverflowError:
-        return False
-
-
-def _is_text(value: Any) -> bool:
-    """Whether a value is a string that can be encoded; one with half of a surrogate pair cannot."""
-    try:
+        if number:
+            return isinstance(value, (Real, np.bool_)) and math.isfinite(value)
         return isinstance(value, str) and value.encode() is not None
-    except UnicodeEncodeError:
+    except (OverflowError, UnicodeEncodeError):
         return False
+
+
+def _checked(schema: Sequence[Field], inputs: Any) -> pd.DataFrame:
+    frame = _frame(inputs)
+    lacking = [field.name for field in schema if field.name not in frame]
+    if lacking:
+        raise BundleError(f"the rows lack {', '.join(map(repr, lacking))}; they have: {', '.join(map(str, frame))}.")
+    return pd.DataFrame({field.name: field.checked(frame[field.name]) for field in schema})
 
 
 def _frame(inputs: Any) -> pd.DataFrame:
     if isinstance(inputs, pd.DataFrame):
-        twice = inputs.columns[inputs.columns.duplicated()]
-        if len(twice):
-            raise BundleError(f"the column {twice[0]!r} is there twice.")
+        if not inputs.columns.is_unique:
+            raise BundleError(f"the column {inputs.columns[inputs.columns.duplicated()][0]!r} is there twice.")
         return inputs.rename(columns=str)
     if isinstance(inputs, (str, bytes, Mapping)) or not hasattr(inputs, "__len__"):
         raise BundleError(f"raw inputs are a batch: a DataFrame, dicts or texts; got one {type(inputs).__name__}.")
@@ -638,16 +571,6 @@ def _frame(inputs: Any) -> pd.DataFrame:
                 raise BundleError(f"row {number} has other keys than row 0: send all rows with the same ones.")
         return pd.DataFrame(rows).rename(columns=str)
     return pd.DataFrame({"text": pd.Series(rows, dtype=object)})
-
-
-def _schema(frame: pd.DataFrame) -> list[Field]:
-    fields = []
-    for name in frame:
-        number = pd.api.types.is_numeric_dtype(frame[name])
-        fields.append(Field.of(Field(str(name), "number" if number else "text", False).checked(frame[name])))
-    if not fields or frame.empty:
-        raise BundleError("X_train has no rows or no columns: the schema is made from it.")
-    return fields
 
 
 def _versions() -> dict[str, str]:

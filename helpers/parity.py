@@ -1,11 +1,11 @@
-"""Does path B give what path A gave, on the same raw inputs, and do decisions change?
+"""Do two pipelines give the same outputs for the same raw inputs, and do decisions change?
 
 The gap: ``numpy.testing.assert_allclose`` compares two arrays. It does not know which raw input made them differ, what
-the difference does to a decision, that NaN came out of one path and an error out of the other, or which inputs to try.
+the difference does to a decision, that one pipeline gave NaN and the other an error, or which inputs to try.
 
-A *path* is any function from a batch of raw inputs to one output a row: a fitted transformer's ``transform``, a Keras
-model, a served signature, a whole prediction. The inputs that break paths apart are in `edge_cases`, and as hypothesis
-strategies in `hypothesis_strategy`.
+A *pipeline* is any function from a batch of raw inputs to one output a row: a fitted transformer's ``transform``, a
+Keras model, a served signature, a whole prediction. `edge_cases` holds the inputs that make pipelines differ, and
+`hypothesis_strategy` draws from them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -26,66 +26,14 @@ from scipy import sparse
 
 from helpers.notebook import first_line
 
-if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
+__all__ = ["ParityReport", "assert_parity", "compare", "edge_case_rows", "edge_cases", "hypothesis_strategy"]
 
-__all__ = [
-    "Difference",
-    "ParityReport",
-    "edge_cases",
-    "edge_case_rows",
-    "assert_parity",
-    "compare",
-    "hypothesis_strategy",
-]
+MAX_EXAMPLES = 5
+MAX_RAISED = 1000
+MAX_TEXT = 200
 
-SHOWN = 5
-MOST_REFUSED = 1000
-QUANTILES = (0.5, 0.9, 0.99)
-
-Path = Callable[[Any], Any]
+Pipeline = Callable[[Any], Any]
 Kind = Literal["number", "category", "text"]
-
-
-class OutputError(ValueError):
-    """A path returns what cannot be compared, whatever the rows."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One raw input on which the paths disagree.
-
-    Attributes
-    ----------
-    row : int
-        Its place in the inputs.
-    label : object
-        Its label in the index of a DataFrame, else its place.
-    inputs : object
-        The raw input itself.
-    reference, candidate : object
-        The two outputs where they differ most, or the error with which a path refused the input.
-    """
-
-    row: int
-    label: Any
-    inputs: Any
-    reference: Any
-    candidate: Any
-
-    @property
-    def outputs(self) -> tuple[str, str]:
-        """Both outputs as text, with as many digits as tell them apart."""
-        both = _short(self.reference), _short(self.candidate)
-        numbers = isinstance(self.reference, np.floating) and isinstance(self.candidate, np.floating)
-        brief = (f"{self.reference:.6g}", f"{self.candidate:.6g}") if numbers else both
-        if brief[0] != brief[1]:
-            return brief
-        # Two long texts that begin alike are shown from where they part.
-        long = repr(self.reference), repr(self.candidate)
-        parts = (at for at, (one, other) in enumerate(zip(*long, strict=False)) if one != other)
-        start = max(next(parts, 20) - 20, 0)
-        return (f"… {_short(long[0][start:])}", f"… {_short(long[1][start:])}") if both[0] == both[1] else both
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,34 +45,37 @@ class ParityReport:
     rows : int
         Raw inputs compared.
     both_raised : int
-        How many of them neither path answers.
+        For how many of them both pipelines raise an error.
+    one_raised : ndarray of int
+        The rows for which only one pipeline raises.
     difference : ndarray of shape (rows,), float64
         Largest absolute difference in the outputs of a row; 0 where both are NaN or the same infinity, inf where only
-        one is, or where only one path refuses the row; 1 where two strings differ.
+        one is, or where only one pipeline raises; 1 where two strings differ.
     max_relative : float
         Largest difference relative to the reference's value.
     max_ulp : float
         Largest difference in units in the last place, that is, how many numbers of the coarser of the two dtypes lie
         between (bfloat16 counts as float32); inf where one is not finite, NaN where the outputs are not floating point.
-    differing, flipped, refused : ndarray of int
-        The rows whose outputs differ by more than the tolerance; whose decisions differ; that only one path refuses.
+    differing, flipped : ndarray of int
+        The rows whose outputs differ by more than the tolerance; whose decisions differ.
     tolerance : float
     threshold : float or None
-    examples : tuple of Difference
-        The first rows that flip, are refused by one path, or differ.
+    examples : DataFrame
+        The first rows that flip, for which one pipeline raises, or that differ, by their labels: the ``raw input``, and
+        what ``reference`` and ``candidate`` give where they differ most, or the error that they raise, as text.
     """
 
     rows: int
     both_raised: int
+    one_raised: NDArray[np.intp]
     difference: NDArray[np.float64]
     max_relative: float
     max_ulp: float
     differing: NDArray[np.intp]
     flipped: NDArray[np.intp]
-    refused: NDArray[np.intp]
     tolerance: float
     threshold: float | None
-    examples: tuple[Difference, ...]
+    examples: pd.DataFrame
 
     @property
     def max_difference(self) -> float:
@@ -132,93 +83,83 @@ class ParityReport:
         return float(self.difference.max(initial=0))
 
     @property
-    def quantiles(self) -> dict[float, float]:
-        """Quantiles of the rows' differences: the median, 90 % and 99 %."""
-        if not self.rows:
-            return dict.fromkeys(QUANTILES, 0.0)
-        return {q: float(np.quantile(self.difference, q, method="higher")) for q in QUANTILES}
-
-    @property
     def same(self) -> bool:
-        """True if no row differs by more than the tolerance, flips, or is refused by one path only; nor all by both."""
+        """True if rows were compared, none differs by more than the tolerance or flips, and errors come in both.
+
+        No rows at all are the same; rows for which both pipelines always raise are not.
+        """
         nothing = 0 < self.rows == self.both_raised
-        return not (nothing or len(self.differing) or len(self.flipped) or len(self.refused))
+        return not (nothing or len(self.differing) or len(self.flipped) or len(self.one_raised))
 
     @property
     def verdict(self) -> str:
         """The report in one line."""
+        rows = _count(self.rows, "row")
         if self.same:
             how = "to the last bit" if self.max_difference == 0 else f"within {self.tolerance:g}"
-            neither = f", {self.both_raised} of them refused by both" if self.both_raised else ""
-            return f"same: {_count(self.rows, 'row')} agree {how}{neither}."
+            both = f", of which both pipelines raise for {self.both_raised}" if self.both_raised else ""
+            return f"same: {rows} agree {how}{both}."
         if self.both_raised == self.rows:
-            first = self.examples[0].reference
-            return f"nothing compared: both paths refuse {_count(self.rows, 'row')}, the first with {first}"
-        parts = []
-        if len(self.flipped):
-            parts.append(f"{len(self.flipped)} of {_count(self.rows, 'decision')} flip")
-        if len(self.refused):
-            parts.append(f"{_count(len(self.refused), 'row')} refused by one path only")
-        if len(self.differing):
-            # Words and whole numbers are equal or not.
-            beyond = "" if np.isnan(self.max_ulp) else f" by more than {self.tolerance:g}"
-            parts.append(f"{len(self.differing)} of {_count(self.rows, 'row')} differ{beyond}")
-        known = np.isfinite(self.max_difference) and not np.isnan(self.max_ulp)
-        largest = f"; largest difference {self.max_difference:.3g}" if known else ""
-        return f"different: {', '.join(parts)}{largest}."
+            first = self.examples["reference"].iloc[0]
+            return f"nothing compared: both pipelines raise for {rows}; at the first, the reference {first}"
+        # Strings and whole numbers are equal or not.
+        graded = not np.isnan(self.max_ulp)
+        beyond = f" by more than {self.tolerance:g}" if graded else ""
+        parts = {
+            f"{len(self.flipped)} of {_count(self.rows, 'decision')} flip": len(self.flipped),
+            f"one pipeline raises for {_count(len(self.one_raised), 'row')}": len(self.one_raised),
+            f"{len(self.differing)} of {rows} differ{beyond}": len(self.differing),
+        }
+        largest = f"; largest difference {self.max_difference:.3g}" * (graded and math.isfinite(self.max_difference))
+        return f"different: {', '.join(part for part, number in parts.items() if number)}{largest}."
 
-    def table(self) -> pd.DataFrame:
-        """Return what was measured, one line each, as text."""
-        lines = {
-            "rows compared": f"{self.rows}",
-            "largest difference": f"{self.max_difference:.3g}",
-            **{f"{q:.0%} of the rows are within": f"{value:.3g}" for q, value in self.quantiles.items()},
-            "largest relative difference": f"{self.max_relative:.3g}",
-            "largest in units in the last place": "-" if np.isnan(self.max_ulp) else f"{self.max_ulp:.3g}",
-            f"rows that differ by more than {self.tolerance:g}": f"{len(self.differing)}",
-            "rows that one path refuses": f"{len(self.refused)}",
-            "rows that both refuse": f"{self.both_raised}",
+    def _table(self) -> dict[str, str]:
+        difference = self.difference if self.rows else np.zeros(1)
+        numbers = {
+            "rows compared": self.rows,
+            "largest difference": self.max_difference,
+            **{
+                f"{q:.0%} of the rows are within": np.quantile(difference, q, method="higher") for q in (0.5, 0.9, 0.99)
+            },
+            "largest relative difference": self.max_relative,
+            "largest in units in the last place": "-" if np.isnan(self.max_ulp) else self.max_ulp,
+            f"rows that differ by more than {self.tolerance:g}": len(self.differing),
+            "rows for which one pipeline raises": len(self.one_raised),
+            "rows for which both raise": self.both_raised,
         }
         if self.threshold is not None:
-            lines[f"decisions that flip at {self.threshold:g}"] = f"{len(self.flipped)}"
-        return pd.DataFrame({"": lines})
+            numbers[f"decisions that flip at {self.threshold:g}"] = len(self.flipped)
+        return {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in numbers.items()}
 
     def __str__(self) -> str:
-        lines = [self.verdict, *(f"  {name}: {value}" for name, value in self.table()[""].items())]
-        for example in self.examples:
-            reference, candidate = example.outputs
-            lines.append(f"  row {example.label}: {_short(example.inputs)}")
-            lines.append(f"    reference {reference}")
-            lines.append(f"    candidate {candidate}")
+        lines = [self.verdict, *(f"  {name}: {value}" for name, value in self._table().items())]
+        for label, *example in self.examples.itertuples():
+            lines.append("  row {}: {}\n    reference {}\n    candidate {}".format(label, *example))
         return "\n".join(lines)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        parts = [f"<p><b>{html.escape(self.verdict)}</b></p>", self.table().to_html(header=False, border=0)]
-        if self.examples:
-            rows = [(str(example.label), _short(example.inputs), *example.outputs) for example in self.examples]
-            columns = ["row", "raw input", "reference", "candidate"]
-            parts.append(pd.DataFrame(rows, columns=columns).to_html(border=0, index=False))
-        return "\n".join(parts)
+        parts = [pd.DataFrame({"": self._table()}).to_html(header=False, border=0), self.examples.to_html(border=0)]
+        return "\n".join([f"<p><b>{html.escape(self.verdict)}</b></p>", *parts[: 1 + (len(self.examples) > 0)]])
 
 
 def compare(
-    reference: Path, candidate: Path, inputs: Any, *, tolerance: float = 1e-6, threshold: float | None = None
+    reference: Pipeline, candidate: Pipeline, inputs: Any, *, tolerance: float = 1e-6, threshold: float | None = None
 ) -> ParityReport:
-    """Run two paths over the same raw inputs and measure how far their outputs lie apart.
+    """Run two pipelines over the same raw inputs and measure how far their outputs lie apart.
 
-    Each path gets its own copy of the whole batch. If it raises, the batch is halved until the rows that it refuses are
-    found, and it gets the rest: an input that one path answers and the other refuses is a difference, one that both
-    refuse is none. If both refuse everything, nothing was compared, and that is not the same.
+    Each pipeline gets its own copy of the whole batch. If it raises an error, the batch is halved until the rows are
+    found for which it raises, and it gets the rest: a row for which one pipeline raises is a difference, a row for
+    which both raise is none. If both raise for every row, nothing was compared, and that is not the same.
 
     Parameters
     ----------
     reference, candidate : callable
         From a batch of n raw inputs to n outputs: an array, tensor or sparse matrix of numbers or strings whose first
         axis has length n.
-    inputs : DataFrame, ndarray, sequence, or mapping of str to any of these
-        The raw inputs, n rows. A mapping holds columns, as a Keras model with named inputs takes them.
+    inputs : DataFrame, Series, array, tensor, sparse matrix or sequence
+        The raw inputs, n rows.
     tolerance : float
         How much two outputs may differ: absolutely where the reference is below 1, relatively above. Whole numbers and
         strings must be equal.
@@ -233,10 +174,10 @@ def compare(
     Raises
     ------
     TypeError
-        A path is not callable.
+        A pipeline is not callable, or the inputs are no batch.
     ValueError
-        The paths return different shapes; a path returns another number of rows than it got, or a dictionary; it
-        refuses more than 1,000 rows, or a batch of which it takes every row alone.
+        The pipelines return different shapes; one returns another number of rows than it got, or a dictionary; it
+        raises for more than 1,000 rows, or for a batch though for none of its rows alone.
 
     Examples
     --------
@@ -244,69 +185,58 @@ def compare(
     >>> print(compare(right, wrong, np.arange(4.0), threshold=2).verdict)
     different: 1 of 4 decisions flip, 1 of 4 rows differ by more than 1e-06; largest difference 1.
     """
-    for name, path in (("reference", reference), ("candidate", candidate)):
-        if not callable(path):
-            raise TypeError(f"{name} must be a function from raw inputs to outputs; got {type(path).__name__}.")
-    for name, number in (("tolerance", tolerance), ("threshold", 0.0 if threshold is None else threshold)):
-        if not isinstance(number, Real) or not math.isfinite(number):
-            raise ValueError(f"{name} must be a finite number; got {number!r}.")
-    if tolerance < 0:
-        raise ValueError(f"tolerance must be at least 0; got {tolerance}.")
-    rows = _length(inputs)
+    for name, pipeline in (("reference", reference), ("candidate", candidate)):
+        if not callable(pipeline):
+            raise TypeError(f"{name} must be a function from raw inputs to outputs; got {type(pipeline).__name__}.")
+    if not (isinstance(tolerance, Real) and 0 <= tolerance < math.inf):
+        raise ValueError(f"tolerance must be a finite number, at least 0; got {tolerance!r}.")
+    if threshold is not None and not (isinstance(threshold, Real) and math.isfinite(threshold)):
+        raise ValueError(f"threshold must be a finite number; got {threshold!r}.")
+    inputs = _batch(inputs)
+    rows = inputs.shape[0] if hasattr(inputs, "shape") else len(inputs)
     a, errors_a = _outputs("reference", reference, inputs, rows)
     b, errors_b = _outputs("candidate", candidate, inputs, rows)
-    # A path that refuses every row has no shape of its own.
+    # A pipeline that raises for every row has no shape of its own.
     a = np.zeros_like(b) if len(errors_a) == rows else a
     b = np.zeros_like(a) if len(errors_b) == rows else b
     if a.shape != b.shape:
         raise ValueError(f"the outputs have different shapes: reference {a.shape}, candidate {b.shape}.")
-    shape = (rows, math.prod(a.shape[1:]))
-    a, b = a.reshape(shape), b.reshape(shape)
-    numbers = a.dtype.kind in "fiub" and b.dtype.kind in "fiub"
-    if threshold is not None and not (numbers and shape[1] == 1):
-        raise ValueError(f"a threshold needs one number a row; each row has {shape[1]} of dtype {a.dtype}.")
-    difference, relative = _differences(a, b) if numbers else [(a != b).astype(np.float64)] * 2
-    if numbers and "f" in (a.dtype.kind, b.dtype.kind):
-        # Below 1 the relative difference is the larger one.
-        beyond, ulp = np.minimum(difference, relative) > tolerance, _ulps(a, b)
-    else:
-        # Words and whole numbers are equal or not.
-        beyond, ulp = a != b, np.full(shape, np.nan)
-    refuses = [np.isin(np.arange(rows), list(errors)) for errors in (errors_a, errors_b)]
-    both, one = ~(refuses[0] | refuses[1]), refuses[0] ^ refuses[1]
-    per_row = np.where(both, difference.max(axis=1, initial=0), np.where(one, np.inf, 0))
-    differing, refused = np.flatnonzero(beyond.any(axis=1) & both), np.flatnonzero(one)
-    flipped = np.zeros(0, dtype=np.intp)
-    if threshold is not None:
-        flipped = np.flatnonzero((_decisions(a, threshold) != _decisions(b, threshold)) & both)
-    examples = []
-    neither = [] if both.any() else np.flatnonzero(~both).tolist()
-    for row in list(dict.fromkeys([*flipped.tolist(), *refused.tolist(), *differing.tolist(), *neither]))[:SHOWN]:
-        column = int(np.argmax(difference[row])) if shape[1] else 0
-        outputs = [
-            errors[row] if row in errors else values[row, column] for values, errors in ((a, errors_a), (b, errors_b))
-        ]
-        label = inputs.index[row] if hasattr(inputs, "iloc") else row
-        examples.append(Difference(row, label, _rows(inputs, row), *outputs))
+    a, b = (output.reshape(rows, math.prod(output.shape[1:])) for output in (a, b))
+    errors = errors_a, errors_b
+    raised = np.array([[row in each for row in range(rows)] for each in errors], dtype=bool)
+    both, one, answered = raised.all(axis=0), raised[0] ^ raised[1], ~raised.any(axis=0)
+    difference, relative, ulp, beyond = _measure(a, b, tolerance)
+    found = {
+        "flipped": np.flatnonzero(_flips(a, b, threshold) & answered),
+        "one_raised": np.flatnonzero(one),
+        "differing": np.flatnonzero(beyond.any(axis=1) & answered),
+    }
+    shown = np.concatenate([*found.values(), np.flatnonzero(both & ~answered.any())]).tolist()
+    most = difference.argmax(axis=1) if difference.shape[1] else np.zeros(rows, dtype=int)
+    examples = {
+        row: [_raw(inputs, row), *_texts(a[row, most[row]], b[row, most[row]], *(each.get(row) for each in errors))]
+        for row in list(dict.fromkeys(shown))[:MAX_EXAMPLES]
+    }
+    labels = pd.Index([inputs.index[row] if hasattr(inputs, "iloc") else row for row in examples], name="row")
     return ParityReport(
         rows=rows,
-        both_raised=int((refuses[0] & refuses[1]).sum()),
-        difference=per_row,
-        max_relative=float(relative[both].max(initial=0)),
-        max_ulp=float(ulp[both].max(initial=0)),
-        differing=differing,
-        flipped=flipped,
-        refused=refused,
+        both_raised=int(both.sum()),
+        difference=np.where(answered, difference.max(axis=1, initial=0), np.where(one, np.inf, 0)),
+        max_relative=float(relative[answered].max(initial=0)),
+        max_ulp=float(ulp[answered].max(initial=0)),
         tolerance=tolerance,
         threshold=threshold,
-        examples=tuple(examples),
+        examples=pd.DataFrame(
+            list(examples.values()), labels, columns=["raw input", "reference", "candidate"], dtype=object
+        ),
+        **found,
     )
 
 
 def assert_parity(
-    reference: Path, candidate: Path, inputs: Any, *, tolerance: float = 1e-6, threshold: float | None = None
+    reference: Pipeline, candidate: Pipeline, inputs: Any, *, tolerance: float = 1e-6, threshold: float | None = None
 ) -> ParityReport:
-    """Raise an AssertionError with the report if the paths differ; for tests. Parameters as in `compare`.
+    """Raise an AssertionError with the report if the pipelines differ; for tests. Parameters as in `compare`.
 
     Examples
     --------
@@ -320,7 +250,7 @@ def assert_parity(
 
 
 def edge_cases(kind: Kind, known: Sequence[str] = ()) -> dict[str, Any]:
-    """Return raw values that break preprocessing paths apart, each with its name.
+    """Return raw values for which preprocessing pipelines often differ, each with its name.
 
     Parameters
     ----------
@@ -332,7 +262,7 @@ def edge_cases(kind: Kind, known: Sequence[str] = ()) -> dict[str, Any]:
     -------
     dict of str to object
         Numbers are float or int, or None where missing; categories are str, int or None; texts are str, or bytes that
-        are no UTF-8.
+        are not UTF-8.
 
     Examples
     --------
@@ -343,38 +273,24 @@ def edge_cases(kind: Kind, known: Sequence[str] = ()) -> dict[str, Any]:
     """
     if isinstance(known, (str, bytes)):
         raise TypeError(f"known is a sequence of categories; got the single {known!r}.")
-    known = list(known)
-    if kind == "number":
-        return dict(_NUMBERS)
-    if kind == "text":
-        return dict(_TEXTS)
-    if kind != "category":
+    cases = {"number": _NUMBERS, "text": _TEXTS, "category": _CATEGORIES}
+    if kind not in cases:
         raise ValueError(f"kind is 'number', 'category' or 'text'; got {kind!r}.")
-    values: dict[str, Any] = {
-        "unseen": "never seen in training",
-        "empty": "",
-        "missing": None,
-        "a number as int": 7,
-        "the same as str": "7",
-        "Keras's own token": "[UNK]",
-    }
-    if known:
-        values |= {
-            "other case": str(known[0]).swapcase(),
-            "trailing space": f"{known[0]} ",
-            "leading space": f" {known[0]}",
-        }
+    values = dict(cases[kind])
+    if kind == "category" and len(known):
+        first = str(next(iter(known)))
+        values |= {"other case": first.swapcase(), "trailing space": f"{first} ", "leading space": f" {first}"}
     return values
 
 
 def edge_case_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return rows that are ordinary but for one value: an ordinary row, with each column broken in turn.
+    """Return rows that are ordinary but for one value: an ordinary row, with an edge case in each column in turn.
 
     Parameters
     ----------
     frame : DataFrame of shape (n, m)
-        Ordinary rows: the first known value of each column makes the row. Columns of numbers get the adversarial
-        numbers, all others the adversarial categories.
+        Ordinary rows: the first known value of each column makes the row. Columns of numbers get the edge cases of
+        numbers, all others those of categories.
 
     Returns
     -------
@@ -387,25 +303,20 @@ def edge_case_rows(frame: pd.DataFrame) -> pd.DataFrame:
     >>> rows.index[0], rows.loc["town: trailing space", "town"]
     ('wind: NaN', 'Köln ')
     """
-    if not isinstance(frame, pd.DataFrame):
-        raise TypeError(f"frame must be a DataFrame; got {type(frame).__name__}.")
-    if frame.empty or frame.columns.duplicated().any():
-        raise ValueError("frame needs at least one row, and a name of its own for each column.")
+    if not isinstance(frame, pd.DataFrame) or frame.empty or not frame.columns.is_unique:
+        raise ValueError("frame must be a DataFrame with at least one row, and a name of its own for each column.")
     ordinary = {name: frame[name].dropna().iloc[0] for name in frame if frame[name].notna().any()}
-    rows, index = [], []
-    for name in ordinary:
-        number = pd.api.types.is_numeric_dtype(frame[name])
-        values = edge_cases("number") if number else edge_cases("category", [ordinary[name]])
-        for what, value in values.items():
-            rows.append({**ordinary, name: float("nan" if value is None else value) if number else value})
-            index.append(f"{name}: {what}")
-    broken = pd.DataFrame(rows, index=index, columns=frame.columns, dtype=object)
     numbers = [name for name in frame if pd.api.types.is_numeric_dtype(frame[name])]
+    rows: dict[str, Any] = {}
+    for name, usual in ordinary.items():
+        cases = edge_cases("number") if name in numbers else edge_cases("category", [usual])
+        rows |= {f"{name}: {case}": {**ordinary, name: value} for case, value in cases.items()}
+    broken = pd.DataFrame(list(rows.values()), index=list(rows), columns=frame.columns, dtype=object)
     return broken.astype(dict.fromkeys(numbers, np.float64))
 
 
-def hypothesis_strategy(kind: Kind, known: Sequence[str] = ()) -> SearchStrategy[Any]:
-    """Return a hypothesis strategy: the adversarial values of `edge_cases`, ordinary ones, and random ones.
+def hypothesis_strategy(kind: Kind, known: Sequence[str] = ()) -> Any:
+    """Return a hypothesis strategy: the values of `edge_cases`, ordinary ones, and random ones.
 
     Parameters
     ----------
@@ -419,11 +330,8 @@ def hypothesis_strategy(kind: Kind, known: Sequence[str] = ()) -> SearchStrategy
     from hypothesis import strategies as st
 
     values, known = list(edge_cases(kind, known).values()), list(known)
-    random: dict[str, SearchStrategy[Any]] = {
-        "number": st.floats(),
-        "category": st.sampled_from(known) | st.text(max_size=12) if known else st.text(max_size=12),
-        "text": st.text(),
-    }
+    words = st.text(max_size=12)
+    random = {"number": st.floats(), "category": st.sampled_from(known) | words if known else words, "text": st.text()}
     return st.sampled_from(values) | random[kind]
 
 
@@ -442,6 +350,15 @@ _NUMBERS: dict[str, Any] = {
     "-1e308": -1e308,
     "int beyond float32": 10**39,
     "a third": 1 / 3,
+}
+
+_CATEGORIES: dict[str, Any] = {
+    "unseen": "never seen in training",
+    "empty": "",
+    "missing": None,
+    "a number as int": 7,
+    "the same as str": "7",
+    "Keras's own token": "[UNK]",
 }
 
 _TEXTS: dict[str, Any] = {
@@ -472,172 +389,160 @@ _TEXTS: dict[str, Any] = {
 }
 
 
-def _length(inputs: Any) -> int:
-    if isinstance(inputs, Mapping):
-        lengths = {name: _length(column) for name, column in inputs.items()}
-        if len(set(lengths.values())) != 1:
-            raise ValueError(f"the columns of inputs must have one length; got {lengths}.")
-        return next(iter(lengths.values()))
-    if sparse.issparse(inputs):
-        return inputs.shape[0]
-    single = isinstance(inputs, (str, bytes)) or getattr(inputs, "shape", None) == ()
-    if single or not hasattr(inputs, "__getitem__"):
-        raise TypeError(f"inputs must be a batch of rows, in order; got one {type(inputs).__name__}.")
-    return len(inputs)
+def _batch(inputs: Any) -> Any:
+    """Return the inputs as what has rows in an order: pandas, sparse, list or ndarray."""
+    if hasattr(inputs, "iloc") or sparse.issparse(inputs):
+        return inputs
+    if isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes)):
+        return list(inputs)
+    if not getattr(inputs, "shape", ()):
+        kind = type(inputs).__name__
+        raise TypeError(f"inputs must be a batch of rows, such as a DataFrame, an array or a list; got one {kind}.")
+    return np.asarray(inputs)
 
 
-def _rows(inputs: Any, which: int | NDArray[np.intp]) -> Any:
-    """Return one row, or a copy of some rows: what a path does to them in place must not reach the other path."""
-    if isinstance(inputs, Mapping):
-        return {name: _rows(column, which) for name, column in inputs.items()}
-    if hasattr(inputs, "iloc"):
-        rows = inputs.iloc[which]
-        return rows.to_dict() if isinstance(inputs, pd.DataFrame) and isinstance(which, int) else rows
-    if isinstance(which, int) or isinstance(inputs, np.ndarray) or sparse.issparse(inputs):
-        return inputs[which]
-    if hasattr(inputs, "numpy"):
-        return inputs.numpy()[which]
-    return [copy.deepcopy(inputs[row]) for row in which]
+def _rows(inputs: Any, rows: NDArray[np.intp]) -> Any:
+    """Return a copy of some rows: what a pipeline does to them in place must not reach the other one."""
+    if isinstance(inputs, list):
+        return copy.deepcopy([inputs[row] for row in rows])
+    return inputs.iloc[rows] if hasattr(inputs, "iloc") else inputs[rows]
 
 
-def _outputs(name: str, path: Path, inputs: Any, rows: int) -> tuple[NDArray[Any], dict[int, str]]:
-    """Return the outputs, without a last axis of length 1, and the error of each row that the path refuses."""
+def _outputs(name: str, pipeline: Pipeline, inputs: Any, rows: int) -> tuple[NDArray[Any], dict[int, str]]:
+    """Return the outputs, without a last axis of length 1, and the error of each row for which the pipeline raises."""
     errors: dict[int, str] = {}
 
-    def answer(which: NDArray[np.intp]) -> Any:
+    def run(which: NDArray[np.intp]) -> tuple[Any, Exception | None]:
         # What matters is measured; warnings would come once for every half.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return path(_rows(inputs, which))
+            try:
+                return pipeline(_rows(inputs, which)), None
+            except Exception as error:
+                return None, error
 
-    def search(which: NDArray[np.intp]) -> None:
-        if len(errors) > MOST_REFUSED:
-            return
-        try:
-            answer(which)
-        except Exception as error:
-            if len(which) == 1:
-                errors[int(which[0])] = _reason(error)
-            else:
-                search(which[: len(which) // 2])
-                search(which[len(which) // 2 :])
+    def search(which: NDArray[np.intp], error: Exception | None) -> None:
+        if error is not None and len(which) == 1:
+            errors[int(which[0])] = f"raises {type(error).__name__}: {first_line(error)}"
+        elif error is not None and len(errors) <= MAX_RAISED:
+            for half in np.array_split(which, 2):
+                search(half, run(half)[1])
 
-    def together(which: NDArray[np.intp]) -> NDArray[Any]:
-        return _array(name, answer(which), len(which))
-
-    if not rows:
-        return np.zeros(0), errors
-    every = np.arange(rows)
-    try:
-        return together(every), errors
-    except OutputError:
-        raise
-    except Exception:
-        search(every)
-    if len(errors) > MOST_REFUSED:
-        raise ValueError(f"{name} refuses more than {MOST_REFUSED} rows; the first with {next(iter(errors.values()))}")
-    taken = np.setdiff1d(every, list(errors))
-    if not len(taken):
-        return np.zeros(rows), errors
-    try:
-        found = together(taken)
-    except OutputError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{name} takes {len(taken)} rows one by one, not together: {_reason(error)}") from error
+    answered = np.arange(rows)
+    output, error = run(answered) if rows else (np.zeros(0), None)
+    if error is not None:
+        search(answered, error)
+        if len(errors) > MAX_RAISED:
+            raise ValueError(f"{name} raises for more than {MAX_RAISED} rows; the first {errors[min(errors)]}")
+        answered = np.setdiff1d(answered, list(errors))
+        output, error = run(answered) if len(answered) else (np.zeros(0), None)
+    if error is not None:
+        raise ValueError(f"{name} raises for a batch of {len(answered)} rows, but for none alone: {first_line(error)}")
+    found = _array(name, output, len(answered))
     outputs = np.zeros((rows, *found.shape[1:]), dtype=found.dtype)
-    outputs[taken] = found
+    outputs[answered] = found
     return outputs, errors
 
 
-def _array(name: str, answer: Any, rows: int) -> NDArray[Any]:
-    if isinstance(answer, Mapping):
-        raise OutputError(f"{name} returns a dictionary: let it return one of {', '.join(map(repr, answer))}.")
-    if np.ma.isMaskedArray(answer):
-        raise OutputError(f"{name} returns a masked array: let it fill what is masked.")
-    words = isinstance(answer, (list, tuple)) and any(isinstance(value, (str, bytes)) for value in answer)
+def _array(name: str, output: Any, rows: int) -> NDArray[Any]:
+    """Return what a pipeline returned: numbers, or objects that are str."""
+    if isinstance(output, Mapping):
+        raise ValueError(f"{name} returns a dictionary: let it return one of {', '.join(map(repr, output))}.")
+    strings = isinstance(output, (list, tuple)) and any(isinstance(value, (str, bytes)) for value in output)
     try:
-        # A copy, for two paths may write into one buffer; and objects, for NumPy's own strings would lose null
+        # A copy, for two pipelines may write into one buffer; and objects, for NumPy's own strings would lose null
         # characters at their end.
-        output = answer.toarray() if sparse.issparse(answer) else np.array(answer, dtype=object if words else None)
+        values = output.toarray() if sparse.issparse(output) else np.array(output, dtype=object if strings else None)
     except ValueError as error:
-        raise OutputError(f"{name} returns rows of different lengths.") from error
-    if output.ndim == 0 or len(output) != rows:
-        raise OutputError(f"{name} got {_count(rows, 'row')} and returned an output of shape {output.shape}.")
-    if output.shape[1:] and output.shape[-1] == 1:
-        output = output[..., 0]
-    if output.dtype.name == "bfloat16":
-        return output.astype(np.float32)
-    if output.dtype == object:
-        values = [np.nan if value is None or value is pd.NA else value for value in output.ravel()]
-        if any(isinstance(value, (list, tuple, np.ndarray)) for value in values):
-            raise OutputError(f"{name} returns arrays as objects: let it return one array.")
-        if all(isinstance(value, (Real, np.bool_)) for value in values):
-            return np.array(values, dtype=np.float64).reshape(output.shape)
-    if output.dtype.kind in "fiub":
-        return output
-    return np.array([_word(value) for value in output.ravel()], dtype=object).reshape(output.shape)
+        raise ValueError(f"{name} returns rows of different lengths.") from error
+    nested = values.dtype == object and any(isinstance(value, (list, tuple, np.ndarray)) for value in values.flat)
+    if values.ndim == 0 or len(values) != rows or nested or np.ma.isMaskedArray(output):
+        what = "arrays as objects" if nested else f"a {type(output).__name__} of shape {values.shape}"
+        raise ValueError(f"{name} got {_count(rows, 'row')} and returned {what}: let it return one output a row.")
+    if values.shape[1:] and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.dtype.name == "bfloat16":
+        values = values.astype(np.float32)
+    if values.dtype.kind in "fiub":
+        return values
+    flat = [np.nan if value is None or value is pd.NA else value for value in values.flat]
+    if all(isinstance(value, (Real, np.bool_)) for value in flat):
+        return np.array(flat, dtype=np.float64).reshape(values.shape)
+    return np.array([_string(value) for value in flat], dtype=object).reshape(values.shape)
 
 
-def _word(value: Any) -> str:
+def _string(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
-    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
-        return "(missing)"
-    return value if isinstance(value, str) else f"{type(value).__name__} {value!r}"
+    return value if isinstance(value, str) else "(missing)" if pd.isna(value) else f"{type(value).__name__} {value!r}"
 
 
-def _differences(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the absolute differences, and those relative to `a`."""
+def _measure(a: NDArray[Any], b: NDArray[Any], tolerance: float) -> tuple[NDArray[Any], ...]:
+    """Return the differences: absolute, relative, in units in the last place, and whether beyond the tolerance."""
+    if "O" in a.dtype.kind + b.dtype.kind:
+        # Strings are equal or not.
+        a, b = (a != b).astype(np.int64), np.zeros(a.shape, dtype=np.int64)
     # Before they become floats: large whole numbers would turn equal.
     alike = (a == b) | (np.isnan(a) & np.isnan(b))
-    whole = a.dtype.kind in "iub" and b.dtype.kind in "iub"
-    a, b = a.astype(np.float64), b.astype(np.float64)
+    whole = "f" not in a.dtype.kind + b.dtype.kind
+    x, y = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(all="ignore"):
-        difference = np.abs(a - b)
-        difference = np.maximum(difference, 1) if whole else difference
-        relative = difference / np.abs(a)
+        difference = np.maximum(np.abs(x - y), 1) if whole else np.abs(x - y)
+        relative = difference / np.abs(x)
     difference[~alike & ~np.isfinite(difference)] = np.inf
     relative[np.isnan(relative)] = np.inf
     difference[alike] = relative[alike] = 0
-    return difference, relative
+    if whole:
+        return difference, relative, np.full(a.shape, np.nan), ~alike
+    # Below 1 the relative difference is the larger one.
+    return difference, relative, _ulps(a, b), np.minimum(difference, relative) > tolerance
 
 
 def _ulps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    """Return how many representable numbers lie between two, in the coarser floating dtype; NaN above float64."""
-    dtype = min((array.dtype for array in (a, b) if array.dtype.kind == "f"), key=lambda found: found.itemsize)
-    if dtype.itemsize > 8:
-        return np.full(a.shape, np.nan)
-    # Under this order, and with negative numbers mirrored, neighbouring floats are neighbouring integers.
-    whole = np.dtype(f"i{dtype.itemsize}")
+    """Return how many representable numbers lie between two, in the coarser floating dtype, at most float64."""
+    dtype = np.dtype(f"f{min(8, *(array.itemsize for array in (a, b) if array.dtype.kind == 'f'))}")
+    integer = np.dtype(f"i{dtype.itemsize}")
     with np.errstate(over="ignore"):
-        a, b = (np.ascontiguousarray(array.astype(dtype)) for array in (a, b))
-    first, second = (np.where(bits < 0, np.iinfo(whole).min - bits, bits) for bits in (a.view(whole), b.view(whole)))
-    # In integers where they cannot overflow: as float64, neighbours among them would be equal.
-    across = (first < 0) != (second < 0)
-    near = np.abs(np.where(across, 0, first) - np.where(across, 0, second)).astype(np.float64)
-    apart = np.where(across, np.abs(first.astype(np.float64)) + np.abs(second.astype(np.float64)), near)
+        a, b = a.astype(dtype), b.astype(dtype)
+    # With negative numbers mirrored, neighbouring floats are neighbouring integers; their distance needs 64 bits.
+    bits = [array.view(integer).astype(np.int64) for array in (a, b)]
+    first, second = (np.where(array < 0, np.iinfo(integer).min - array, array) for array in bits)
+    apart = np.maximum(first, second).view(np.uint64) - np.minimum(first, second).view(np.uint64)
     alike = (a == b) | (np.isnan(a) & np.isnan(b))
     return np.where(alike, 0, np.where(np.isfinite(a) & np.isfinite(b), apart, np.inf))
 
 
-def _decisions(outputs: NDArray[Any], threshold: float) -> NDArray[np.int8]:
-    """Return 1 for positive, 0 for negative, -1 for none."""
-    values = outputs[:, 0]
+def _flips(a: NDArray[Any], b: NDArray[Any], threshold: float | None) -> NDArray[np.bool_]:
+    """Return for which rows the decisions differ; NaN is no decision."""
+    if threshold is None:
+        return np.zeros(len(a), dtype=bool)
+    if a.shape[1] != 1 or "O" in a.dtype.kind + b.dtype.kind:
+        raise ValueError(f"a threshold needs one number a row; each row has {a.shape[1]} of dtype {a.dtype}.")
     # As a Python float the threshold is rounded to the dtype of the outputs, as in `decisions.apply_threshold`.
     with np.errstate(over="ignore"):
-        positive = values >= float(threshold)
-    return np.where(np.isnan(values), -1, positive).astype(np.int8)
+        first, second = (np.where(np.isnan(values), -1, values >= float(threshold)) for values in (a[:, 0], b[:, 0]))
+    return first != second
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)}"
+def _raw(inputs: Any, row: int) -> str:
+    if isinstance(inputs, pd.DataFrame):
+        return _cut(repr(inputs.iloc[row].to_dict()))
+    return _cut(repr(inputs.iloc[row] if hasattr(inputs, "iloc") else inputs[row]))
 
 
-def _short(value: Any, most: int = 200) -> str:
-    value = value.item() if isinstance(value, np.generic) else value
-    text = repr(value)
-    return text if len(text) <= most else f"{text[:most]} …"
+def _texts(a: Any, b: Any, error_a: str | None, error_b: str | None) -> tuple[str, str]:
+    """Return two outputs as text, with as many digits as tell them apart, or what the pipelines raise."""
+    a, b = (value.item() if isinstance(value, np.generic) else value for value in (a, b))
+    brief = f"{a:.6g}" if isinstance(a, float) else repr(a), f"{b:.6g}" if isinstance(b, float) else repr(b)
+    one, other = brief if brief[0] != brief[1] else (repr(a), repr(b))
+    # Two long texts that begin alike are shown from where they differ.
+    start = next((at for at, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), 0)
+    start = start - 20 if start > MAX_TEXT / 2 else 0
+    return error_a or _cut(one[start:]), error_b or _cut(other[start:])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} …"
 
 
 def _count(number: int, noun: str) -> str:
