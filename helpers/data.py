@@ -40,6 +40,7 @@ __all__ = [
     "open_series",
     "package_file",
     "read_csv",
+    "require",
     "split",
 ]
 
@@ -252,24 +253,17 @@ def split(dataset: Dataset, *, test_size: float = 0.3, seed: int = 0) -> tuple[N
     return np.sort(train), np.sort(test)
 
 
-def existing_path(path: str | os.PathLike[str], argument: str = "") -> Path:
-    """Return a path with its ``~`` expanded, if something is there.
+def require(condition: object, message: str) -> None:
+    """Raise `UserError` with a message about the reader's own file, unless a condition holds."""
+    if not condition:
+        raise UserError(message)
 
-    Parameters
-    ----------
-    path : path-like
-    argument : str
-        Whose value it is, for the message; may be empty.
 
-    Raises
-    ------
-    FileNotFoundError
-        Nothing is at `path`; the message names the working directory.
-    """
+def existing_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
+    """Return a path with its ``~`` expanded; FileNotFoundError, with the working directory, if nothing is there."""
     found = Path(path).expanduser()
     if not found.exists():
-        name = f"{argument}: " if argument else ""
-        raise FileNotFoundError(f"{name}nothing is at {str(found)!r} (looked in {Path.cwd()}).")
+        raise FileNotFoundError(f"{argument}: nothing is at {str(found)!r} (looked in {Path.cwd()}).")
     return found
 
 
@@ -309,26 +303,24 @@ def binary_labels(
     """
     counts = Counter(labels)
     found = sorted(counts)
-    if counts[""]:
-        raise UserError(f"{where} has no label in {counts['']} of {len(labels)} rows.")
-    if positive_label and positive_label not in counts:
-        raise UserError(f"positive_label {positive_label!r} is not among the labels of {where}: {some(found)}.")
-    if len(found) < 2:
-        raise UserError(f"{where} holds one class only ({some(found)}): two are needed to learn a difference.")
-    if len(found) > 2 and not positive_label:
-        raise UserError(
-            f"{where} holds {len(found)} labels ({some(found)}), two are needed:"
-            " name one as positive_label to set it against all others, or remove a header that was taken for one."
-        )
+    require(not counts[""], f"{where} has no label in {counts['']} of {len(labels)} rows.")
+    require(
+        not positive_label or positive_label in counts,
+        f"positive_label {positive_label!r} is not among the labels of {where}: {some(found)}.",
+    )
+    require(len(found) > 1, f"{where} holds one class only ({some(found)}): two are needed to learn a difference.")
+    require(
+        len(found) == 2 or positive_label,
+        f"{where} holds {len(found)} labels ({some(found)}), two are needed: name one as positive_label to set it"
+        " against all others, or remove a header that was taken for one.",
+    )
     positive = positive_label or found[-1]
     others = [label for label in found if label != positive]
     y = np.array([label == positive for label in labels], dtype=np.int64)
     class_names = (others[0] if len(others) == 1 else f"not {positive}", positive)
     for name, rows in zip(class_names, np.bincount(y, minlength=2), strict=True):
-        if rows < MIN_ROWS_PER_CLASS:
-            raise UserError(
-                f"{where} has {rows} rows of class {name!r}: at least {MIN_ROWS_PER_CLASS} of each are needed."
-            )
+        enough = f"at least {MIN_ROWS_PER_CLASS} of each are needed"
+        require(rows >= MIN_ROWS_PER_CLASS, f"{where} has {rows} rows of class {name!r}: {enough}.")
     return y, class_names
 
 
@@ -378,8 +370,8 @@ def open_data(
         from helpers.images import open_folder
 
         return open_folder(path, positive_label)
-    if path.suffix.lower() in Image.registered_extensions():
-        raise UserError(f"{path.name} is one image: name a folder with a sub-folder of images for each class.")
+    is_image = path.suffix.lower() in Image.registered_extensions()
+    require(not is_image, f"{path.name} is one image: name a folder with a sub-folder of images for each class.")
     is_table = bool({".csv", ".tsv"} & {suffix.lower() for suffix in path.suffixes})
     if not is_table:
         lines = _read(path, **LINES, skip_blank_lines=False)[0]
@@ -416,10 +408,7 @@ def _open_table(path: Path, label: str, text: str, group: str, positive_label: s
     columns = {"label_column": label, "text_column": text or label, "group_column": group or label}
     _require_columns(frame, columns, path.name)
     given = [column for column in (label, text, group) if column]
-    if len(set(given)) < len(given):
-        raise UserError(
-            f"label_column, text_column and group_column are {some(given)}: each needs a column of its own."
-        )
+    require(len(set(given)) == len(given), f"label, text and group need columns of their own; got {some(given)}.")
     y, class_names = binary_labels(frame[label].tolist(), positive_label, f"column {label!r} of {path.name}")
     groups = _groups(frame[group], y, class_names, path.name) if group else None
     X: Any
@@ -438,11 +427,11 @@ def _groups(column: pd.Series[str], y: NDArray[np.int64], class_names: tuple[str
     alone = groups < 0
     groups[alone] = groups.max() + 1 + np.arange(alone.sum())
     for label, name in enumerate(class_names):
-        if (found := len(np.unique(groups[y == label]))) < MIN_GROUPS_PER_CLASS:
-            raise UserError(
-                f"group_column {str(column.name)!r} of {file} puts {name!r} into {found} groups:"
-                f" at least {MIN_GROUPS_PER_CLASS} are needed, for folds within folds."
-            )
+        require(
+            (found := len(np.unique(groups[y == label]))) >= MIN_GROUPS_PER_CLASS,
+            f"group_column {str(column.name)!r} of {file} puts {name!r} into {found} groups: at least"
+            f" {MIN_GROUPS_PER_CLASS} are needed, for folds within folds.",
+        )
     return groups
 
 
@@ -450,11 +439,10 @@ def _features(frame: pd.DataFrame, words: bool, file: str) -> tuple[pd.DataFrame
     """Return the columns that a model can use, and notes on what was done with the others."""
     parsed = {str(name): _feature(column, words) for name, column in frame.items()}
     features = pd.DataFrame({name: values for name, (values, _) in parsed.items() if values is not None})
-    if not features.columns.size:
-        what = "column to learn from" if words else "numeric column"
-        raise UserError(f"{file} has no {what}: for a text, name its column as text_column.")
-    if infinite := [name for name, values in features.select_dtypes("number").items() if np.isinf(values).any()]:
-        raise UserError(f"{file} holds infinite values in: {some(infinite)}.")
+    what = "column to learn from" if words else "numeric column"
+    require(features.columns.size, f"{file} has no {what}: for a text, name its column as text_column.")
+    infinite = [str(name) for name, values in features.items() if values.isin([np.inf, -np.inf]).any()]
+    require(not infinite, f"{file} holds infinite values in: {some(infinite)}.")
     notes = list[str]()
     for what in (*(f"columns left out, {why}" for why in LEFT_OUT), DATES):
         if found := [name for name, (_, kind) in parsed.items() if what.endswith(kind)]:
@@ -474,7 +462,6 @@ def _feature(column: pd.Series[str], words: bool) -> tuple[pd.Series[Any] | None
     """Return a column as a feature and its kind, or None and why it is left out."""
     known = column[~column.isin(MISSING)]
     numbers, rest = _parse_numbers(column)
-    times = _parse_times(known)
     if str(column.name).startswith("Unnamed:"):
         return None, "without a name"
     if known.empty:
@@ -485,6 +472,7 @@ def _feature(column: pd.Series[str], words: bool) -> tuple[pd.Series[Any] | None
         return (known.str.lower() == "true").astype(np.float64).reindex(column.index), "numbers"
     if not words:
         return None, "not numeric"
+    times = _parse_times(known)
     if times.notna().all() and known.str.len().min() >= len("2013-05-09"):
         # Seconds, not nanoseconds, which end in 2262: an open end is often written as 9999-12-31.
         return times.astype("datetime64[s]").astype(np.int64).astype(np.float64).reindex(column.index), DATES
@@ -554,9 +542,8 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
         # Without an index, as a separator at the end of each line would make one of the first column.
         warnings.simplefilter("ignore", pd.errors.ParserWarning)
         frame = _read(path, sep=max(",;\t|", key=header.count), index_col=False, skipinitialspace=True)
-    if frame.empty:
-        raise UserError(f"{path.name} has a header and no rows.")
-    return frame.apply(lambda column: column.str.strip())
+    require(len(frame), f"{path.name} has a header and no rows.")
+    return frame.rename(columns=str.strip).apply(lambda column: column.str.strip())
 
 
 def _read(path: Path, **options: Any) -> pd.DataFrame:
@@ -635,8 +622,7 @@ def open_series(path: str | os.PathLike[str], value_column: str = "", time_colum
     value_column = value_column or _only(
         _value_columns(frame, time_column), frame, "numbers", "value_column", path.name
     )
-    if time_column == value_column:
-        raise UserError(f"time_column and value_column are both {time_column!r}: a series needs two columns.")
+    require(time_column != value_column, f"times and numbers need columns of their own; both are {time_column!r}.")
     values = _series_values(frame[value_column], path.name)
     times, notes = _series_times(frame[time_column], path.name)
     if (np.diff(times) < np.timedelta64(0, "s")).any():
@@ -678,10 +664,8 @@ def _series_values(column: pd.Series[str], file: str) -> NDArray[Any]:
     if (bad := column[column.index.isin(rest.index) | np.isinf(values)]).size:
         raise UserError(f"{where} holds {bad.iloc[0]!r} in {_lines(bad.index + 2)}, which is no finite number.")
     known = values.dropna()
-    if len(known) < MIN_TIMES:
-        raise UserError(f"{where} holds {len(known)} numbers: at least {MIN_TIMES} are needed.")
-    if np.ptp(known) == 0:
-        raise UserError(f"{where} holds {known.iloc[0]:g} throughout: there is nothing to forecast.")
+    require(len(known) >= MIN_TIMES, f"{where} holds {len(known)} numbers: at least {MIN_TIMES} are needed.")
+    require(np.ptp(known), f"{where} holds {known.iloc[0]:g} throughout: there is nothing to forecast.")
     return values.to_numpy()
 
 
@@ -696,9 +680,8 @@ def _series_times(column: pd.Series[str], file: str) -> tuple[Times, list[str]]:
             " as 2013-05-09 02:00."
         )
     zoned = column.str.fullmatch(rf".+[T ].*\d\s*{ZONE}")
-    if zoned.any() and not zoned.all():
-        without = _lines(column.index[~zoned] + 2)
-        raise UserError(f"{where} has times with an offset from UTC, and times without one in {without}.")
+    without = _lines(column.index[~zoned] + 2)
+    require(zoned.nunique() == 1, f"{where} has times with an offset from UTC, and times without one in {without}.")
     notes = ["times have an offset and are turned into UTC"] if zoned.any() else []
     return times.to_numpy().astype("datetime64[s]"), notes
 
@@ -726,16 +709,16 @@ def _grid(times: Times, lines: NDArray[np.intp], file: str) -> tuple[Times, NDAr
     steps = np.diff(position)
     step = int(_most_common(steps[steps > 0])[0])
     off = np.flatnonzero((position % step != 0) | (times - unit != place))
-    if off.size:
-        each = f"{step:,} seconds" if by_second else f"{step} month{'s' * (step > 1)}"
-        raise UserError(
-            f"most times of {file} are {each} apart, {_lines(sorted(lines[off]))} {'are' if off.size > 1 else 'is'}"
-            f" off this step, counted from {times[0]}: average or interpolate first."
-        )
+    each = f"{step:,} seconds" if by_second else f"{step} month{'s' * (step > 1)}"
+    require(
+        not off.size,
+        f"most times of {file} are {each} apart, counted from {times[0]}, but not {_lines(sorted(lines[off]))}:"
+        " average or interpolate first.",
+    )
     places = position // step
-    if places[-1] + 1 > 2 * len(times):
-        raise UserError(f"{file} has {len(times)} lines for {places[-1] + 1} steps: more are missing than there.")
-    return unit[0] + np.arange(places[-1] + 1) * step + place, places
+    all_steps = places[-1] + 1
+    require(all_steps <= 2 * len(times), f"{file} has {len(times)} lines for {all_steps} steps: most are missing.")
+    return unit[0] + np.arange(all_steps) * step + place, places
 
 
 def _most_common(values: NDArray[Any]) -> tuple[Any, int]:

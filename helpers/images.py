@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy import ndimage
 
-from helpers.data import OWN, Dataset, binary_labels, existing_path
+from helpers.data import OWN, Dataset, binary_labels, existing_path, require
 from helpers.notebook import UserError, some
 
 __all__ = ["open_folder", "open_pairs", "read_image"]
@@ -109,22 +109,16 @@ def open_folder(path: str | os.PathLike[str], positive_label: str = "") -> Datas
         No image in any sub-folder, folders in folders, unreadable images, or labels that `binary_labels` refuses.
     """
     path = existing_path(path)
-    files = [
-        file
-        for folder in sorted(path.iterdir())
-        if folder.is_dir() and not folder.name.startswith(".")
-        for file in sorted(folder.rglob("*"))
-        if _is_image(file)
-    ]
-    if not files:
-        raise UserError(f"{str(path)!r} must hold one sub-folder of images a class; no image was found in any.")
-    names = {file: file.relative_to(path) for file in files}
-    if nested := [str(name.parent) for name in names.values() if len(name.parts) > 2]:
-        raise UserError(
-            f"{str(path)!r} holds folders in folders ({nested[0]!r}):"
-            " name the folder whose sub-folders are the classes."
-        )
-    y, class_names = binary_labels([name.parts[0] for name in names.values()], positive_label, path.name)
+    files = [file for file in sorted(path.glob("[!.]*/**/*")) if _is_image(file)]
+    names = [file.relative_to(path) for file in files]
+    require(files, f"{str(path)!r} must hold one sub-folder of images a class; no image was found in any.")
+    nested = [str(name.parent) for name in names if len(name.parts) > 2]
+    require(
+        not nested,
+        f"{str(path)!r} holds folders in folders ({some(nested, most=1)}): name the folder whose sub-folders are the"
+        " classes.",
+    )
+    y, class_names = binary_labels([name.parts[0] for name in names], positive_label, path.name)
     _read_all(_decode, files, f"images in {path.name}", path)
     X = np.array([str(file) for file in files], dtype=object)
     return Dataset(path.name, "image", X, y, class_names, str(path), OWN)
@@ -182,17 +176,14 @@ def open_pairs(image_dir: str | os.PathLike[str], mask_dir: str | os.PathLike[st
     if image_path.samefile(mask_path):
         mask_files = [path for path in mask_files if _is_mask(path)]
         image_files = [path for path in image_files if not _is_mask(path)]
-        if not mask_files or not image_files:
-            raise UserError(
-                f"image_dir and mask_dir are both {str(image_path)!r}, where {'every' if mask_files else 'no'} name"
-                " holds mask, label, gt, seg or annotation as a word: the masks cannot be told from the images."
-            )
-    pairs = _pair(image_files, mask_files)
-    if len(pairs) < MIN_PAIRS:
-        raise UserError(
-            f"{str(image_path)!r} holds {len(pairs)} images with a mask: at least {MIN_PAIRS} are needed, as training,"
-            " validation and test need images of their own."
+        require(
+            mask_files and image_files,
+            f"image_dir and mask_dir are both {str(image_path)!r}, where {'every' if mask_files else 'no'} name holds"
+            " mask, label, gt, seg or annotation as a word: the masks cannot be told from the images.",
         )
+    pairs = _pair(image_files, mask_files)
+    too_few = f"{str(image_path)!r} holds {len(pairs)} images with a mask: at least {MIN_PAIRS} are needed"
+    require(len(pairs) >= MIN_PAIRS, f"{too_few}, as training, validation and test need images of their own.")
     images = _read_all(_image, pairs.keys(), "images")
     masks = _read_all(_mask, pairs.values(), "masks")
     _require_same_sizes(pairs, images, masks)
@@ -210,16 +201,13 @@ def _is_image(path: Path) -> bool:
 
 
 def _files(folder: str | os.PathLike[str], argument: str) -> tuple[Path, list[Path]]:
-    if not os.fspath(folder):
-        raise UserError(f"{argument} is empty: name a folder.")
+    require(os.fspath(folder), f"{argument} is empty: name a folder.")
     path = existing_path(folder, argument)
-    if not path.is_dir():
-        raise UserError(f"{argument} must be a folder of images; {str(path)!r} is a file.")
+    require(path.is_dir(), f"{argument} must be a folder of images; {str(path)!r} is a file.")
     found = sorted(filter(_is_image, path.iterdir()))
-    if not found:
-        inside = sorted({file.parent.name for file in path.glob("*/*") if _is_image(file)})
-        hint = f"; its sub-folders do: name one of them as {argument}: {some(inside)}" if inside else ""
-        raise UserError(f"{argument} {str(path)!r} holds no image{hint}.")
+    inside = sorted({file.parent.name for file in path.glob("*/*") if _is_image(file)})
+    hint = f"; its sub-folders do: name one of them as {argument}: {some(inside)}" if inside else ""
+    require(found, f"{argument} {str(path)!r} holds no image{hint}.")
     return path, found
 
 
@@ -249,9 +237,8 @@ def _by_key(paths: list[Path], key: Callable[[str], str], noun: str, taken: Iter
     found: dict[str, Path] = {}
     for path in set(paths) - set(taken):
         other = found.setdefault(name := key(path.stem), path)
-        if other is not path:
-            both = some(sorted([other.name, path.name]))
-            raise UserError(f"two {noun} go by the name {name!r}: {both}; keep one.")
+        both = some(sorted([other.name, path.name]))
+        require(other is path, f"two {noun} go by the name {name!r}: {both}; keep one.")
     return found
 
 
@@ -282,9 +269,10 @@ def _decode(path: Path) -> None:
 
 
 class _File(NamedTuple):
-    pixels: NDArray[Any]
+    pixels: NDArray[Any]  # of a mask, int64 of shape (height, width): labels, or numbers for colours
     lossy: bool = False  # saved as JPEG or the like
     reduced: bool = False  # to 8 bits of 16
+    from_alpha: bool = False
 
 
 def _read(path: Path, modes: tuple[str, ...]) -> _File:
@@ -342,7 +330,7 @@ def _tiff(path: Path) -> NDArray[Any] | None:
 
 
 def _image(path: Path) -> _File:
-    pixels, _, reduced = _read(path, IMAGE_MODES)
+    pixels, _, reduced, _ = _read(path, IMAGE_MODES)
     if min(pixels.shape[:2]) < MIN_SIDE:
         raise _UnusableError(f"a side shorter than {MIN_SIDE} pixels")
     if pixels.dtype.kind == "f":
@@ -358,13 +346,8 @@ def _image(path: Path) -> _File:
     return _File(pixels, reduced=reduced)
 
 
-class _Mask(NamedTuple):
-    values: NDArray[np.int64]  # of shape (height, width): a label, or a number for the colour
-    from_alpha: bool
-
-
-def _mask(path: Path) -> _Mask:
-    pixels, lossy, reduced = _read(path, MASK_MODES)
+def _mask(path: Path) -> _File:
+    pixels, lossy, reduced, _ = _read(path, MASK_MODES)
     if reduced:
         raise _UnusableError("colours of 16 bits, of which only 8 can be read: save labels as 16-bit grey")
     if pixels.dtype.kind == "f" and not (np.isfinite(pixels) & (pixels == np.floor(pixels))).all():
@@ -381,21 +364,20 @@ def _mask(path: Path) -> _Mask:
         pixels = pixels[..., 0] if grey else pixels.astype(np.int64) @ np.array([1 << 32, 1 << 16, 1])
     if lossy and len(np.unique(pixels)) > 2:
         raise _UnusableError("saved as JPEG or the like, which changes labels: save masks as PNG")
-    return _Mask(pixels.astype(np.int64), from_alpha)
+    return _File(pixels.astype(np.int64), from_alpha=from_alpha)
 
 
-def _require_same_sizes(pairs: dict[Path, Path], images: list[_File], masks: list[_Mask]) -> None:
+def _require_same_sizes(pairs: dict[Path, Path], images: list[_File], masks: list[_File]) -> None:
     wrong = []
     for (image_file, mask_file), image, mask in zip(pairs.items(), images, masks, strict=True):
-        size, mask_size = image.pixels.shape[1::-1], mask.values.shape[::-1]
+        size, mask_size = image.pixels.shape[1::-1], mask.pixels.shape[::-1]
         if size != mask_size:
             turned = ": it looks turned by a quarter" if size == mask_size[::-1] else ""
             wrong.append(
                 f"{mask_file.name!r} is {mask_size[0]} × {mask_size[1]} pixels (width × height), its image"
                 f" {image_file.name!r} {size[0]} × {size[1]}{turned}"
             )
-    if wrong:
-        raise UserError(f"{len(wrong)} of {len(masks)} masks have another size than their image: {wrong[0]}.")
+    require(not wrong, f"{len(wrong)} of {len(masks)} masks have another size than their image: {''.join(wrong[:1])}.")
 
 
 def _same_channels(pairs: dict[Path, Path], images: list[_File]) -> tuple[list[NDArray[Any]], list[str]]:
@@ -412,18 +394,17 @@ def _same_channels(pairs: dict[Path, Path], images: list[_File]) -> tuple[list[N
     return X, notes
 
 
-def _objects(found: list[_Mask]) -> tuple[list[NDArray[np.int32]], list[str]]:
+def _objects(found: list[_File]) -> tuple[list[NDArray[np.int32]], list[str]]:
     """Return a label image for each mask, and notes on how the masks were understood."""
-    masks, notes = [mask.values for mask in found], []
+    masks, notes = [mask.pixels for mask in found], []
     kinds = [np.unique(mask) for mask in masks]
     filled = [values for values in kinds if values.any()]
-    if not filled:
-        raise UserError(f"no object is in any of the {len(masks)} masks: all pixels are 0, the background.")
-    if all(values[0] for values in filled):
-        raise UserError(
-            "no mask holds objects and 0 (black), which marks the background: objects cover all pixels,"
-            " or the two folders are exchanged."
-        )
+    require(filled, f"no object is in any of the {len(masks)} masks: all pixels are 0, the background.")
+    require(
+        not all(values[0] for values in filled),
+        "no mask holds objects and 0 (black), which marks the background: objects cover all pixels, or the two folders"
+        " are exchanged.",
+    )
     if len(filled) < len(masks):
         notes.append(f"{len(masks) - len(filled)} masks hold no object")
     if n := sum(mask.from_alpha for mask in found):
@@ -434,13 +415,13 @@ def _objects(found: list[_Mask]) -> tuple[list[NDArray[np.int32]], list[str]]:
         return labels, notes + more_notes
     if several:
         notes.append(f"{several} masks have smoothed borders, cut at 128")
-        if any(mask.any() and mask.max() < 128 for mask in masks):
-            raise UserError(f"some masks hold 0 and 255 with greys at the borders, others greys only, {SMOOTHED}.")
-    masks = [mask >= (128 if several else 1) for mask in masks]
-    if (share := np.mean([mask.mean() for mask in masks])) > 0.5:
+        lost = any(mask.any() and mask.max() < 128 for mask in masks)
+        require(not lost, f"some masks hold 0 and 255 with greys at the borders, others greys only, {SMOOTHED}.")
+    regions = [ndimage.label(mask >= (128 if several else 1))[0] for mask in masks]
+    if (share := np.mean([np.mean(labels > 0) for labels in regions])) > 0.5:
         notes.append(f"objects cover {share:.0%} of the pixels: if 0 marks them, invert the masks")
     notes.append("masks hold one value beside 0: each connected region is an object, touching objects are one")
-    return [ndimage.label(mask)[0] for mask in masks], notes
+    return regions, notes
 
 
 def _instances_or_classes(masks: list[NDArray[np.int64]]) -> tuple[list[NDArray[np.int32]], list[str]]:
@@ -458,8 +439,8 @@ def _instances_or_classes(masks: list[NDArray[np.int64]]) -> tuple[list[NDArray[
     several = np.concatenate(parts) > 1
     if several.mean() <= 0.5:
         return y, [f"{several.sum()} of {several.size} objects consist of several regions"] * bool(several.any())
-    if np.median(np.concatenate(sizes)) <= 2:
-        raise UserError(f"most values of the masks lie in many regions of one or two pixels, {SMOOTHED}.")
+    typical = np.median(np.concatenate(sizes))
+    require(typical > 2, f"most values of the masks lie in many regions of one or two pixels, {SMOOTHED}.")
     return every_region, [
         f"{several.sum()} of {several.size} values lie in several regions: values are read as classes, and each"
         " connected region of a value is an object"
@@ -478,7 +459,8 @@ def _smoothed(masks: list[NDArray[np.int64]]) -> bool:
     at_borders = 0
     for mask in masks:
         edge = (ndimage.minimum_filter(mask, 5) == 0) & (ndimage.maximum_filter(mask, 5) == 255)
-        at_borders += np.count_nonzero(edge & (mask > 0) & (mask < 255))
-    if at_borders < 0.9 * between and np.count_nonzero(counts[1:255]) > 8:
-        raise UserError(f"the masks hold 0, 255 and many greys between them, {SMOOTHED}.")
-    return at_borders >= 0.9 * between
+        at_borders += int(np.count_nonzero(edge & (mask > 0) & (mask < 255)))
+    smoothed = at_borders >= 0.9 * between
+    few_greys = np.count_nonzero(counts[1:255]) <= 8
+    require(smoothed or few_greys, f"the masks hold 0, 255 and many greys between them, {SMOOTHED}.")
+    return bool(smoothed)
