@@ -307,18 +307,20 @@ def _tiff(path: Path) -> NDArray[Any] | None:
     """Return what tifffile reads, as it keeps all bits; None where Pillow has to, which knows more encodings."""
     import tifffile
 
-    with tifffile.TiffFile(path) as file:
-        page: Any = file.pages.first
-        series = file.series[0]
-        if len(file.series) > 1 or series.axes not in ("YX", "YXS", "SYX", "CYX"):
-            raise _UnusableError("a stack of several pages: save each page as a file")
-        turned = "Orientation" in page.tags and page.tags["Orientation"].value != 1
-        plain = page.photometric.name in ("MINISBLACK", "RGB") and page.compression.name in ("NONE", "ADOBE_DEFLATE")
-        if turned or not plain or page.bitspersample < 8:
-            return None
-        if max(np.add(page.dataoffsets, page.databytecounts)) > path.stat().st_size:
-            raise _UnusableError(DAMAGED)
-        pixels = series.asarray()
+    try:
+        with tifffile.TiffFile(path) as file:
+            page: Any = file.pages.first
+            series, pixels = file.series[0], file.asarray(series=0)
+    except Exception:  # Whatever its parser stumbles on, Pillow may read the file.
+        return None
+    if len(file.series) > 1 or series.axes not in ("YX", "YXS", "SYX", "CYX"):
+        raise _UnusableError("a stack of several pages: save each page as a file")
+    turned = "Orientation" in page.tags and page.tags["Orientation"].value != 1
+    plain = page.photometric.name in ("MINISBLACK", "RGB") and page.compression.name in ("NONE", "ADOBE_DEFLATE")
+    ends = np.add(page.dataoffsets, page.databytecounts)
+    cut = len(ends) != np.prod(page.chunked) or max(ends) > path.stat().st_size
+    if turned or cut or not plain or page.bitspersample < 8:
+        return None
     pixels = np.moveaxis(pixels, 0, -1) if series.axes[0] in "SC" else pixels
     if page.photometric.name == "RGB":
         pixels = pixels[..., :3]
