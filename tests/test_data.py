@@ -100,10 +100,9 @@ def test_numbers_that_are_written_as_words_are_told(write_table, value):
         assert note in data.open_data(path, words=words).notes
 
 
-@pytest.mark.parametrize("words", [True, False])
-def test_integers_beyond_64_bits_are_numbers(write_table, words):
+def test_integers_beyond_64_bits_are_numbers(write_table):
     path = write_table({"x": range(40), "id": [89 * 10**18 + n for n in range(40)]})
-    assert data.open_data(path, words=words).feature_names == ("x", "id")
+    assert data.open_data(path).feature_names == ("x", "id")
 
 
 # --- labels and groups -------------------------------------------------------------------------------------------
@@ -215,7 +214,7 @@ LINES = {
     # str.splitlines would break here and make a line of half a sentence.
     "line separators": ("{label}\tone\u0085two\u2028three {n}", "one\u0085two\u2028three 1"),
     "Windows": ("{label}\tSee you, {n}\r", "See you, 1"),
-    "quotes": ('{label}\t"See you, {n}', '"See you, 1'),
+    "quotes": ('"See you, {n}\t{label}', '"See you, 1'),
 }
 
 
@@ -310,9 +309,10 @@ def test_split_keeps_classes_in_proportion_and_covers_all_rows():
     train, test = data.split(dataset, test_size=0.3, seed=1)
     assert sorted([*train, *test]) == list(range(len(dataset)))
     assert train.tolist() == sorted(train)
-    assert abs(dataset.y[test].mean() - dataset.y[train].mean()) < 0.01
     assert data.split(dataset, seed=1)[1].tolist() == test.tolist()
-    assert data.split(dataset, seed=2)[1].tolist() != test.tolist()
+    tests = [data.split(dataset, seed=seed)[1] for seed in range(5)]
+    assert len({tuple(test) for test in tests}) == 5
+    assert {dataset.y[test].sum() for test in tests} == {64}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -329,13 +329,6 @@ def test_split_refuses_a_wrong_size(test_size):
         data.split(data.load("breast_cancer"), test_size=test_size)
 
 
-def test_flights_have_numbers_categories_and_missing_values():
-    flights = data.load("flights")
-    assert {np.dtype(object), np.dtype(np.float64)} == set(flights.X.dtypes)
-    assert 0.1 < flights.X["pressure"].isna().mean() < 0.13
-    assert flights.X["departs"].is_monotonic_increasing
-
-
 def test_images_with_masks_are_counted_in_objects_and_pixels_and_split_without_classes():
     labels = [np.zeros((10, 10 + number % 2 * 10), np.int32) for number in range(10)]
     for number, image in enumerate(labels):
@@ -350,15 +343,9 @@ def test_images_with_masks_are_counted_in_objects_and_pixels_and_split_without_c
     assert (len(train), sorted([*train, *test])) == (8, list(range(10)))
 
 
-def test_temperatures_stand_on_every_hour():
+def test_a_series_is_not_split_by_chance():
     temperatures = data.load("new_york_temperatures")
-    assert temperatures.y.shape == (len(temperatures.X), 3)
     assert set(np.diff(temperatures.X)) == {np.timedelta64(1, "h")}
-    odd = []
-    for name in temperatures.feature_names:
-        others = [temperatures.column(other) for other in temperatures.feature_names if other != name]
-        odd += [(name, time) for time in temperatures.X[abs(temperatures.column(name) - np.mean(others, axis=0)) > 15]]
-    assert odd == [("JFK", np.datetime64("2013-05-09T02:00:00"))], "denied by the other airports"
     with pytest.raises(ValueError, match=r"new_york_temperatures is a series.*cut it by time"):
         data.split(temperatures)
 
