@@ -134,8 +134,8 @@ def test_images_are_turned_upright_and_16_bits_are_scaled(tmp_path):
         exif[0x0112] = orientation
         save(tmp_path / "a.png", np.rot90(COLOURS, quarters), exif=exif)
         np.testing.assert_array_equal(images.read_image(tmp_path / "a.png"), COLOURS)
-    save(tmp_path / "a.png", np.array([[0, 257, 32896, 65535]], dtype=np.uint16))
-    assert images.read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 1, 128, 255]
+    save(tmp_path / "a.png", np.array([[0, 256, 32896, 65535]], dtype=np.uint16))
+    assert images.read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 0, 128, 255]
     save(tmp_path / "a.tiff", Image.fromarray(np.ones(SHAPE, dtype=np.int32)))
     with pytest.raises(UserError, match="holds 32-bit values: scale them to 0-255"):
         images.read_image(tmp_path / "a.tiff")
@@ -335,6 +335,13 @@ def test_damaged_files_are_counted_and_named(folders, which, share, suffix):
     refused(folders, f"2 of 6 {('images', 'masks')[which]} cannot be used, empty, damaged", f"'1.{suffix}', '4.")
 
 
+def test_strips_that_are_missing_are_no_black_pixels(folders):
+    replace(folders[0], DEEP, "tif", [1], compression="zlib", rowsperstrip=SHAPE[0])
+    with tifffile.TiffFile(folders[0] / "1.tif", mode="r+b") as file:
+        file.pages.first.tags["RowsPerStrip"].overwrite(2)
+    refused(folders, "1 of 6 images cannot be used, empty, damaged")
+
+
 def test_few_pairs_and_many_bad_files(folders):
     (folders[0] / "0.png").unlink()
     refused(folders, "holds 5 images with a mask: at least 6 are needed")
@@ -455,7 +462,7 @@ def test_all_masks_decide_together(folders):
 
 def test_classes_are_told_from_objects(folders):
     classes, expected = EMPTY.copy(), EMPTY.copy()
-    places = ((1, 0, 0), (1, 0, 6), (1, 8, 0), (2, 3, 0), (2, 8, 12), (2, 4, 10))
+    places = ((1, 0, 0), (1, 3, 3), (1, 8, 0), (2, 3, 0), (2, 8, 12), (2, 4, 10))
     for number, (value, row, column) in enumerate(places, start=1):
         classes[row : row + 3, column : column + 3] = value
         expected[row : row + 3, column : column + 3] = number
