@@ -1,20 +1,14 @@
-"""A named dataset or the reader's own files, checked at the door.
+"""The project's datasets and the reader's own tables, texts and series, validated.
 
-The gap: pandas and Pillow read files; neither says that a label column holds one class, that an image lies on its
-side, or that half of the columns were left out. Every function here ends in a `Dataset` or in one clear sentence.
+The gap: pandas reads tables and parses times; it does not say that a label column holds one class, that half of the
+columns were left out, that a time stands there twice because clocks were put back, or which of five columns is the
+series. Every function here ends in a `Dataset` or in one clear sentence.
 
 A missing *feature* is kept, as NaN or as an empty text; a missing *label* is refused.
-
-A series over time: read from the reader's own file, on an even grid of times, checked.
-
-The gap: pandas parses times and resamples; it does not say that a time stands there twice because clocks were put back,
-that one line is off the step, or which of five columns is the series. Every file ends in a `Dataset` or in one clear
-sentence.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
 import keyword
 import os
@@ -22,8 +16,6 @@ import re
 import runpy
 import unicodedata
 import warnings
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -33,27 +25,39 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image
 
 from helpers.notebook import ROOT, UserError, some
 
 __all__ = [
     "Dataset",
+    "binary_labels",
+    "existing_path",
     "load",
     "names",
     "open_data",
     "open_series",
     "package_file",
     "read_csv",
+    "require",
     "split",
-    "step_name",
 ]
 
 MIN_ROWS_PER_CLASS = 10
 MIN_GROUPS_PER_CLASS = 6
+MIN_TIMES = 50
 MOST_CATEGORIES = 1000
 MISSING = ["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "None", "null", "NULL"]
+OWN = "the reader's own"
+LEFT_OUT = "not numeric", "empty", "without a name", "too many categories"
+DATES = "dates are read as seconds since 1970"
+# Options of pandas that read each line as one field, from an archive too.
+LINES: dict[str, Any] = {"sep": "\x1f", "header": None, "quoting": 3}
+ZONE = r"(?:Z|UTC|[+-]\d\d(?::?\d\d)?)"
+ISO = rf"\d{{4}}-\d\d(?:-\d\d(?:[T ]\d\d(?::?\d\d(?::?\d\d(?:\.\d+)?)?)?\s*{ZONE}?)?)?"
+DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b.*"
+Times = NDArray[np.datetime64]
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,11 @@ class Dataset:
     kind : {'numeric', 'table', 'text', 'image', 'mask', 'series'}
         What a row is.
     X : ndarray or DataFrame of length n
-        'numeric': float64 of shape (n, n_features), NaN where a value is missing; 'table': a DataFrame of float64
-        columns and columns of words (dtype object), NaN where a value is missing; 'text': strings; 'image': uint8 of
-        shape (n, height, width, 3), or the paths of files of any size: `read_image` takes either; 'mask': images of
+        'numeric': float64 of shape (n, n_features), NaN where a value is missing; 'table': a DataFrame of float64 and
+        of categorical columns (strings, dtype object), NaN where a value is missing; 'text': strings; 'image': uint8
+        of shape (n, height, width, 3), or the paths of files of any size: `read_image` takes either; 'mask': images of
         shape (height, width, channels), in one array or, where their sizes differ, in a list; 'series': times as
-        datetime64[s], without a gap, one step apart.
+        datetime64[s], one step apart, none missing.
     y : ndarray of shape (n,), dtype int64
         0 or 1. 'mask': for each image an int32 array of shape (height, width), 0 for the background and another whole
         number for each object, in one array or in a list. 'series': float64 of shape (n, n_series), NaN where a
@@ -102,18 +106,18 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.y)
 
-    def column(self, name: str) -> NDArray[np.float64]:
-        """Return one column of a numeric X, or one series; ValueError if there is none of that name."""
+    def column(self, name: str) -> NDArray[Any]:
+        """Return one column of X, or one series; ValueError if there is none of that name."""
         if name not in self.feature_names:
-            raise ValueError(f"{self.name} has no numeric column {name!r}; it has: {some(self.feature_names)}.")
-        return (self.y if self.kind == "series" else self.X)[:, self.feature_names.index(name)]
+            raise ValueError(f"{self.name} has no column {name!r}; it has: {some(self.feature_names)}.")
+        values = self.y if self.kind == "series" else np.asarray(self.X)
+        return values[:, self.feature_names.index(name)]
 
     def __str__(self) -> str:
         if self.kind == "series":
             first, last = (np.datetime_as_string(time, unit="m").replace("T", " ") for time in self.X[[0, -1]])
-            gaps = f"{np.isnan(self.y).sum()} values missing"
-            series = ", ".join(map(repr, self.feature_names))
-            what = f"times from {first} to {last}, every {step_name(self.X)}: {series}; {gaps}"
+            series, missing = ", ".join(map(repr, self.feature_names)), np.isnan(self.y).sum()
+            what = f"times from {first} to {last}, every {_step_name(self.X)}: {series}; {missing} values missing"
         elif self.kind == "mask":
             positive = self.class_names[1]
             share = np.mean([(labels > 0).mean() for labels in self.y])
@@ -122,8 +126,20 @@ class Dataset:
         else:
             negative, positive = self.class_names
             what = f"{self.kind} rows, {self.y.mean():.1%} {positive!r} (1), the rest {negative!r} (0)"
-        lines = [f"{self.name}: {len(self)} {what}"]
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+        return "\n".join([f"{self.name}: {len(self)} {what}", *(f"  note: {note}" for note in self.notes)])
+
+
+def _step_name(times: Times) -> str:
+    """Return the step of times that are evenly apart, in words."""
+    seconds = np.diff(times.astype("datetime64[s]")).astype(np.int64)
+    if (seconds == seconds[0]).all():
+        step, units = int(seconds[0]), {"week": 604_800, "day": 86_400, "hour": 3600, "minute": 60, "second": 1}
+    else:
+        # Months, quarters and years differ in length.
+        step = int(np.diff(times[:2].astype("datetime64[M]")).astype(np.int64)[0])
+        units = {"year": 12, "quarter": 3, "month": 1}
+    name, length = next((name, length) for name, length in units.items() if step % length == 0)
+    return name if step == length else f"{step // length} {name}s"
 
 
 def names() -> list[str]:
@@ -179,7 +195,7 @@ def package_file(package: str, name: str) -> Path:
     Raises
     ------
     ModuleNotFoundError
-        The package is not installed; the message says how it is.
+        The package is not installed; the message says how to install it.
 
     Examples
     --------
@@ -191,164 +207,6 @@ def package_file(package: str, name: str) -> Path:
         distribution = package.replace("_", "-")
         raise ModuleNotFoundError(f"the package {distribution} is not installed: python -m pip install {distribution}")
     return Path(spec.origin).parent / name
-
-
-def open_data(
-    path: str | os.PathLike[str],
-    *,
-    label_column: str = "label",
-    text_column: str = "",
-    group_column: str = "",
-    positive_label: str = "",
-    words: bool = False,
-) -> Dataset:
-    """Read the reader's own examples of two classes.
-
-    Parameters
-    ----------
-    path : path-like
-        A folder with one sub-folder of images a class; a CSV (or TSV) file with a header; or a text file with one
-        example a line, as ``label<TAB>text``, ``text<TAB>label`` or ``__label__name text``.
-    label_column : str
-        The column of a CSV file that holds the label.
-    text_column : str
-        The column of a CSV file that holds a text; empty: its numeric columns are the features.
-    group_column : str
-        The column of a CSV file that says which rows belong together, as those of one day or patient: it becomes
-        `groups`, and is no feature. A row without a value is a group of its own.
-    positive_label : str
-        The label of class 1; empty: the last of the two in sorted order. With more than two labels, this one is set
-        against all others.
-    words : bool
-        Keep the columns of words of a CSV file, as categories: a Dataset of kind 'table'. ISO dates become seconds
-        since 1970, and names that no TensorFlow signature can carry are changed; notes say so.
-
-    Returns
-    -------
-    Dataset
-
-    Raises
-    ------
-    FileNotFoundError
-        Nothing is at `path`.
-    ValueError
-        The file is empty or not UTF-8, a column or label is missing, there is one class only or too few rows of one,
-        more than two labels and no `positive_label`, no numeric column, infinite values, or an unreadable image.
-    """
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(f"nothing is at {str(path)!r} (looked in {Path.cwd()}).")
-    if path.is_dir():
-        from helpers import images
-
-        return images.open_folder(path, positive_label)
-    if path.suffix.lower() in Image.registered_extensions():
-        raise ValueError(f"{path.name} is one image: name a folder with a sub-folder of images for each class.")
-    header = _first_line(path)
-    fields = header.split("\t")
-    if {".csv", ".tsv"} & set(path.suffixes) or (len(fields) > 1 and label_column in fields):
-        return _csv(path, label_column, text_column, group_column, positive_label, words)
-    return _text_file(path, positive_label)
-
-
-def read_csv(path: str | os.PathLike[str], *, label_column: str = "", as_text: bool = False) -> pd.DataFrame:
-    """Read a CSV file whatever its separator, with a header and as UTF-8.
-
-    The gap: pandas makes an index of the first column if lines end with a separator, types a large file part by part,
-    takes a label None for a missing one, and says what is wrong in the words of four libraries.
-
-    Parameters
-    ----------
-    path : path-like
-        May be compressed.
-    label_column : str
-        The column that is kept as text, in which only an empty field is missing.
-    as_text : bool
-        Keep all columns as text.
-
-    Returns
-    -------
-    DataFrame
-        NaN where a value is missing: an empty field, or words such as NA, nan, null or a question mark.
-
-    Raises
-    ------
-    FileNotFoundError
-        Nothing is at `path`.
-    ValueError
-        The file is empty, not UTF-8 or no CSV.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "a.csv").write_text("day;rain\\n2013-01-01;0.3\\n2013-01-02;NA\\n")
-    ...     read_csv(Path(folder, "a.csv"))["rain"].tolist()
-    [0.3, nan]
-    """
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(f"nothing is at {str(path)!r} (looked in {Path.cwd()}).")
-    header = _first_line(path)
-    try:
-        separator = csv.Sniffer().sniff(header, delimiters=",;\t|").delimiter if header else ","
-    except csv.Error:
-        separator = ","
-    # Read whole, as parts would be typed each for itself; and without an index, as a separator at the end of each line
-    # would make one of the first column.
-    options: dict[str, Any] = {
-        "sep": separator,
-        "encoding": "utf-8-sig",
-        "skipinitialspace": True,
-        "low_memory": False,
-        "index_col": False,
-    }
-    try:
-        columns = pd.read_csv(path, nrows=0, **options).columns
-        # Not pandas' own list: a label may well be called None or NA.
-        missing_marks: dict[Any, list[str]] = {column: MISSING for column in columns}
-        missing_marks[label_column] = [""]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", pd.errors.ParserWarning)
-            dtype: Any = str if as_text else {label_column: str}
-            return pd.read_csv(path, na_values=missing_marks, keep_default_na=False, dtype=dtype, **options)
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from error
-    except (
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        EOFError,
-        OSError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as CSV: {str(error).strip()}.") from error
-
-
-def step_name(times: ArrayLike) -> str:
-    """Return the step of times that are evenly apart, in words.
-
-    Parameters
-    ----------
-    times : array-like of datetime64, of shape (n,), n >= 2
-
-    Examples
-    --------
-    >>> step_name(np.array(["2013-01", "2013-02", "2013-03"], dtype="datetime64"))
-    'month'
-    >>> step_name(np.arange("2013-01-01", "2013-01-02", 600, dtype="datetime64[s]"))
-    '10 minutes'
-    """
-    exact = np.asarray(times, dtype="datetime64[s]")
-    seconds = np.diff(exact).astype(np.int64)
-    even = bool((seconds == seconds[0]).all())
-    # Months, quarters and years differ in length.
-    step = int(seconds[0] if even else np.diff(exact.astype("datetime64[M]")).astype(np.int64)[0])
-    units = {"week": 604_800, "day": 86_400, "hour": 3600, "minute": 60, "second": 1}
-    if not even:
-        units = {"year": 12, "quarter": 3, "month": 1}
-    name, length = next((name, length) for name, length in units.items() if step % length == 0)
-    return name if step == length else f"{step // length} {name}s"
 
 
 def split(dataset: Dataset, *, test_size: float = 0.3, seed: int = 0) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -395,240 +253,328 @@ def split(dataset: Dataset, *, test_size: float = 0.3, seed: int = 0) -> tuple[N
     return np.sort(train), np.sort(test)
 
 
-def shown(source: object) -> str:
-    return repr(str(source)) if isinstance(source, (str, os.PathLike)) else "the file"
+def require(condition: object, message: str) -> None:
+    """Raise `UserError` with a message about the reader's own file, unless a condition holds."""
+    if not condition:
+        raise UserError(message)
 
 
-def _first_line(path: Path) -> str:
-    if path.suffix in (".gz", ".zip", ".bz2", ".xz"):
-        return ""
-    if path.stat().st_size == 0:
-        raise ValueError(f"{str(path)!r} is empty.")
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            return file.readline().rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from error
+def existing_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
+    """Return a path with its ``~`` expanded; FileNotFoundError, with the working directory, if nothing is there."""
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise FileNotFoundError(f"{argument}: nothing is at {str(found)!r} (looked in {Path.cwd()}).")
+    return found
 
 
-def _not_utf8(path: Path, error: UnicodeDecodeError) -> ValueError:
-    return ValueError(f"{str(path)!r} is not UTF-8 text (byte {error.start}): save it as UTF-8 first.")
+def binary_labels(
+    labels: Sequence[str], positive_label: str = "", where: str = "labels"
+) -> tuple[NDArray[np.int64], tuple[str, str]]:
+    """Turn labels of two classes into 0 and 1.
 
+    The gap: scikit-learn's ``label_binarize`` takes one class, three, an empty label or two rows as they come.
 
-def labels_of(labels: Sequence[str], positive_label: str, where: str) -> tuple[NDArray[np.int64], tuple[str, str]]:
+    Parameters
+    ----------
+    labels : sequence of str, of length n
+    positive_label : str
+        The label of class 1; empty: the last of the two in sorted order. With more than two labels, this one is set
+        against all others.
+    where : str
+        What holds the labels, for messages.
+
+    Returns
+    -------
+    y : ndarray of shape (n,), dtype int64
+    class_names : tuple of two str
+        The names of class 0 and class 1.
+
+    Raises
+    ------
+    UserError
+        An empty label, one class only, more than two labels and no `positive_label`, one that is not among them, or
+        fewer than 10 rows of a class.
+
+    Examples
+    --------
+    >>> y, class_names = binary_labels(["spam", "ham"] * 10, positive_label="spam")
+    >>> y[:2].tolist(), class_names
+    ([1, 0], ('ham', 'spam'))
+    """
     counts = Counter(labels)
     found = sorted(counts)
-    if positive_label and positive_label not in counts:
-        raise ValueError(f"positive_label {positive_label!r} is not among the labels of {where}: {some(found)}.")
-    if len(found) < 2:
-        raise ValueError(f"{where} holds one class only ({some(found)}): two are needed to learn a difference.")
-    if len(found) > 2 and not positive_label:
-        raise ValueError(
-            f"{where} holds {len(found)} labels ({some(found)}), two are needed:"
-            " name one as positive_label to set it against all others, or remove a header that was taken for one."
-        )
+    require(not counts[""], f"{where} has no label in {counts['']} of {len(labels)} rows.")
+    require(
+        not positive_label or positive_label in counts,
+        f"positive_label {positive_label!r} is not among the labels of {where}: {some(found)}.",
+    )
+    require(len(found) > 1, f"{where} holds one class only ({some(found)}): two are needed to learn a difference.")
+    require(
+        len(found) == 2 or positive_label,
+        f"{where} holds {len(found)} labels ({some(found)}), two are needed: name one as positive_label to set it"
+        " against all others, or remove a header that was taken for one.",
+    )
     positive = positive_label or found[-1]
     others = [label for label in found if label != positive]
     y = np.array([label == positive for label in labels], dtype=np.int64)
     class_names = (others[0] if len(others) == 1 else f"not {positive}", positive)
     for name, rows in zip(class_names, np.bincount(y, minlength=2), strict=True):
-        if rows < MIN_ROWS_PER_CLASS:
-            raise ValueError(
-                f"{where} has {rows} rows of class {name!r}: at least {MIN_ROWS_PER_CLASS} of each are needed."
-            )
+        enough = f"at least {MIN_ROWS_PER_CLASS} of each are needed"
+        require(rows >= MIN_ROWS_PER_CLASS, f"{where} has {rows} rows of class {name!r}: {enough}.")
     return y, class_names
 
 
-def _csv(
-    path: Path, label_column: str, text_column: str, group_column: str, positive_label: str, words: bool
+def open_data(
+    path: str | os.PathLike[str],
+    *,
+    label_column: str = "label",
+    text_column: str = "",
+    group_column: str = "",
+    positive_label: str = "",
+    words: bool = False,
 ) -> Dataset:
-    frame = read_csv(path, label_column=label_column)
-    asked = {"label_column": label_column, "text_column": text_column, "group_column": group_column}
-    for parameter, column in asked.items():
-        if (column or parameter == "label_column") and column not in frame:
-            near = difflib.get_close_matches(column, [str(name) for name in frame], n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {some(list(map(str, frame)), most=20)}."
-            raise ValueError(f"{parameter} {column!r} is not a column of {path.name}; {hint}")
-    if text_column == label_column:
-        raise ValueError(f"label_column and text_column are both {label_column!r}: a text cannot be its own label.")
-    if group_column and group_column in (label_column, text_column):
-        raise ValueError(f"group_column {group_column!r} is the label or the text: groups need a column of their own.")
-    if frame.empty:
-        raise ValueError(f"{path.name} has a header and no rows.")
-    missing = int(frame[label_column].isna().sum())
-    if missing:
-        raise ValueError(f"column {label_column!r} of {path.name} has no label in {missing} of {len(frame)} rows.")
-    where = f"column {label_column!r} of {path.name}"
-    y, class_names = labels_of(frame[label_column].str.strip().tolist(), positive_label, where)
-    features = frame.drop(columns=[name for name in (label_column, group_column) if name])
-    groups = None
-    if group_column:
-        groups = pd.factorize(frame[group_column])[0]
-        alone = groups < 0
-        groups[alone] = groups.max() + 1 + np.arange(alone.sum())
-        for label, name in enumerate(class_names):
-            if (found := len(np.unique(groups[y == label]))) < MIN_GROUPS_PER_CLASS:
-                raise ValueError(
-                    f"group_column {group_column!r} of {path.name} puts {name!r} into {found} groups:"
-                    f" at least {MIN_GROUPS_PER_CLASS} are needed, for folds within folds."
-                )
-    common: dict[str, Any] = {
-        "name": path.name,
-        "y": y,
-        "class_names": class_names,
-        "source": str(path),
-        "licence": "the reader's own",
-        "groups": groups,
-    }
-    if text_column:
-        texts = features[text_column]
-        notes = [f"{n} rows without text are kept as empty texts"] if (n := int(texts.isna().sum())) else []
-        X = texts.fillna("").astype(str).to_numpy(dtype=object)
-        return Dataset(kind="text", X=X, notes=tuple(notes), **common)
-    return _table(features, path, common) if words else _numeric(features, path, common)
+    """Read the reader's own examples of two classes.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder with one sub-folder of images a class; a CSV (or TSV) file with a header; or a text file with one
+        example a line, as ``label<TAB>text``, ``text<TAB>label`` or ``__label__name text``.
+    label_column : str
+        The column of a CSV file that holds the label.
+    text_column : str
+        The column of a CSV file that holds a text; empty: its numeric columns are the features.
+    group_column : str
+        The column of a CSV file that says which rows belong together, as those of one day or patient: it becomes
+        `groups`, and is no feature. A row without a value is a group of its own.
+    positive_label : str
+        The label of class 1; see `binary_labels`.
+    words : bool
+        Keep the categorical columns of a CSV file: a Dataset of kind 'table'. ISO dates become seconds since 1970,
+        and names that no TensorFlow signature can carry are changed; notes say so.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing is at `path`.
+    UserError
+        The file is empty or not UTF-8, a column or label is missing, there is one class only or too few rows of one,
+        more than two labels and no `positive_label`, no numeric column, infinite values, or an unreadable image.
+    """
+    path = existing_path(path)
+    if path.is_dir():
+        from helpers.images import open_folder
+
+        return open_folder(path, positive_label)
+    is_image = path.suffix.lower() in Image.registered_extensions()
+    require(not is_image, f"{path.name} is one image: name a folder with a sub-folder of images for each class.")
+    is_table = bool({".csv", ".tsv"} & {suffix.lower() for suffix in path.suffixes})
+    if not is_table:
+        lines = _read(path, **LINES, skip_blank_lines=False)[0]
+        header = lines[0].split("\t")
+        is_table = len(header) > 1 and label_column in header
+    if is_table:
+        return _open_table(path, label_column, text_column, group_column, positive_label, words)
+    return _open_text(path, lines, positive_label)
 
 
-def _numeric(features: pd.DataFrame, path: Path, common: dict[str, Any]) -> Dataset:
-    numbers = features.select_dtypes(["number", "bool"]).astype(np.float64)
-    unnamed = [name for name in numbers if str(name).startswith("Unnamed:")]
-    empty = [name for name in numbers.drop(columns=unnamed) if numbers[name].isna().all()]
-    numbers = numbers.drop(columns=unnamed + empty)
-    if not numbers.columns.size:
-        raise ValueError(f"{path.name} has no numeric column: for a text, name its column as text_column.")
-    infinite = [str(name) for name in numbers if np.isinf(numbers[name]).any()]
-    if infinite:
-        raise ValueError(f"{path.name} holds infinite values in: {some(infinite)}.")
-    notes = []
-    words = [name for name in features if name not in numbers and name not in unnamed + empty]
-    for reason, names in (("not numeric", words), ("empty", empty), ("without a name", unnamed)):
-        if names:
-            notes.append(f"columns left out, {reason}: {some(list(map(str, names)), most=20)}")
-    notes += _nearly_numeric(features[words])
-    if n := int(numbers.isna().to_numpy().sum()):
+def _open_text(path: Path, lines: pd.Series[str], positive_label: str) -> Dataset:
+    lines = lines[lines.str.strip() != ""]
+    fast_text = bool(lines.str.startswith("__label__")[:1].all())
+    separator = " " if fast_text else "\t"
+    unlike = lines[~lines.str.contains("^__label__[^ ]* " if fast_text else separator)]
+    if unlike.size:
+        raise UserError(
+            f"line {unlike.index[0] + 1} of {path.name} is neither label<TAB>text, text<TAB>label nor"
+            f" __label__name text: {unlike.iloc[0][:60]!r}."
+        )
+    label_first = [line.partition(separator)[::2] for line in lines]
+    label_last = [line.rpartition(separator)[::-2] for line in lines]
+    # The side with fewer different values is the label.
+    fewest = min(label_first, label_last, key=lambda pairs: len({label for label, _ in pairs}))
+    pairs = label_first if fast_text else fewest
+    labels = [label.strip().removeprefix("__label__") for label, _ in pairs]
+    y, class_names = binary_labels(labels, positive_label, path.name)
+    texts = np.array([text.strip() for _, text in pairs], dtype=object)
+    return Dataset(path.name, "text", texts, y, class_names, str(path), OWN)
+
+
+def _open_table(path: Path, label: str, text: str, group: str, positive_label: str, words: bool) -> Dataset:
+    frame = read_csv(path)
+    columns = {"label_column": label, "text_column": text or label, "group_column": group or label}
+    _require_columns(frame, columns, path.name)
+    given = [column for column in (label, text, group) if column]
+    require(len(set(given)) == len(given), f"label, text and group need columns of their own; got {some(given)}.")
+    y, class_names = binary_labels(frame[label].tolist(), positive_label, f"column {label!r} of {path.name}")
+    groups = _groups(frame[group], y, class_names, path.name) if group else None
+    X: Any
+    if text:
+        missing = frame[text].isin(MISSING)
+        notes = [f"{missing.sum()} rows without text are kept as empty texts"] if missing.any() else []
+        X, kind, names = frame[text].mask(missing, "").to_numpy(dtype=object), "text", list[str]()
+    else:
+        X, notes = _features(frame.drop(columns=given), words, path.name)
+        X, kind, names = X if words else X.to_numpy(), "table" if words else "numeric", list(X)
+    return Dataset(path.name, kind, X, y, class_names, str(path), OWN, tuple(names), groups, tuple(notes))
+
+
+def _groups(column: pd.Series[str], y: NDArray[np.int64], class_names: tuple[str, str], file: str) -> NDArray[np.intp]:
+    groups = pd.factorize(column.mask(column == ""))[0]
+    alone = groups < 0
+    groups[alone] = groups.max() + 1 + np.arange(alone.sum())
+    for label, name in enumerate(class_names):
+        require(
+            (found := len(np.unique(groups[y == label]))) >= MIN_GROUPS_PER_CLASS,
+            f"group_column {str(column.name)!r} of {file} puts {name!r} into {found} groups: at least"
+            f" {MIN_GROUPS_PER_CLASS} are needed, for folds within folds.",
+        )
+    return groups
+
+
+def _features(frame: pd.DataFrame, words: bool, file: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return the columns that a model can use, and notes on what was done with the others."""
+    parsed = {str(name): _feature(column, words) for name, column in frame.items()}
+    features = pd.DataFrame({name: values for name, (values, _) in parsed.items() if values is not None})
+    what = "column to learn from" if words else "numeric column"
+    require(features.columns.size, f"{file} has no {what}: for a text, name its column as text_column.")
+    infinite = [str(name) for name, values in features.items() if values.isin([np.inf, -np.inf]).any()]
+    require(not infinite, f"{file} holds infinite values in: {some(infinite)}.")
+    notes = list[str]()
+    for what in (*(f"columns left out, {why}" for why in LEFT_OUT), DATES):
+        if found := [name for name, (_, kind) in parsed.items() if what.endswith(kind)]:
+            notes.append(f"{what}: {some(found, most=20)}")
+    notes += [note for _, column in frame.items() if (note := _nearly_numeric(column))]
+    if words:
+        new_names = dict(zip(features, _identifiers(features.columns), strict=True))
+        if renamed := [f"{old} is {new}" for old, new in new_names.items() if old != new]:
+            notes.append(f"renamed for TensorFlow: {some(renamed, most=20)}")
+        features = features.rename(columns=new_names)
+    if n := int(features.isna().to_numpy().sum()):
         notes.append(f"{n} missing values are kept as NaN")
-    feature_names = tuple(map(str, numbers))
-    return Dataset(kind="numeric", X=numbers.to_numpy(), feature_names=feature_names, notes=tuple(notes), **common)
+    return features, notes
 
 
-def _nearly_numeric(words: pd.DataFrame) -> list[str]:
-    """Say which columns of words hold numbers, but for the way in which they are written."""
-    notes = []
-    for name in words:
-        values = words[name].dropna().astype(str)
-        spoilt = values[pd.to_numeric(values, errors="coerce").isna()]
-        number = spoilt.str.fullmatch(r"[$€£]?\s*-?\d[\d.,' ]*\s*[%$€£]?")
-        if len(spoilt) <= len(values) / 2 or number.mean() > 0.5:
-            notes.append(
-                f"column {str(name)!r} would be numeric but for {len(spoilt)} values such as {spoilt.iloc[0]!r}"
-            )
-    return notes
+def _feature(column: pd.Series[str], words: bool) -> tuple[pd.Series[Any] | None, str]:
+    """Return a column as a feature and its kind, or None and why it is left out."""
+    known = column[~column.isin(MISSING)]
+    numbers, rest = _parse_numbers(column)
+    if str(column.name).startswith("Unnamed:"):
+        return None, "without a name"
+    if known.empty:
+        return None, "empty"
+    if rest.empty:
+        return numbers, "numbers"
+    if known.str.lower().isin(["true", "false"]).all():
+        return (known.str.lower() == "true").astype(np.float64).reindex(column.index), "numbers"
+    if not words:
+        return None, "not numeric"
+    times = _parse_times(known)
+    if times.notna().all() and known.str.len().min() >= len("2013-05-09"):
+        # Seconds, not nanoseconds, which end in 2262: an open end is often written as 9999-12-31.
+        return times.astype("datetime64[s]").astype(np.int64).astype(np.float64).reindex(column.index), DATES
+    if known.nunique() > min(MOST_CATEGORIES, max(20, len(known) / 2)):
+        return None, "too many categories"
+    return known.astype(object).reindex(column.index), "category"
 
 
-def _table(features: pd.DataFrame, path: Path, common: dict[str, Any]) -> Dataset:
-    table: dict[str, pd.Series[Any]] = {}
-    left_out: dict[str, list[str]] = {"empty": [], "without a name": [], "too many different words": []}
-    dates, words = [], []
-    for column, values in features.items():
-        name, known = str(column), values.dropna()
-        if name.startswith("Unnamed:"):
-            left_out["without a name"].append(name)
-        elif known.empty:
-            left_out["empty"].append(name)
-        elif pd.api.types.is_numeric_dtype(values):
-            table[name] = values.astype(np.float64)
-            if np.isinf(table[name]).any():
-                raise ValueError(f"{path.name} holds infinite values in: {name!r}.")
-        elif (seconds := _epoch_seconds(values)) is not None:
-            table[name] = seconds
-            dates.append(name)
-        elif known.nunique() > min(MOST_CATEGORIES, max(20, len(known) / 2)):
-            left_out["too many different words"].append(name)
-            words.append(column)
-        else:
-            words.append(column)
-            table[name] = (
-                values.astype(object).where(values.notna(), np.nan).map(str, na_action="ignore").astype(object)
-            )
-    if not table:
-        raise ValueError(f"{path.name} has no column to learn from: for a text, name its column as text_column.")
-    notes = [f"columns left out, {why}: {some(names, most=20)}" for why, names in left_out.items() if names]
-    if dates:
-        notes.append(f"dates are read as seconds since 1970: {some(dates, most=20)}")
-    notes += _nearly_numeric(features[words])
-    new_names = dict(zip(table, _identifiers(list(table)), strict=True))
-    renamed = [f"{old} is {new}" for old, new in new_names.items() if old != new]
-    if renamed:
-        notes.append(f"renamed for TensorFlow: {some(renamed, most=20)}")
-    frame = pd.DataFrame(table).rename(columns=new_names)
-    if n := int(frame.isna().to_numpy().sum()):
-        notes.append(f"{n} missing values are kept as NaN")
-    return Dataset(kind="table", X=frame, feature_names=tuple(new_names.values()), notes=tuple(notes), **common)
+def _nearly_numeric(column: pd.Series[str]) -> str:
+    """Say that a column would hold numbers but for some values, or for the way in which they are written."""
+    rest = _parse_numbers(column)[1]
+    number = rest.str.fullmatch(r"[$€£]?\s*-?\d[\d.,' ]*\s*[%$€£]?")
+    if rest.empty or (len(rest) > (~column.isin(MISSING)).sum() / 2 and number.mean() <= 0.5):
+        return ""
+    return f"column {str(column.name)!r} would be numeric but for {len(rest)} values such as {rest.iloc[0]!r}"
 
 
-def _epoch_seconds(values: pd.Series[Any]) -> pd.Series[Any] | None:
-    """Return ISO dates as seconds since 1970, or None where a value is no date."""
-    if not values.dropna().astype(str).str.match(r"\d{4}-\d\d-\d\d").all():
-        return None
-    try:
-        # Not nanoseconds, which end in 2262: an open end is often written as 9999-12-31.
-        dates = pd.to_datetime(values, format="ISO8601", utc=True).dt.tz_convert(None).astype("datetime64[s]")
-    except (ValueError, OverflowError):
-        return None
-    return dates.astype("int64").astype(np.float64).where(dates.notna())
-
-
-def _identifiers(names: Sequence[str]) -> list[str]:
+def _identifiers(names: Iterable[str]) -> list[str]:
     """Return a name for each that can be an argument: in a SavedModel's signature, the inputs are."""
     taken: list[str] = []
     for name in names:
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
         plain = re.sub(r"\W+", "_", plain).strip("_") or "column"
         # pandas passes names on as keyword arguments, next to self.
-        reserved = keyword.iskeyword(plain) or plain == "self" or plain[0].isdigit()
-        plain = f"_{plain}" if reserved else plain
-        plain = f"x{plain}" if plain.startswith("_") else plain
-        if plain in taken:
-            plain += next(f"_{number}" for number in range(2, len(names) + 2) if f"{plain}_{number}" not in taken)
+        if not plain.isidentifier() or keyword.iskeyword(plain) or plain == "self":
+            plain = f"x_{plain}"
+        while plain in taken:
+            plain += "_2"
         taken.append(plain)
     return taken
 
 
-def _text_file(path: Path, positive_label: str) -> Dataset:
+def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a CSV file whatever its separator, with a header and as UTF-8; every value stays the text that it is.
+
+    The gap: pandas makes an index of the first column if lines end with a separator, turns 007 into 7 and a label None
+    into a missing one, and says what is wrong in the words of four libraries.
+
+    Parameters
+    ----------
+    path : path-like
+        May be compressed.
+
+    Returns
+    -------
+    DataFrame of str
+        Without blanks at the ends of values; an empty field is an empty text.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing is at `path`.
+    UserError
+        The file is empty, not UTF-8, no CSV, or has no rows.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.csv").write_text("day;code\\n2013-01-01;007\\n2013-01-02;\\n")
+    ...     read_csv(Path(folder, "a.csv"))["code"].tolist()
+    ['007', '']
+    """
+    path = existing_path(path)
+    header = re.sub('"[^"]*"', "", str(_read(path, **LINES, nrows=1).iat[0, 0]))
+    with warnings.catch_warnings():
+        # Without an index, as a separator at the end of each line would make one of the first column.
+        warnings.simplefilter("ignore", pd.errors.ParserWarning)
+        frame = _read(path, sep=max(",;\t|", key=header.count), index_col=False, skipinitialspace=True)
+    require(len(frame), f"{path.name} has a header and no rows.")
+    return frame.rename(columns=str.strip).apply(lambda column: column.str.strip())
+
+
+def _read(path: Path, **options: Any) -> pd.DataFrame:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
     except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from error
-    fast_text = text.startswith("__label__")
-    separator = " " if fast_text else "\t"
-    lines = []
-    # Not splitlines: it would also break at characters inside a text, such as U+0085.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        if separator not in line or (fast_text and not line.startswith("__label__")):
-            raise ValueError(
-                f"line {number} of {path.name} is neither label<TAB>text, text<TAB>label nor __label__name text:"
-                f" {line[:60]!r}."
-            )
-        lines.append(line)
-    label_first = [line.partition(separator)[::2] for line in lines]
-    label_last = [line.rpartition(separator)[::-2] for line in lines]
-    # The side with fewer different values is the label.
-    pairs = label_first
-    if not fast_text and len({label for label, _ in label_last}) < len({label for label, _ in label_first}):
-        pairs = label_last
-    labels = [label.strip().removeprefix("__label__") for label, _ in pairs]
-    y, class_names = labels_of(labels, positive_label, path.name)
-    texts = np.array([text.strip() for _, text in pairs], dtype=object)
-    return Dataset(path.name, "text", texts, y, class_names, str(path), "the reader's own")
+        raise UserError(f"{str(path)!r} is not UTF-8 text: save it as UTF-8 first.") from error
+    except pd.errors.EmptyDataError as error:
+        raise UserError(f"{str(path)!r} is empty.") from error
+    except Exception as error:  # Over a damaged archive, pandas raises what the archive's library stumbles on.
+        raise UserError(f"{str(path)!r} cannot be read: {str(error).strip()}.") from error
 
 
-MIN_ROWS = 50
-SECOND, DAY = "datetime64[s]", 86_400
-ISO = r"\d{4}-\d\d(?:-\d\d(?:[T ]\d\d(?::?\d\d(?::?\d\d(?:\.0+)?)?)?\s*(?:Z|UTC|[+-]\d\d(?::?\d\d)?)?)?)?"
-ZONE = r".+[T ].*\d\s*(?:Z|UTC|[+-]\d\d(?::?\d\d)?)"
-LIKE_A_DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b.*"
-Times = NDArray[np.datetime64]
+def _require_columns(frame: pd.DataFrame, columns: dict[str, str], file: str) -> None:
+    for parameter, column in columns.items():
+        if column not in frame:
+            near = difflib.get_close_matches(column, frame.columns, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {some(list(map(str, frame)), most=20)}."
+            raise UserError(f"{parameter} {column!r} is not a column of {file}; {hint}")
+
+
+def _parse_numbers(column: pd.Series[str]) -> tuple[pd.Series[float], pd.Series[str]]:
+    """Return the numbers of a column, NaN where there is none, and the values that are neither numbers nor missing."""
+    numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    return numbers, column[numbers.isna() & ~column.isin(MISSING)]
+
+
+def _parse_times(column: pd.Series[str]) -> pd.Series[pd.Timestamp]:
+    """Return the times that are written by ISO 8601, in UTC if they have an offset from it, else NaT."""
+    iso = column.where(column.str.fullmatch(ISO))
+    return pd.to_datetime(iso, format="ISO8601", utc=True, errors="coerce").dt.tz_localize(None)
 
 
 def open_series(path: str | os.PathLike[str], value_column: str = "", time_column: str = "") -> Dataset:
@@ -654,9 +600,9 @@ def open_series(path: str | os.PathLike[str], value_column: str = "", time_colum
     ------
     FileNotFoundError
         Nothing is at `path`.
-    ValueError
+    UserError
         A column is missing, or could be one of several; a time or a number cannot be read, stands there twice or is off
-        the step; there are fewer than 50 numbers, or more gaps than numbers; all numbers are equal.
+        the step; there are fewer than 50 numbers, or more missing than numbers; all numbers are equal.
 
     Examples
     --------
@@ -668,167 +614,119 @@ def open_series(path: str | os.PathLike[str], value_column: str = "", time_colum
     >>> series.y.shape, series.y[6:9, 0].tolist(), series.notes
     ((60, 1), [36.0, nan, 64.0], ('1 step has no line and is NaN',))
     """
-    path = Path(path).expanduser()
-    frame = read_csv(path, as_text=True)
-    unusable = [name for name in frame if str(name).startswith("Unnamed:") or frame[name].isna().all()]
-    frame = frame.drop(columns=unusable).apply(lambda column: column.str.strip())
-    for parameter, column in (("time_column", time_column), ("value_column", value_column)):
-        if column and column not in frame:
-            near = difflib.get_close_matches(column, frame.columns, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {some(_names(frame), most=20)}."
-            raise UserError(f"{parameter} {column!r} is not a filled column of {path.name}; {hint}")
-    time_column = time_column or _time_column(frame, path.name)
-    value_column = value_column or _value_column(frame.drop(columns=time_column), path.name)
-    if time_column == value_column:
-        raise UserError(f"time_column and value_column are both {time_column!r}: a series needs two columns.")
-    values = _numbers(frame[value_column], path.name)
-    times, notes = _times(frame[time_column], path.name)
+    path = existing_path(path)
+    frame = read_csv(path)
+    given = {"time_column": time_column, "value_column": value_column}
+    _require_columns(frame, {parameter: column for parameter, column in given.items() if column}, path.name)
+    time_column = time_column or _only(_time_columns(frame), frame, "times", "time_column", path.name)
+    value_column = value_column or _only(
+        _value_columns(frame, time_column), frame, "numbers", "value_column", path.name
+    )
+    require(time_column != value_column, f"times and numbers need columns of their own; both are {time_column!r}.")
+    values = _series_values(frame[value_column], path.name)
+    times, notes = _series_times(frame[time_column], path.name)
     if (np.diff(times) < np.timedelta64(0, "s")).any():
         notes.append("lines are sorted by time")
     order = np.argsort(times, kind="stable")
-    lines = order + 2
-    _refuse_twice(times[order], lines, path.name)
-    grid, places = _grid(times[order], lines, path.name)
+    grid, places = _grid(times[order], order + 2, path.name)
     y = np.full((len(grid), 1), np.nan)
     y[places, 0] = values[order]
     if n := len(grid) - len(times):
         notes.append(f"{n} step{'s have' if n > 1 else ' has'} no line and {'are' if n > 1 else 'is'} NaN")
-    return Dataset(
-        name=path.name,
-        kind="series",
-        X=grid,
-        y=y,
-        class_names=(),
-        source=str(path),
-        licence="the reader's own",
-        feature_names=(value_column,),
-        notes=tuple(notes),
-    )
+    return Dataset(path.name, "series", grid, y, (), str(path), OWN, (value_column,), notes=tuple(notes))
 
 
-def _time_column(frame: pd.DataFrame, file: str) -> str:
-    found = [name for name in _names(frame) if frame[name].dropna().str.fullmatch(ISO).all()]
-    if len(found) > 1:
-        raise UserError(f"{file} has {len(found)} columns of times ({some(found)}): name one as time_column.")
-    if found:
-        return found[0]
-    for name in frame:
-        known = frame[name].dropna()
-        if known.str.fullmatch(LIKE_A_DATE).mean() > 0.5:
-            bad = ~known.str.fullmatch(ISO)
-            raise UserError(
-                f"column {name!r} of {file} looks like times, but {known[bad].iloc[0]!r} in"
-                f" {_lines(known.index[bad] + 2)} is not by ISO 8601: write 2013-05-09 02:00."
-            )
-    raise UserError(
-        f"{file} has no column of times by ISO 8601, such as 2013-05-09 02:00 (a column of years must be named as"
-        f" time_column); there are: {some(_names(frame), most=20)}."
-    )
+def _time_columns(frame: pd.DataFrame) -> list[str]:
+    """Return the columns of times, or those that seem to be meant as such."""
+    known = {str(name): column[~column.isin(MISSING)].str for name, column in frame.items()}
+    exact = [name for name in known if known[name].fullmatch(ISO).mean() == 1]
+    return exact or [name for name in known if known[name].fullmatch(f"{ISO}|{DATE}").mean() > 0.5]
 
 
-def _value_column(frame: pd.DataFrame, file: str) -> str:
-    numeric = frame.apply(pd.to_numeric, errors="coerce")
-    found = [name for name in _names(frame) if numeric[name].notna().equals(frame[name].notna())]
+def _value_columns(frame: pd.DataFrame, time_column: str) -> list[str]:
+    columns = {str(name): column for name, column in frame.items() if not column.isin(MISSING).all()}
+    found = [name for name, column in columns.items() if _parse_numbers(column)[1].empty]
+    return [name for name in found if name != time_column and not name.startswith("Unnamed:")]
+
+
+def _only(found: list[str], frame: pd.DataFrame, what: str, parameter: str, file: str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise UserError(
-            f"{file} has {len(found)} columns of numbers ({some(found, most=20)}): name one as value_column."
-        )
-    raise UserError(
-        f"{file} has no column of numbers beside the times; there are: {some(_names(frame), most=20) or 'none'}."
-    )
+        raise UserError(f"{file} has {len(found)} columns of {what} ({some(found, most=20)}): name one as {parameter}.")
+    hint = " by ISO 8601, such as 2013-05-09 02:00 (years only must be named as time_column)" * (what == "times")
+    raise UserError(f"{file} has no column of {what}{hint}; there are: {some(list(map(str, frame)), most=20)}.")
 
 
-def _numbers(column: pd.Series[str], file: str) -> NDArray[np.float64]:
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    bad = np.isnan(values) & column.notna().to_numpy() | np.isinf(values)
+def _series_values(column: pd.Series[str], file: str) -> NDArray[Any]:
     where = f"column {str(column.name)!r} of {file}"
-    if bad.any():
-        raise UserError(
-            f"{where} holds {column[bad].iloc[0]!r} in {_lines(np.flatnonzero(bad) + 2)}, which is no finite number."
-        )
-    known = values[~np.isnan(values)]
-    if len(known) < MIN_ROWS:
-        raise UserError(f"{where} holds {len(known)} numbers: at least {MIN_ROWS} are needed.")
-    if np.ptp(known) == 0:
-        raise UserError(f"{where} holds {known[0]:g} throughout: there is nothing to forecast.")
-    return values
+    values, rest = _parse_numbers(column)
+    if (bad := column[column.index.isin(rest.index) | np.isinf(values)]).size:
+        raise UserError(f"{where} holds {bad.iloc[0]!r} in {_lines(bad.index + 2)}, which is no finite number.")
+    known = values.dropna()
+    require(len(known) >= MIN_TIMES, f"{where} holds {len(known)} numbers: at least {MIN_TIMES} are needed.")
+    require(np.ptp(known), f"{where} holds {known.iloc[0]:g} throughout: there is nothing to forecast.")
+    return values.to_numpy()
 
 
-def _times(column: pd.Series[str], file: str) -> tuple[Times, list[str]]:
+def _series_times(column: pd.Series[str], file: str) -> tuple[Times, list[str]]:
     where = f"column {str(column.name)!r} of {file}"
-    if column.dropna().str.fullmatch(r"\d{4}").all():
-        column = column + "-01"
-    iso = column.str.fullmatch(ISO).fillna(False).astype(bool)
-    parsed = pd.to_datetime(column.where(iso), format="ISO8601", utc=True, errors="coerce")
-    if (bad := parsed.isna().to_numpy()).any():
-        first = column[bad].iloc[0]
-        what = "no time" if pd.isna(first) else f"{first!r}"
+    column = column.str.replace(r"^\d{4}$", r"\g<0>-01", regex=True)
+    times = _parse_times(column)
+    if (bad := column[times.isna() | (times != times.dt.floor("s"))]).size:
+        what = "no time" if bad.iloc[0] in MISSING else repr(bad.iloc[0])
         raise UserError(
-            f"{where} holds {what} in {_lines(np.flatnonzero(bad) + 2)}: write times by ISO 8601, to the second,"
+            f"{where} holds {what} in {_lines(bad.index + 2)}: write times by ISO 8601, to the second,"
             " as 2013-05-09 02:00."
         )
-    zoned = column.str.fullmatch(ZONE)
-    if 0 < zoned.sum() < len(zoned):
-        raise UserError(
-            f"{where} has times with and without an offset from UTC: {_lines(np.flatnonzero(~zoned) + 2)}"
-            f" {'have' if (~zoned).sum() > 1 else 'has'} none."
-        )
+    zoned = column.str.fullmatch(rf".+[T ].*\d\s*{ZONE}")
+    without = _lines(column.index[~zoned] + 2)
+    require(zoned.nunique() == 1, f"{where} has times with an offset from UTC, and times without one in {without}.")
     notes = ["times have an offset and are turned into UTC"] if zoned.any() else []
-    return parsed.dt.tz_localize(None).to_numpy().astype(SECOND), notes
-
-
-def _refuse_twice(times: Times, lines: NDArray[np.intp], file: str) -> None:
-    """`times` are sorted, and `lines` says where each stands."""
-    same = np.flatnonzero(np.diff(times) == np.timedelta64(0, "s"))
-    if not same.size:
-        return
-    time = np.datetime_as_string(times[same[0]], unit="m").replace("T", " ")
-    both = _lines(sorted(lines[times == times[same[0]]]))
-    steps = np.diff(times)
-    hint = "keep one value for each time"
-    if np.median(steps) < np.timedelta64(DAY, "s"):
-        hint += "; where clocks are put back an hour comes twice, and needs its offset, as in 2013-11-03T01:00-04:00"
-    more = f", and so do {same.size - 1} others" if same.size > 1 else ""
-    raise UserError(f"the time {time} stands in {both} of {file}{more}: {hint}.")
+    return times.to_numpy().astype("datetime64[s]"), notes
 
 
 def _grid(times: Times, lines: NDArray[np.intp], file: str) -> tuple[Times, NDArray[np.int64]]:
-    """Return all times from the first to the last, one step apart, and the place of each of `times` among them."""
-    months, start = times.astype("datetime64[M]"), times[0]
-    position, astray = (times - start).astype(np.int64), np.zeros(len(times), dtype=bool)
-    # Where most stand at one place of their month, from its start or its end, the steps are months of any length.
-    ranked = [(*_most_common(times - month), month) for month in (months, months + 1)]
-    count, place, month = max(ranked, key=lambda entry: entry[0])
-    if by_month := count > len(times) / 2:
-        position, astray = (months - months[0]).astype(np.int64), times - month != place
-    steps = np.diff(position)
-    step = int(_most_common(steps[steps > 0])[1])
-    off = np.flatnonzero((position % step != 0) | astray)
-    if off.size:
-        each = f"{step} month{'s' * (step > 1)}" if by_month else f"{step:,} seconds"
+    """Return all times from the first to the last, one step apart, and the place of each of `times` among them.
+
+    `times` are sorted, and `lines` says where each stands in the file.
+    """
+    steps = np.diff(times).astype(np.int64)
+    if not steps.all():
+        twice = times[:-1][steps == 0][0]
         raise UserError(
-            f"most times of {file} are {each} apart, {_lines(sorted(lines[off]))} {'are' if off.size > 1 else 'is'}"
-            f" off this step, counted from {times[0]}: average or interpolate first."
+            f"the time {str(twice).replace('T', ' ')} stands in {_lines(sorted(lines[times == twice]))} of {file}: keep"
+            " one value for each time; where clocks are put back an hour comes twice, and needs its offset, as in"
+            " 2013-11-03T01:00-04:00."
         )
+    # Where most stand at one place of their month, from its start or its end, the steps are months of any length.
+    months = times.astype("datetime64[M]")
+    unit = max((months, months + 1), key=lambda unit: _most_common(times - unit)[1])
+    if by_second := _most_common(times - unit)[1] <= len(times) / 2:
+        unit = times
+    place = _most_common(times - unit)[0]
+    position = (unit - unit[0]).astype(np.int64)
+    steps = np.diff(position)
+    step = int(_most_common(steps[steps > 0])[0])
+    off = np.flatnonzero((position % step != 0) | (times - unit != place))
+    each = f"{step:,} seconds" if by_second else f"{step} month{'s' * (step > 1)}"
+    require(
+        not off.size,
+        f"most times of {file} are {each} apart, counted from {times[0]}, but not {_lines(sorted(lines[off]))}:"
+        " average or interpolate first.",
+    )
     places = position // step
-    if places[-1] + 1 > 2 * len(times):
-        raise UserError(f"{file} has {len(times)} lines for {places[-1] + 1} steps: more are missing than there.")
-    every = np.arange(places[-1] + 1) * step
-    return month[0] + every + place if by_month else start + every.astype("timedelta64[s]"), places
+    all_steps = places[-1] + 1
+    require(all_steps <= 2 * len(times), f"{file} has {len(times)} lines for {all_steps} steps: most are missing.")
+    return unit[0] + np.arange(all_steps) * step + place, places
 
 
-def _most_common(values: NDArray[Any]) -> tuple[int, Any]:
+def _most_common(values: NDArray[Any]) -> tuple[Any, int]:
     different, counts = np.unique(values, return_counts=True)
-    return int(counts.max()), different[counts.argmax()]
-
-
-def _names(frame: pd.DataFrame) -> list[str]:
-    return [str(name) for name in frame]
+    return different[counts.argmax()], counts.max()
 
 
 def _lines(numbers: Iterable[int]) -> str:
     first = [int(number) for number in numbers]
-    shown = ", ".join(map(str, first[:5])) + (f" and {len(first) - 5} more" if len(first) > 5 else "")
-    return f"line{'s' if len(first) > 1 else ''} {shown}"
+    listed = ", ".join(map(str, first[:5])) + (f" and {len(first) - 5} more" if len(first) > 5 else "")
+    return f"line{'s' if len(first) > 1 else ''} {listed}"

@@ -37,7 +37,7 @@ def draw(random: np.random.Generator, side: int = SIDE) -> tuple[NDArray[np.uint
     y, x = np.mgrid[:side, :side].astype(np.float64)
     many = (side / SIDE) ** 2
     labels, cells = _cells(random, x, y, random.poisson(3.5 * many) + 1)
-    # The lamp is up to three times as bright on one side as on the other.
+    # The illumination is up to three times as strong on one side as on the other.
     slope = random.uniform(0.1, 0.5) * np.exp(2j * np.pi * random.uniform())
     image = (0.45 + (slope.real * (x / side - 0.5) + slope.imag * (y / side - 0.5))) * (1 + 0.9 * cells)
     image += 0.08 * gaussian_filter(random.normal(size=labels.shape), 8) * 8

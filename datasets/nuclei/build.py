@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 def build() -> Dataset:
     with Image.open(HERE / "image.png") as image, Image.open(HERE / "mask.png") as mask:
         X, labels = np.asarray(image), np.asarray(mask)
-    # The numbers have gaps in the source.
+    # The source leaves out some numbers.
     _, y = np.unique(labels, return_inverse=True)
     return Dataset(
         name="nuclei",
