@@ -95,8 +95,8 @@ def smooth(
         - 'gaussian': a mean with the weights of a normal curve around the value, of a standard deviation of window / 6
           steps.
 
-        Time grows with the window, but for 'exponential'. 'median' and 'savgol' are the slowest: they lay out each
-        window.
+        Time grows with the window, but for 'exponential'. 'median' and 'savgol' lay out each window: for long series
+        without gaps, SciPy's ``median_filter`` and ``savgol_filter`` are many times as fast.
     causal : bool
         False: windows centred on each value. True: each value and the ``window - 1`` before it.
     axis : int
@@ -200,10 +200,10 @@ def replace_outliers(
 
 
 def conformal_margin(residuals: ArrayLike, coverage: float = 0.9) -> np.float64 | Floats:
-    """Return the margin that makes forecast ± margin an interval of the given coverage (Papadopoulos et al. 2002).
+    """Return the half-width of a prediction interval around a forecast (split conformal, Papadopoulos et al. 2002).
 
-    The ``ceil((n + 1) * coverage)``-th smallest absolute residual of n. It holds the next value with at least that
-    probability if the residuals are those of values that the model has not seen, and the next one is exchangeable with
+    The ``ceil((n + 1) * coverage)``-th smallest absolute residual of n; ``np.quantile`` interpolates, and so covers too
+    seldom. The interval, forecast ± half-width, holds the next value with at least that probability if the residuals are those of values that the model has not seen, and the next one is exchangeable with
     them, whatever their distribution; a series whose noise changes keeps it only roughly.
 
     Parameters
@@ -216,7 +216,7 @@ def conformal_margin(residuals: ArrayLike, coverage: float = 0.9) -> np.float64 
     Returns
     -------
     float, or ndarray of shape (horizons,)
-        One margin, or one for each horizon, each of which holds by itself.
+        One half-width, or one for each horizon, each of which holds by itself.
 
     Raises
     ------

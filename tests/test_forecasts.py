@@ -141,18 +141,10 @@ def test_one_value_touches_no_window_but_its_own(method, other):
 
 
 @every_method
-@pytest.mark.parametrize("window", [99, 10**15 + 1])
-def test_a_window_may_be_longer_than_the_series(window, method):
+def test_a_window_may_be_longer_than_the_series(method):
     y = long_series(50, 0.1)
-    np.testing.assert_allclose(smooth(y, window, method), by_hand(y, window, method, False))
-
-
-@every_method
-def test_a_window_of_one_value_changes_nothing_and_a_constant_stays_one(method):
-    y = long_series(500)
-    for causal in (False, True):
-        np.testing.assert_array_equal(smooth(y, 1, method, causal=causal), y)
-        np.testing.assert_allclose(smooth(np.full(777, 0.1), 49, method, causal=causal), 0.1, rtol=1e-14)
+    for window in (99, 10**15 + 1):
+        np.testing.assert_allclose(smooth(y, window, method), by_hand(y, window, method, False))
 
 
 def test_a_method_is_added_in_one_place(monkeypatch):
@@ -227,10 +219,8 @@ def test_nothing_and_nothing_but_nan(method):
         ([1, 2], {"axis": None}, "axis must be a whole number; got None."),
         (7.0, {}, "y must be a series; got the single number 7.0."),
         ([1, np.inf], {}, "y must hold finite numbers of at most 1e+290; got values from 1 to inf."),
-        ([NAN, -np.inf], {}, "got values from -inf to -inf."),
         ([1, 1e300], {}, "got values from 1 to 1e+300."),
         (["1", "2"], {}, "y must hold real numbers; got dtype <U1."),
-        (np.array(["2024-01-01"], "M8[D]"), {}, "got dtype datetime64[D]."),
     ],
 )
 @pytest.mark.parametrize("function", [smooth, find_outliers, replace_outliers])
@@ -263,13 +253,6 @@ def test_outliers_are_those_of_a_loop_over_the_windows(case, n_sigmas, min_devia
     options = {"n_sigmas": n_sigmas, "min_deviation": min_deviation, "causal": causal, "axis": axis}
     np.testing.assert_array_equal(replace_outliers(y, window, **options), expected)
     np.testing.assert_array_equal(find_outliers(y, window, **options), ~np.isnan(y) & (expected != y))
-
-
-def test_a_deviation_of_exactly_the_limit_is_no_outlier():
-    y = [0, 0, 0, 2, 0, 0, 0]
-    assert find_outliers(y, 7).nonzero()[0].tolist() == [3], "MAD is 0 here"
-    assert not find_outliers(y, 7, min_deviation=2).any()
-    assert find_outliers(y, 7, min_deviation=1.999).any()
 
 
 @pytest.mark.parametrize("value", [-3, NAN, np.inf, True, "3", [3], None])
