@@ -202,9 +202,10 @@ def replace_outliers(
 def conformal_margin(residuals: ArrayLike, coverage: float = 0.9) -> np.float64 | Floats:
     """Return the half-width of a prediction interval around a forecast (split conformal, Papadopoulos et al. 2002).
 
-    The ``ceil((n + 1) * coverage)``-th smallest absolute residual of n; ``np.quantile`` interpolates, and so covers too
-    seldom. The interval, forecast ± half-width, holds the next value with at least that probability if the residuals are those of values that the model has not seen, and the next one is exchangeable with
-    them, whatever their distribution; a series whose noise changes keeps it only roughly.
+    The ``ceil((n + 1) * coverage)``-th smallest absolute residual of n, of which a plain ``np.quantile`` falls short.
+    The interval, forecast ± half-width, holds the next value with at least that probability if the residuals are those
+    of values that the model has not seen, and the next one is exchangeable with them, whatever their distribution; a
+    series whose noise changes keeps it only roughly.
 
     Parameters
     ----------
