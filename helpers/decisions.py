@@ -1,46 +1,47 @@
 """From a model's output to a decision: probabilities, log-odds, thresholds, costs, calibration.
 
 scikit-learn tunes, applies and calibrates inside its own estimators (``TunedThresholdClassifierCV``,
-``CalibratedClassifierCV``). Three gaps are closed here. The array that a TensorFlow model returns may hold logits, two
-columns or NaN, and NumPy compares it with any threshold without a word. A cost is a curve over *all* thresholds, which
-one sort gives exactly and a loop over metrics gives slowly. And scikit-learn draws a reliability diagram but has no
-calibration error and no decomposition of a score.
+``CalibratedClassifierCV``), and ``sklearn.metrics.confusion_matrix_at_thresholds`` counts at all thresholds. Three gaps
+are closed here. The array that a TensorFlow model returns may hold logits, two columns or NaN, and NumPy compares it
+with any threshold without a word. Costs, reject intervals and other prior probabilities are formulas that no library
+has. And scikit-learn draws a reliability diagram but has no calibration error and no decomposition of a score.
 
-Everywhere here a row is called positive when its probability is at least the threshold. No rows at all are refused;
-one row, one class, ties and weights are fine unless a function says otherwise.
+Everywhere here a row is predicted positive when its probability is at least the threshold. No rows at all are refused;
+one row, one class and ties are fine unless a function says otherwise.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, xlogy
+from sklearn.isotonic import isotonic_regression
+from sklearn.metrics import confusion_matrix_at_thresholds
 
 __all__ = [
     "CalibrationBins",
     "Decomposition",
     "ThresholdCurve",
-    "reject_interval",
+    "adjust_prior",
     "apply_threshold",
     "calibration_bins",
     "check_probabilities",
-    "adjust_prior",
     "cost_threshold",
     "decompose_score",
     "expected_calibration_error",
     "log_odds",
     "precision_at_k",
+    "reject_interval",
     "threshold_curve",
 ]
 
-CHUNK = 65_536
-NEAR = 1e-9
-
 Floats = NDArray[np.floating]
-Counts = NDArray[Any]
+Counts = NDArray[np.int64]
+Strategy = Literal["uniform", "quantile"]
 
 
 def check_probabilities(y_prob: ArrayLike, name: str = "y_prob") -> NDArray[np.floating]:
@@ -73,16 +74,13 @@ def check_probabilities(y_prob: ArrayLike, name: str = "y_prob") -> NDArray[np.f
     values = np.asarray(y_prob)
     if values.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {values.dtype}.")
-    if values.dtype.kind != "f":
-        values = values.astype(np.float64)
     if values.ndim == 2 and values.shape[1] == 2:
         raise ValueError(
             f"{name} has two columns, one for each class: pass the positive class's, {name}[:, 1]; got {values.shape}."
         )
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1:
+    if values.ndim == 0 or values.shape[1:] not in ((), (1,)):
         raise ValueError(f"{name} must have the shape (n,) or (n, 1); got {values.shape}.")
+    values = values.reshape(-1) if values.dtype.kind == "f" else values.reshape(-1).astype(np.float64)
     if not values.size:
         return values
     low, high = values.min(), values.max()
@@ -157,25 +155,21 @@ def apply_threshold(y_prob: ArrayLike, threshold: float = 0.5) -> NDArray[np.int
     >>> apply_threshold([0.2, 0.5, 0.9])
     array([0, 1, 1])
     """
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float, np.integer, np.floating)):
-        raise TypeError(f"threshold must be one number in [0, 1]; got {threshold!r}.")
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must lie in [0, 1]; got {threshold}.")
+    _check_number("threshold", threshold, "a number in [0, 1]", 0, 1)
     # As a Python float it is rounded to the dtype of the probabilities: a float32 0.7 reaches the threshold 0.7.
     return (check_probabilities(y_prob) >= float(threshold)).astype(np.int64)
 
 
-@dataclass(frozen=True)
-class ThresholdCurve:
+class ThresholdCurve(NamedTuple):
     """What each threshold does to a set of rows; see `threshold_curve`.
 
     Attributes
     ----------
     threshold : ndarray of shape (k,)
-        Every threshold that makes a difference, falling: 1 where it calls nobody positive, the distinct probabilities,
-        and 0 in place of the lowest of them, which calls everybody positive.
-    tp, fp, fn, tn : ndarray of shape (k,)
-        Rows, or their weights, that are truly or falsely called positive or negative.
+        Every threshold that makes a difference, falling: 1 where no row is predicted positive by it, the distinct
+        probabilities, and 0 in place of the lowest of them, by which every row is predicted positive.
+    tp, fp, fn, tn : ndarray of shape (k,), dtype int64
+        Numbers of true positives, false positives, false negatives and true negatives.
     """
 
     threshold: Floats
@@ -186,17 +180,17 @@ class ThresholdCurve:
 
     @property
     def recall(self) -> Floats:
-        """Share of the positive rows that are found; NaN if there are none."""
+        """Share of the positive rows that are predicted positive; NaN if there are none."""
         return _ratio(self.tp, self.tp + self.fn)
 
     @property
     def precision(self) -> Floats:
-        """Share of positives among the rows called positive; NaN where nobody is."""
+        """Share of positives among the rows predicted positive; NaN where no row is."""
         return _ratio(self.tp, self.tp + self.fp)
 
     @property
     def false_positive_rate(self) -> Floats:
-        """Share of the negative rows that are called positive; NaN if there are none."""
+        """Share of the negative rows that are predicted positive; NaN if there are none."""
         return _ratio(self.fp, self.fp + self.tn)
 
     def cost(self, cost_fp: float, cost_fn: float) -> Floats:
@@ -204,7 +198,7 @@ class ThresholdCurve:
         _check_costs(cost_fp=cost_fp, cost_fn=cost_fn)
         return (cost_fp * self.fp + cost_fn * self.fn) / (self.tp + self.fp + self.fn + self.tn)
 
-    def cheapest(self, cost_fp: float, cost_fn: float) -> tuple[float, float]:
+    def min_cost(self, cost_fp: float, cost_fn: float) -> tuple[float, float]:
         """Return the threshold of least cost and that cost; of several, the one nearest to `cost_threshold`."""
         cost = self.cost(cost_fp, cost_fn)
         least = np.flatnonzero(cost == cost.min())
@@ -229,8 +223,11 @@ class ThresholdCurve:
         return float(self.threshold[best]), float(self.recall[best])
 
 
-def threshold_curve(y_true: ArrayLike, y_prob: ArrayLike, sample_weight: ArrayLike | None = None) -> ThresholdCurve:
-    """Count right and wrong calls at all thresholds at once: one sort, O(n log n).
+def threshold_curve(y_true: ArrayLike, y_prob: ArrayLike) -> ThresholdCurve:
+    """Count right and wrong predictions at all thresholds at once.
+
+    The counts of ``sklearn.metrics.confusion_matrix_at_thresholds``, after `check_probabilities`, as whole numbers, and
+    with both ends: a threshold by which no row is predicted positive, and one by which every row is.
 
     Parameters
     ----------
@@ -238,8 +235,6 @@ def threshold_curve(y_true: ArrayLike, y_prob: ArrayLike, sample_weight: ArrayLi
         0 or 1. One class only is fine; what it leaves undefined is NaN.
     y_prob : array-like of shape (n,) or (n, 1)
         Probabilities of class 1. Equal ones share a threshold.
-    sample_weight : array-like of shape (n,), optional
-        Finite, not negative, not all zero.
 
     Returns
     -------
@@ -248,7 +243,7 @@ def threshold_curve(y_true: ArrayLike, y_prob: ArrayLike, sample_weight: ArrayLi
     Raises
     ------
     TypeError, ValueError
-        As in `check_probabilities`; no rows; labels other than 0 and 1; lengths that differ; bad weights.
+        As in `check_probabilities`; no rows; labels other than 0 and 1; lengths that differ.
 
     Examples
     --------
@@ -257,41 +252,40 @@ def threshold_curve(y_true: ArrayLike, y_prob: ArrayLike, sample_weight: ArrayLi
     array([1. , 0.8, 0.4, 0. ])
     >>> curve.fp
     array([0, 0, 1, 2])
-    >>> curve.cheapest(cost_fp=1, cost_fn=5)
+    >>> curve.min_cost(cost_fp=1, cost_fn=5)
     (0.4, 0.25)
     """
-    y, p, weight = _checked(y_true, y_prob, sample_weight)
-    order = np.argsort(-p, kind="stable")
-    p, y = p[order], y[order]
-    positive = y if sample_weight is None else y * weight[order]
-    every = np.arange(1, len(p) + 1) if sample_weight is None else np.cumsum(weight[order])
-    last_of_ties = np.append(np.flatnonzero(np.diff(p)), len(p) - 1)
-    tp = np.cumsum(positive)[last_of_ties]
-    called = every[last_of_ties]
-    threshold = p[last_of_ties]
+    y, p = _check_rows(y_true, y_prob)
+    tn, fp, fn, tp, threshold = confusion_matrix_at_thresholds(y, p, pos_label=1)
+    counts = np.array([tp, fp, fn, tn], dtype=np.int64)
     if threshold[0] < 1:
-        threshold, tp, called = np.append(1.0, threshold), np.append(0, tp), np.append(0, called)
+        threshold = np.append(1.0, threshold)
+        counts = np.column_stack([[0, 0, tp[-1], fp[-1]], counts]).astype(np.int64)
     threshold[-1] = 0
-    # Differences of weights may be a rounding error below 0.
-    fp = np.maximum(called - tp, 0)
-    return ThresholdCurve(threshold, tp, fp, np.maximum(tp[-1] - tp, 0), np.maximum(fp[-1] - fp, 0))
+    return ThresholdCurve(threshold, *counts)
 
 
 def cost_threshold(cost_fp: float, cost_fn: float) -> float:
     """Return the threshold of least expected cost, **if the probabilities are calibrated**.
 
-    Calling a row of probability p positive costs (1 - p) ``cost_fp`` on average, calling it negative p ``cost_fn``; the
-    two are equal at ``cost_fp / (cost_fp + cost_fn)`` (Elkan 2001, The foundations of cost-sensitive learning).
+    To predict positive for a row of probability p costs (1 - p) ``cost_fp`` on average, negative p ``cost_fn``; the two
+    are equal at ``cost_fp / (cost_fp + cost_fn)`` (Elkan 2001, The foundations of cost-sensitive learning).
 
     Parameters
     ----------
     cost_fp, cost_fn : float
-        What a false positive and a false negative cost more than the right call, in one unit. Where protecting costs C
-        and an unprotected event loses L, these are C and L - C, and the threshold is C / L.
+        What a false positive and a false negative cost more than the right prediction, in one unit. Where protecting
+        costs C and an unprotected event loses L, these are C and L - C, and the threshold is C / L.
 
     Returns
     -------
     float
+        In [0, 1].
+
+    Raises
+    ------
+    TypeError, ValueError
+        A cost that is no finite number from 0 on, or both are 0.
 
     Examples
     --------
@@ -305,9 +299,9 @@ def cost_threshold(cost_fp: float, cost_fn: float) -> float:
 
 
 def reject_interval(cost_fp: float, cost_fn: float, cost_review: float) -> tuple[float, float]:
-    """Return the two thresholds between which a row is better reviewed by a person (Chow 1970).
+    """Return the two thresholds between which human review costs least (the reject option, Chow 1970).
 
-    Below the first, calling the row negative costs less than a review; from the second on, calling it positive does.
+    Below the first, predicting negative costs less than a review; from the second on, predicting positive does.
 
     Parameters
     ----------
@@ -353,9 +347,8 @@ def precision_at_k(y_true: ArrayLike, y_prob: ArrayLike, k: int) -> float:
     >>> precision_at_k([1, 0, 1, 0], [0.9, 0.5, 0.5, 0.1], k=2)
     0.75
     """
-    y, p, _ = _checked(y_true, y_prob, None)
-    if not 1 <= k <= len(p):
-        raise ValueError(f"k must lie between 1 and the number of rows, {len(p)}; got {k}.")
+    y, p = _check_rows(y_true, y_prob)
+    _check_number("k", k, f"a whole number from 1 to the number of rows, {len(p)}", 1, len(p), Integral)
     cut = np.partition(p, -k)[-k]
     above, tied = p > cut, p == cut
     return float((y[above].sum() + (k - above.sum()) * y[tied].mean()) / k)
@@ -367,9 +360,8 @@ class CalibrationBins(NamedTuple):
     Attributes
     ----------
     mean_prob, frequency : ndarray of shape (m,)
-        What was promised, and the share of positives that came.
-    rows : ndarray of shape (m,)
-        Their number, or weight.
+        Mean predicted probability, and observed share of positives.
+    rows : ndarray of shape (m,), dtype int64
     """
 
     mean_prob: Floats
@@ -377,24 +369,17 @@ class CalibrationBins(NamedTuple):
     rows: Counts
 
 
-Strategy = Literal["uniform", "quantile"]
-
-
 def calibration_bins(
-    y_true: ArrayLike,
-    y_prob: ArrayLike,
-    n_bins: int = 15,
-    *,
-    strategy: Strategy = "uniform",
-    sample_weight: ArrayLike | None = None,
+    y_true: ArrayLike, y_prob: ArrayLike, n_bins: int = 15, *, strategy: Strategy = "uniform"
 ) -> CalibrationBins:
     """Group rows by probability, as scikit-learn's ``calibration_curve`` does, with the counts that it leaves out.
 
     Parameters
     ----------
-    y_true, y_prob, sample_weight
+    y_true, y_prob
         As in `threshold_curve`.
     n_bins : int
+        From 1 on.
     strategy : {'uniform', 'quantile'}
         Bins of equal width, or of equal numbers of rows. A bin includes its right end.
 
@@ -402,36 +387,33 @@ def calibration_bins(
     -------
     CalibrationBins
 
+    Raises
+    ------
+    TypeError, ValueError
+        As in `threshold_curve`; another `n_bins` or `strategy`.
+
     Examples
     --------
     >>> calibration_bins([0, 1, 1], [0.2, 0.3, 0.9], n_bins=2).frequency
     array([0.5, 1. ])
     """
-    y, p, weight = _checked(y_true, y_prob, sample_weight)
-    bins = _bin_numbers(p, _bin_edges(p, n_bins, strategy), strategy)
-    rows = np.bincount(bins, weights=None if sample_weight is None else weight, minlength=n_bins)
-    filled = rows > 0
-    mean_prob = np.bincount(bins, weights=p * weight, minlength=n_bins)[filled] / rows[filled]
-    frequency = np.bincount(bins, weights=y * weight, minlength=n_bins)[filled] / rows[filled]
-    return CalibrationBins(mean_prob, frequency, rows[filled])
+    y, p = _check_rows(y_true, y_prob)
+    _, bins, rows = np.unique(_bin_numbers(p, n_bins, strategy), return_inverse=True, return_counts=True)
+    mean_prob, frequency = (np.bincount(bins, weights=values) / rows for values in (p, y))
+    return CalibrationBins(mean_prob, frequency, rows)
 
 
 def expected_calibration_error(
-    y_true: ArrayLike,
-    y_prob: ArrayLike,
-    n_bins: int = 15,
-    *,
-    strategy: Strategy = "uniform",
-    sample_weight: ArrayLike | None = None,
+    y_true: ArrayLike, y_prob: ArrayLike, n_bins: int = 15, *, strategy: Strategy = "uniform"
 ) -> float:
-    """Return the mean distance between promised probability and observed frequency (Naeini et al. 2015).
+    """Return the mean distance between predicted probability and observed frequency (Naeini et al. 2015).
 
     Each bin counts with its share of the rows. The value depends on the bins: compare only values of equal `n_bins` and
     `strategy`, and know that few rows in many bins make a calibrated model look bad.
 
     Parameters
     ----------
-    y_true, y_prob, n_bins, strategy, sample_weight
+    y_true, y_prob, n_bins, strategy
         As in `calibration_bins`. Probabilities, not log-odds: those are refused.
 
     Returns
@@ -439,45 +421,28 @@ def expected_calibration_error(
     float
         From 0, calibrated, to 1.
 
+    Raises
+    ------
+    TypeError, ValueError
+        As in `calibration_bins`.
+
     Examples
     --------
     >>> expected_calibration_error([0, 1], [0.25, 0.75], n_bins=2)
     0.25
     """
-    y, p, weight = _checked(y_true, y_prob, sample_weight)
-    edges = _bin_edges(p, n_bins, strategy)
-    gaps = np.zeros(n_bins)
-    # Within a bin, weights times (p - y) sum to rows times (mean probability - frequency). In pieces that fit into a
-    # processor's cache, this takes half the time.
-    for start in range(0, len(p), CHUNK):
-        part = slice(start, start + CHUNK)
-        gap = p[part] - y[part]
-        if sample_weight is not None:
-            gap *= weight[part]
-        gaps += np.bincount(_bin_numbers(p[part], edges, strategy), weights=gap, minlength=n_bins)
-    return float(np.abs(gaps).sum() / (len(p) if sample_weight is None else weight.sum()))
+    y, p = _check_rows(y_true, y_prob)
+    # Within a bin, p - y sums to rows times (mean probability - frequency).
+    gaps = np.bincount(_bin_numbers(p, n_bins, strategy), weights=p - y, minlength=n_bins)
+    return float(np.abs(gaps).sum() / len(p))
 
 
-def _bin_edges(p: Floats, n_bins: int, strategy: Strategy) -> Floats:
-    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 1:
-        raise ValueError(f"n_bins must be a whole number from 1 on; got {n_bins!r}.")
+def _bin_numbers(p: Floats, n_bins: int, strategy: Strategy) -> NDArray[np.intp]:
+    _check_number("n_bins", n_bins, "a whole number from 1 on", 1, sys.maxsize, Integral)
     if strategy not in ("uniform", "quantile"):
         raise ValueError(f"strategy must be 'uniform' or 'quantile'; got {strategy!r}.")
-    shares = np.linspace(0, 1, n_bins + 1)
-    return shares if strategy == "uniform" else np.quantile(p, shares)
-
-
-def _bin_numbers(p: Floats, edges: Floats, strategy: Strategy) -> NDArray[np.intp]:
-    if strategy == "quantile":
-        return np.searchsorted(edges[1:-1], p)
-    # A product is a tenth of the time of a search, and right but for probabilities on an edge or beside it.
-    scaled = p * (len(edges) - 1)
-    bins = scaled.astype(np.intp)
-    scaled -= bins
-    if scaled.min() < NEAR or scaled.max() > 1 - NEAR:
-        beside = np.flatnonzero((scaled < NEAR) | (scaled > 1 - NEAR))
-        bins[beside] = np.searchsorted(edges[1:-1], p[beside])
-    return bins
+    edges = np.linspace(0, 1, n_bins + 1)
+    return np.searchsorted((edges if strategy == "uniform" else np.quantile(p, edges))[1:-1], p)
 
 
 class Decomposition(NamedTuple):
@@ -502,13 +467,7 @@ class Decomposition(NamedTuple):
     uncertainty: float
 
 
-def decompose_score(
-    y_true: ArrayLike,
-    y_prob: ArrayLike,
-    *,
-    score: Literal["brier", "log"] = "brier",
-    sample_weight: ArrayLike | None = None,
-) -> Decomposition:
+def decompose_score(y_true: ArrayLike, y_prob: ArrayLike, *, score: Literal["brier", "log"] = "brier") -> Decomposition:
     """Decompose the Brier score or the log loss without bins.
 
     The recalibrated probabilities are the isotonic regression of the labels, so that the parts are never negative and
@@ -516,7 +475,7 @@ def decompose_score(
 
     Parameters
     ----------
-    y_true, y_prob, sample_weight
+    y_true, y_prob
         As in `threshold_curve`.
     score : {'brier', 'log'}
         With 'log', a probability of exactly 0 or 1 on the wrong side makes score and miscalibration infinite.
@@ -525,48 +484,51 @@ def decompose_score(
     -------
     Decomposition
 
+    Raises
+    ------
+    TypeError, ValueError
+        As in `threshold_curve`; another `score`.
+
     Examples
     --------
     >>> decompose_score([0, 1, 0, 1], [0.2, 0.6, 0.4, 0.8]).uncertainty
     0.25
     """
-    from sklearn.isotonic import isotonic_regression
-
-    y, p, weight = _checked(y_true, y_prob, sample_weight)
+    y, p = _check_rows(y_true, y_prob)
     if score not in ("brier", "log"):
         raise ValueError(f"score must be 'brier' or 'log'; got {score!r}.")
-    weight = weight * np.ones(len(p))
-    y, p, weight = y[weight > 0], p[weight > 0], weight[weight > 0]
 
     def mean_score(probability: Floats) -> float:
         losses = (probability - y) ** 2 if score == "brier" else -xlogy(y, probability) - xlogy(1 - y, 1 - probability)
-        return float(np.average(losses, weights=weight))
+        return float(losses.mean())
 
     # Rows of equal probability are one step of the regression.
-    levels, level = np.unique(p, return_inverse=True)
-    total = np.bincount(level, weights=weight, minlength=len(levels))
-    mean = np.bincount(level, weights=weight * y, minlength=len(levels)) / total
-    recalibrated = isotonic_regression(mean, sample_weight=total)[level]
-    base = np.full(len(p), np.average(y, weights=weight))
-    ours, best, uncertainty = mean_score(p), mean_score(recalibrated), mean_score(base)
+    _, level, rows = np.unique(p, return_inverse=True, return_counts=True)
+    recalibrated = isotonic_regression(np.bincount(level, weights=y) / rows, sample_weight=rows)[level]
+    ours, best, uncertainty = mean_score(p), mean_score(recalibrated), mean_score(np.full(len(p), y.mean()))
     return Decomposition(ours, ours - best, uncertainty - best, uncertainty)
 
 
 def adjust_prior(y_prob: ArrayLike, prevalence_then: float, prevalence_now: float) -> Floats:
-    """Move probabilities to another base rate (Saerens et al. 2002).
+    """Adjust probabilities to another share of positives (prior-probability shift; Saerens et al. 2002).
 
-    Right where only the share of positives has changed, and not what positives and negatives look like.
+    Right where only that share has changed, and not what positives and negatives look like.
 
     Parameters
     ----------
     y_prob : array-like of shape (n,) or (n, 1)
-        Calibrated probabilities under the base rate `prevalence_then`.
+        Calibrated probabilities where the share of positives was `prevalence_then`.
     prevalence_then, prevalence_now : float
         Shares of positives, in (0, 1).
 
     Returns
     -------
     ndarray of shape (n,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `check_probabilities`; a share outside (0, 1).
 
     Examples
     --------
@@ -575,15 +537,11 @@ def adjust_prior(y_prob: ArrayLike, prevalence_then: float, prevalence_now: floa
     """
     p = check_probabilities(y_prob)
     for name, value in (("prevalence_then", prevalence_then), ("prevalence_now", prevalence_now)):
-        if not 0 < value < 1:
-            raise ValueError(f"{name} must lie in (0, 1); got {value}.")
-    with np.errstate(divide="ignore"):
-        return expit(logit(p) + (logit(prevalence_now) - logit(prevalence_then)))
+        _check_number(name, value, "a number in (0, 1)", np.nextafter(0, 1), np.nextafter(1, 0))
+    return expit(logit(p) + (logit(prevalence_now) - logit(prevalence_then)))
 
 
-def _checked(
-    y_true: ArrayLike, y_prob: ArrayLike, sample_weight: ArrayLike | None
-) -> tuple[NDArray[np.int64], Floats, Any]:
+def _check_rows(y_true: ArrayLike, y_prob: ArrayLike) -> tuple[Counts, Floats]:
     p = check_probabilities(y_prob).astype(np.float64, copy=False)
     y = np.asarray(y_true)
     if y.shape != p.shape:
@@ -591,26 +549,20 @@ def _checked(
     if not p.size:
         raise ValueError("y_true and y_prob hold no rows.")
     if y.dtype.kind not in "fiub" or not ((y == 0) | (y == 1)).all():
-        raise ValueError(f"y_true must hold 0 and 1 only; got {_some(y)}.")
-    if sample_weight is None:
-        return y.astype(np.int64, copy=False), p, np.float64(1)
-    weight = np.asarray(sample_weight, dtype=np.float64)
-    if weight.shape != p.shape:
-        raise ValueError(f"sample_weight must have the shape of y_prob, {p.shape}; got {weight.shape}.")
-    if not np.isfinite(weight).all() or weight.min() < 0 or weight.sum() == 0:
-        raise ValueError("sample_weight must be finite, not negative, and not all zero.")
-    return y.astype(np.int64, copy=False), p, weight
+        raise ValueError(f"y_true must hold 0 and 1 only; got {list(dict.fromkeys(y.tolist()))[:4]}.")
+    return y.astype(np.int64, copy=False), p
 
 
-def _some(values: NDArray[np.generic]) -> str:
-    found = list(dict.fromkeys(map(str, values[:1000].tolist())))[:4]
-    return ", ".join(found) + (", …" if len(values) > len(found) else "")
+def _check_number(name: str, value: Any, accepted: str, low: float, high: float, kind: Any = Real) -> None:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, kind):
+        raise TypeError(f"{name} must be {accepted}; got {value!r}.")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be {accepted}; got {value}.")
 
 
 def _check_costs(**costs: float) -> None:
     for name, cost in costs.items():
-        if not (np.isfinite(cost) and cost >= 0):
-            raise ValueError(f"{name} must be a finite number from 0 on; got {cost}.")
+        _check_number(name, cost, "a finite number from 0 on", 0, sys.float_info.max)
 
 
 def _ratio(part: Counts, whole: Counts) -> Floats:

@@ -1,9 +1,10 @@
-"""Series and forecasts: smoothing, outliers, and the margin around a forecast.
+"""Series and forecasts: smoothing, outliers, and the half-width of a prediction interval.
 
-The gap: ``np.convolve`` shortens a series or bends its ends towards zero, takes time in proportion to the window, and
-loses every window that holds a NaN. Running sums, ``scipy.ndimage.uniform_filter1d`` among them, lose digits where the
-level is high, and everything after the first NaN. pandas keeps the rules below for means and medians, one series at a
-time; it has no parabola. A Hampel filter that leaves NaN out, and a conformal margin, are in none of the three.
+The gap: ``np.convolve`` shortens a series or bends its ends towards zero, and loses every window that holds a NaN.
+``scipy.ndimage.uniform_filter1d`` is a running sum: it loses digits where the level is high, and everything after the
+first NaN. ``scipy.signal.savgol_filter`` knows no NaN either, and no causal window. pandas keeps the rules below for
+means and medians, but has no parabola and no centred exponential weights. A Hampel filter that leaves NaN out, and a
+conformal half-width, are in none of them.
 
 A result has as many values as the series, and these rules hold throughout:
 
@@ -12,31 +13,32 @@ A result has as many values as the series, and these rules hold throughout:
 - NaN is a missing value. Windows are taken without it, and a window that holds nothing else gives NaN.
 - With ``causal=False`` a window is centred on each value, and half of it is the future, which a forecast does not know.
   With ``causal=True`` it ends with the value itself, and the result lags.
+
+To add a smoothing method, write a function of a series and its `Window`, and enter it in `METHODS` at the end of this
+module: `smooth`, its messages and the tests of all methods take it from there. The series is float64 of shape
+(..., steps), with NaN where a value is missing; the function returns an array of that shape. `_weighted_mean` does the
+work for any weights, and `_by_windows` calls a function of the windows themselves, of shape (windows, values).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, get_args
+from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
-from numpy.lib.array_utils import normalize_axis_index
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import median_filter
+from scipy.ndimage import correlate1d
 from scipy.signal import lfilter
 
-__all__ = ["conformal_margin", "find_outliers", "replace_outliers", "smooth"]
+__all__ = ["METHODS", "Window", "conformal_margin", "find_outliers", "replace_outliers", "smooth"]
 
-Method = Literal["mean", "exponential", "median", "savgol", "gaussian"]
 Floats = NDArray[np.float64]
 
-# Values in work at once: with a few copies they stay in a processor's cache.
-BLOCK = 16_384
-# Values of windows laid out side by side, where a window cannot be had from sums.
+# Values of windows laid out side by side: with a few copies they stay in a processor's cache.
 LAID_OUT = 65_536
 # Beyond this, the sum of a window may overflow.
 LARGEST = 1e290
@@ -44,8 +46,33 @@ LARGEST = 1e290
 MAD_TO_SIGMA = 1.4826
 
 
+class Window(NamedTuple):
+    """The window of a value; see `METHODS`.
+
+    Attributes
+    ----------
+    size : int
+        Values in a window, as the caller gave it.
+    before, after : int
+        How many values before and after a value its window holds: `size` - 1 and 0 when causal. A window that reaches
+        beyond the series is cut to its length.
+    causal : bool
+        The window ends with its value.
+    """
+
+    size: int
+    before: int
+    after: int
+    causal: bool
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """Places in the window, relative to the value: 0 is the value itself, -1 the one before."""
+        return np.arange(-self.before, self.after + 1)
+
+
 def smooth(
-    y: ArrayLike, window: int, method: Method = "mean", *, causal: bool = False, axis: int = -1
+    y: ArrayLike, window: int, method: str = "mean", *, causal: bool = False, axis: int = -1
 ) -> NDArray[np.floating]:
     """Smooth series by windows; ends, NaN and `causal` as the module says.
 
@@ -56,18 +83,20 @@ def smooth(
     window : int
         Values in a window, from 1 on; odd when centred.
     method : {'mean', 'exponential', 'median', 'savgol', 'gaussian'}
-        What is taken of a window:
+        A key of `METHODS`: what is taken of a window.
 
-        - 'mean': its mean, by sums of twice as many neighbours in each step. Time hardly depends on the window.
+        - 'mean': its mean.
         - 'exponential': a mean with weights (1 - alpha)^k, alpha = 2 / (window + 1), for values k steps away. They have
           no end: every value counts, and every NaN that has one before it (or after it, when centred) is filled.
         - 'median': its median.
-        - 'savgol': at the point, the parabola that fits the window best (Savitzky and Golay 1964); through two values
+        - 'savgol': at the value, the parabola that fits the window best (Savitzky and Golay 1964); through two values
           a line. Where values are missing on one side, at the ends and when causal, it smooths less, and beyond the
-          values of a long gap it may swing far. Time grows with the window; a window that is not complete takes 15 to
-          50 times as long as one that is.
-        - 'gaussian': a mean with the weights of a normal curve around the point, of a standard deviation of window / 6
-          steps. Time grows with the window.
+          values of a long gap it may swing far.
+        - 'gaussian': a mean with the weights of a normal curve around the value, of a standard deviation of window / 6
+          steps.
+
+        Time grows with the window, but for 'exponential'. 'median' and 'savgol' lay out each window: for long series
+        without gaps, SciPy's ``median_filter`` and ``savgol_filter`` are many times as fast.
     causal : bool
         False: windows centred on each value. True: each value and the ``window - 1`` before it.
     axis : int
@@ -96,39 +125,20 @@ def smooth(
     array([[5., 1., 5.],
            [2., 2., 5.]])
     """
-    if method not in get_args(Method):
-        raise ValueError(f"method must be one of {', '.join(map(repr, get_args(Method)))}; got {method!r}.")
-    series, before, after, restore = _checked(y, window, causal, axis)
-    if not series.size:
-        return restore(series)
-    window = int(window)
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}; got {method!r}.")
+    series, reach, restore = _check(y, window, causal, axis)
     with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 is the NaN of a window without values.
-        if method == "mean":
-            return restore(_by_windows(series, before, after, _mean))
-        if method == "median":
-            return restore(_by_windows(series, before, after, _median))
-        if method == "exponential":
-            return restore(_exponential(series, (window - 1) / (window + 1), causal))
-        if method == "savgol":
-            return restore(_by_windows(series, before, after, partial(_savgol, point=before)))
-        weights = np.exp(-0.5 * (np.arange(-before, after + 1) * 6 / window) ** 2)
-        return restore(_by_windows(series, before, after, partial(_weighted_mean, weights=weights / weights.sum())))
+        return restore(METHODS[method](series, reach) if series.size else series)
 
 
 def find_outliers(
-    y: ArrayLike,
-    window: int,
-    n_sigmas: float = 3.0,
-    *,
-    min_deviation: float = 0.0,
-    causal: bool = False,
-    axis: int = -1,
+    y: ArrayLike, window: int, n_sigmas: float = 3, *, min_deviation: float = 0, causal: bool = False, axis: int = -1
 ) -> NDArray[np.bool_]:
     """Find the values that lie far from the median of their window (Hampel 1974).
 
     A value is an outlier if ``|y - median| > max(n_sigmas * 1.4826 * MAD, min_deviation)``. MAD is the median absolute
     deviation within the same window, around its own median; times 1.4826 it is the standard deviation of normal values.
-    It takes two sorts of each window: about 0.6 seconds for a million values with a window of 51, 11 with one of 501.
 
     Parameters
     ----------
@@ -155,18 +165,12 @@ def find_outliers(
     >>> find_outliers([1, 2, 30, 4, 5, np.nan], window=5)
     array([False, False,  True, False, False, False])
     """
-    series, before, after, restore = _checked(y, window, causal, axis)
-    return restore(_hampel(series, before, after, n_sigmas, min_deviation)[0])
+    series, reach, restore = _check(y, window, causal, axis)
+    return restore(_hampel(series, reach, n_sigmas, min_deviation)[0])
 
 
 def replace_outliers(
-    y: ArrayLike,
-    window: int,
-    n_sigmas: float = 3.0,
-    *,
-    min_deviation: float = 0.0,
-    causal: bool = False,
-    axis: int = -1,
+    y: ArrayLike, window: int, n_sigmas: float = 3, *, min_deviation: float = 0, causal: bool = False, axis: int = -1
 ) -> NDArray[np.floating]:
     """Replace outliers by the median of their window; everything else, NaN too, stays as it is.
 
@@ -190,17 +194,18 @@ def replace_outliers(
     >>> replace_outliers([1, 2, 30, 4, 5, np.nan], window=5)
     array([ 1.,  2.,  4.,  4.,  5., nan])
     """
-    series, before, after, restore = _checked(y, window, causal, axis)
-    outliers, median = _hampel(series, before, after, n_sigmas, min_deviation)
+    series, reach, restore = _check(y, window, causal, axis)
+    outliers, median = _hampel(series, reach, n_sigmas, min_deviation)
     return restore(np.where(outliers, median, series))
 
 
 def conformal_margin(residuals: ArrayLike, coverage: float = 0.9) -> np.float64 | Floats:
-    """Return the margin that makes forecast ± margin an interval of the given coverage (Papadopoulos et al. 2002).
+    """Return the half-width of a prediction interval around a forecast (split conformal, Papadopoulos et al. 2002).
 
-    The ``ceil((n + 1) * coverage)``-th smallest absolute residual of n. It holds the next value with at least that
-    probability if the residuals are those of values that the model has not seen, and the next one is exchangeable with
-    them, whatever their distribution; a series whose noise changes keeps it only roughly.
+    The ``ceil((n + 1) * coverage)``-th smallest absolute residual of n, of which a plain ``np.quantile`` falls short.
+    The interval, forecast ± half-width, holds the next value with at least that probability if the residuals are those
+    of values that the model has not seen, and the next one is exchangeable with them, whatever their distribution; a
+    series whose noise changes keeps it only roughly.
 
     Parameters
     ----------
@@ -212,7 +217,7 @@ def conformal_margin(residuals: ArrayLike, coverage: float = 0.9) -> np.float64 
     Returns
     -------
     float, or ndarray of shape (horizons,)
-        One margin, or one for each horizon, each of which holds by itself.
+        One half-width, or one for each horizon, each of which holds by itself.
 
     Raises
     ------
@@ -238,229 +243,139 @@ def conformal_margin(residuals: ArrayLike, coverage: float = 0.9) -> np.float64 
     if rank > len(values):
         needed = math.ceil(coverage / (1 - coverage) - 1e-9)
         raise ValueError(f"a coverage of {coverage} needs at least {needed} rows of residuals; got {len(values)}.")
-    return np.partition(np.abs(values).astype(np.float64, copy=False), rank - 1, axis=0)[rank - 1]
+    return np.sort(np.abs(values).astype(np.float64, copy=False), axis=0)[rank - 1]
 
 
-def _checked(
-    y: ArrayLike, window: int, causal: bool, axis: int
-) -> tuple[Floats, int, int, Callable[[NDArray[Any]], NDArray[Any]]]:
-    """Return the series as rows, the values before and after a point in its window, and the way back from rows."""
+def _check(y: ArrayLike, window: int, causal: bool, axis: int) -> tuple[Floats, Window, Callable[[Any], Any]]:
+    """Return the series along the last axis, the window of a value, and the way back to the axis and dtype of y."""
     if not isinstance(causal, (bool, np.bool_)):
         raise TypeError(f"causal must be True or False; got {causal!r}.")
-    if _whole(window, "window") < 1:
+    size = int(_number(window, "window", "a whole number", Integral))
+    if size < 1:
         raise ValueError(f"window must hold at least 1 value; got {window}.")
-    if not causal and window % 2 == 0:
-        raise ValueError(f"window must be odd to be centred; got {window}: take {window + 1}, or causal=True.")
+    if not causal and size % 2 == 0:
+        raise ValueError(f"window must be odd to be centred; got {window}: take {size + 1}, or causal=True.")
     values = _real(y, "y")
     if not values.ndim:
         raise ValueError(f"y must be a series; got the single number {values}.")
-    time = normalize_axis_index(_whole(axis, "axis"), values.ndim, "y")
-    moved = np.moveaxis(values, time, -1)
-    if values.size:
-        low, high = float(values.min()), float(values.max())
-        if math.isnan(low):
-            low, high = float(np.fmin.reduce(values, axis=None)), float(np.fmax.reduce(values, axis=None))
-        if low < -LARGEST or high > LARGEST:
-            raise ValueError(f"y must hold finite numbers of at most {LARGEST:g}; got values from {low:g} to {high:g}.")
-    steps = moved.shape[-1]
-    # The part of a window that lies beyond the longest reach holds nothing.
-    reach = max(steps - 1, 0)
-    before, after = (int(window) - 1, 0) if causal else (int(window) // 2, int(window) // 2)
-    rows = moved.reshape(math.prod(moved.shape[:-1]), steps).astype(np.float64, copy=False)
+    low, high = (float(extreme(values, axis=None, initial=np.nan)) for extreme in (np.fmin.reduce, np.fmax.reduce))
+    if low < -LARGEST or high > LARGEST:
+        raise ValueError(f"y must hold finite numbers of at most {LARGEST:g}; got values from {low:g} to {high:g}.")
+    series = np.moveaxis(values, _number(axis, "axis", "a whole number", Integral), -1).astype(np.float64)
+    # What of a window lies beyond the longest reach holds nothing.
+    before, after = (min(n, series.shape[-1] - 1) for n in ((size - 1, 0) if causal else (size // 2, size // 2)))
 
     def restore(result: NDArray[Any]) -> NDArray[Any]:
-        result = np.moveaxis(result.reshape(moved.shape), -1, time)
-        return result if result.dtype == bool else result.astype(values.dtype, copy=False)
+        return np.moveaxis(result, -1, axis).astype(bool if result.dtype == bool else values.dtype, copy=False)
 
-    return rows, min(before, reach), min(after, reach), restore
+    return series, Window(size, before, after, bool(causal)), restore
 
 
 def _real(values: ArrayLike, name: str) -> NDArray[np.floating]:
-    array = np.asarray(values)
+    array = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}.")
-    if array.dtype != np.float32:
-        array = array.astype(np.float64, copy=False)
-    return np.where(np.ma.getmaskarray(values), np.nan, array) if isinstance(values, np.ma.MaskedArray) else array
+    return np.ma.filled(array.astype(np.float32 if array.dtype == np.float32 else np.float64), np.nan)
 
 
-def _whole(value: object, name: str) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number; got {value!r}.")
-    return int(value)
+def _number(value: Any, name: str, what: str = "a number", kind: Any = Real) -> Any:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, kind):
+        raise TypeError(f"{name} must be {what}; got {value!r}.")
+    return value
 
 
-def _number(value: object, name: str) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number; got {value!r}.")
-    return float(value)
+def _weighted_mean(x: Floats, window: Window, weights: Floats) -> Floats:
+    """Return the weighted mean of what is present in each window."""
+    present = ~np.isnan(x)
+    total, weight = (
+        correlate1d(values, weights, mode="constant", origin=window.before - len(weights) // 2)
+        for values in (np.where(present, x, 0.0), present.astype(np.float64))
+    )
+    return total / weight
 
 
-def _by_windows(series: Floats, before: int, after: int, take: Callable[[Floats, int], Floats]) -> Floats:
-    """Return for each value what `take` finds in its window.
-
-    `take` gets a vector x and the span of a window, and returns one value for each of the len(x) - span + 1 windows. So
-    that it knows nothing of ends and batches, what does not exist is NaN, and many short series are one vector, too
-    far apart for a window to reach into the next.
-    """
-    rows, steps = series.shape
-    span = before + after + 1
-    width = min(steps, max(BLOCK - span, span))
-    height = max(1, BLOCK // (width + span))
-    result = np.empty_like(series)
-    for top in range(0, rows, height):
-        for start in range(0, steps, width):
-            part = result[top : top + height, start : start + width]
-            first, last = max(start - before, 0), start + part.shape[1] + after
-            x = series[top : top + height, first:last]
-            if x.shape != (1, part.shape[1] + span - 1):
-                # Neighbours share the gap between them; one stretch of a series has its own before and after it.
-                place = (len(part), part.shape[1] + (max(before, after) if len(part) > 1 else span - 1))
-                padded = np.full(math.prod(place) + span - 1, np.nan)
-                offset = first - (start - before)
-                padded[offset : offset + math.prod(place)].reshape(place)[:, : x.shape[1]] = x
-                x = padded
-            part[...] = take(x.ravel(), span).reshape(len(part), -1)[:, : part.shape[1]]
+def _by_windows(x: Floats, window: Window, take: Callable[[Floats], Floats]) -> Floats:
+    """Return what `take` finds in each window; it gets many of them, of shape (windows, values)."""
+    ends = [(0, 0)] * (x.ndim - 1) + [(window.before, window.after)]
+    windows = sliding_window_view(np.pad(x, ends, constant_values=np.nan), len(window.steps), axis=-1)
+    result, portion = np.empty(x.shape), max(1, LAID_OUT // len(window.steps))
+    for start in range(0, x.size, portion):
+        part = np.unravel_index(np.arange(start, min(start + portion, x.size)), x.shape)
+        result[part] = take(windows[part])
     return result
 
 
-def _sums(x: Floats, span: int) -> Floats:
-    """Return the sums of all windows along the binary digits of their span.
-
-    The sums of 1, 2, 4, … neighbours follow each from the one before, and those that the span is made of are put one
-    behind the other, the shortest first. Each sum is one of its own: there is no running sum whose rounding errors add
-    up, and none that a NaN or a large value outside the window ever touches.
-    """
-    total, done, doubled, width = x, 0, x, 1
-    while True:
-        if span & width:
-            total = total[: len(doubled) - done] + doubled[done:] if done else doubled
-            done += width
-            if done == span:
-                return total
-        doubled = doubled[:-width] + doubled[width:]
-        width *= 2
-
-
-def _mean(x: Floats, span: int) -> Floats:
-    missing = np.isnan(x)
-    if not missing.any():
-        return _sums(x, span) / span
-    return _sums(np.where(missing, 0.0, x), span) / _sums((~missing).astype(np.float64), span)
-
-
-def _median(x: Floats, span: int) -> Floats:
-    # A fifth of pandas' time, but it knows neither NaN nor the middle of an even number.
-    if span % 2 and not np.isnan(x).any():
-        return median_filter(x, span)[span // 2 : len(x) - span // 2]
-    return pd.Series(x).rolling(span, min_periods=1).median().to_numpy()[span - 1 :]
-
-
-def _weighted_mean(x: Floats, span: int, weights: Floats) -> Floats:
-    # scipy.signal.oaconvolve takes a fifth of the time with a window of 501. But its transform spreads the rounding
-    # error of one large value, 1e-6 after one of 1e12, over windows that do not hold it.
-    missing = np.isnan(x)
-    total = np.correlate(np.where(missing, 0.0, x), weights)
-    if missing.any():
-        incomplete = _incomplete(missing, span)
-        total[incomplete] /= np.correlate((~missing).astype(np.float64), weights)[incomplete]
-    return total
-
-
-def _incomplete(missing: NDArray[np.bool_], span: int) -> NDArray[np.intp]:
-    return np.flatnonzero(_sums(missing.astype(np.float64), span))
-
-
-def _exponential(series: Floats, decay: float, causal: bool) -> Floats:
-    present = ~np.isnan(series)
-    complete = bool(present.all())
-    x = np.where(present, series, 0.0)
-    # Without NaN, all series have the same weights.
-    counts = np.ones((1, series.shape[1])) if complete else present.astype(np.float64)
-
-    def until_now(x: Floats, counts: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return the sums of values and of weights as they stood at the last value, and how long ago that was."""
-        total, weight = (lfilter([1.0], [1.0, -decay], v, axis=1) for v in (x, counts))
-        if complete:
-            return total, weight, np.zeros(1)
-        steps = np.arange(x.shape[1])
-        last = np.maximum.accumulate(np.where(counts > 0, steps, 0), axis=1)
-        total, weight = (np.take_along_axis(v, last, axis=1) for v in (total, weight))
-        return total, weight, np.where(weight > 0, steps - last, np.inf)
-
-    past, past_weight, ago = until_now(x, counts)
-    if causal:
-        return past / past_weight
-    future, future_weight, ahead = (v[..., ::-1] for v in until_now(x[:, ::-1], counts[:, ::-1]))
+def _exponential(x: Floats, window: Window) -> Floats:
+    decay = (window.size - 1) / (window.size + 1)
+    total, weight, ago = _until_last(x, decay)
+    if window.causal:
+        return total / weight
+    later, later_weight, ahead = (v[..., ::-1] for v in _until_last(x[..., ::-1], decay))
     # Deep in a gap all weights vanish, but not their ratios: count from the nearer of its two ends.
     nearer = np.minimum(ago, ahead)
-    of_past, of_future = decay ** (ago - nearer), decay ** (ahead - nearer)
-    return (of_past * past + of_future * future - x) / (of_past * past_weight + of_future * future_weight - counts)
+    past, future = decay ** (ago - nearer), decay ** (ahead - nearer)
+    present = ~np.isnan(x)
+    total = past * total + future * later - np.where(present, x, 0.0)
+    return total / (past * weight + future * later_weight - present)
 
 
-def _savgol(x: Floats, span: int, point: int) -> Floats:
-    missing = np.isnan(x)
-    whole = _parabola(np.ones((1, span), dtype=bool), point)[0]
-    result = np.correlate(np.where(missing, 0.0, x), whole)
-    windows, incomplete = sliding_window_view(x, span), _incomplete(missing, span)
-    for part in _portions(len(incomplete), span):
-        values = windows[incomplete[part]]
-        present = ~np.isnan(values)
-        result[incomplete[part]] = np.vecdot(np.where(present, values, 0.0), _parabola(present, point))
-    return result
+def _until_last(x: Floats, decay: float) -> tuple[Floats, Floats, Floats]:
+    """Return the decaying sums of values and weights up to the last value present, and how many steps ago that was."""
+    present, steps = ~np.isnan(x), np.arange(x.shape[-1])
+    last = np.maximum.accumulate(np.where(present, steps, 0), axis=-1)
+    total, weight = (
+        np.take_along_axis(lfilter([1.0], [1.0, -decay], values), last, axis=-1)
+        for values in (np.where(present, x, 0.0), present.astype(np.float64))
+    )
+    return total, weight, np.where(weight > 0, steps - last, np.inf)
 
 
-def _parabola(present: NDArray[np.bool_], point: int) -> Floats:
-    """Return the weights that give a least-squares parabola's value at a point, a row for each row of values present.
+def _parabola(windows: Floats, steps: NDArray[np.int64]) -> Floats:
+    """Return the value at step 0 of the parabola that fits each window best.
 
-    By polynomials that are orthogonal on those values (Forsythe 1957): normal equations would lose all digits where few
-    of them lie close together and far from the point.
+    By polynomials that are orthogonal on the values present (Forsythe 1957): normal equations would lose all digits
+    where few of them lie close together and far from the value.
     """
-    t = np.arange(present.shape[1]) - float(point)
-    n = present.sum(axis=1, keepdims=True)
-    centre = (present @ t)[:, np.newaxis] / n
-    line = np.where(present, t - centre, 0.0)
-    line_norm = np.vecdot(line, line)[:, np.newaxis]
-    shift = np.vecdot(t * line, line)[:, np.newaxis] / line_norm
-    curve = np.where(present, (t - shift) * line - line_norm / n, 0.0)
-    curve_norm = np.vecdot(curve, curve)[:, np.newaxis]
-    weights = present / n
-    weights -= np.where(n > 1, line * (centre / line_norm), 0.0)
-    weights += np.where(n > 2, curve * ((shift * centre - line_norm / n) / curve_norm), 0.0)
-    return weights
+    values, steps = windows.T, steps[:, np.newaxis]
+    present = ~np.isnan(values)
+    n = present.sum(axis=0)
+    mean, centre = (np.where(present, v, 0.0).sum(axis=0) / n for v in (values, steps))
+    line = np.where(present, steps - centre, 0.0)
+    spread, shift = (line**2).sum(axis=0) / n, (steps * line**2).sum(axis=0) / (line**2).sum(axis=0)
+    curve = np.where(present, (steps - shift) * line - spread, 0.0)
+    above = np.where(present, values - mean, 0.0)
+    slope, bend = ((above * basis).sum(axis=0) / (basis**2).sum(axis=0) for basis in (line, curve))
+    return mean - np.where(n > 1, slope * centre, 0.0) + np.where(n > 2, bend * (shift * centre - spread), 0.0)
 
 
-def _hampel(
-    series: Floats, before: int, after: int, n_sigmas: float, min_deviation: float
-) -> tuple[NDArray[np.bool_], Floats]:
-    if not 0 < _number(n_sigmas, "n_sigmas") < np.inf:
-        raise ValueError(f"n_sigmas must be above 0 and finite; got {n_sigmas}.")
-    if not 0 <= _number(min_deviation, "min_deviation") < np.inf:
-        raise ValueError(f"min_deviation must be finite and at least 0; got {min_deviation}.")
-    if not series.size:
-        return np.zeros(series.shape, dtype=bool), series
-    median = _by_windows(series, before, after, _median)
-    deviation = _by_windows(series, before, after, _median_deviation)
-    limit = np.maximum(n_sigmas * MAD_TO_SIGMA * deviation, min_deviation)
-    return np.abs(series - median) > limit, median
-
-
-def _median_deviation(x: Floats, span: int) -> Floats:
-    windows = sliding_window_view(x, span)
-    result = np.empty(len(windows))
-    for part in _portions(len(windows), span):
-        result[part] = _middle(np.abs(windows[part] - _middle(windows[part])[:, np.newaxis]))
-    return result
-
-
-def _middle(values: Floats) -> Floats:
-    # A third of np.median's time, and a hundredth of np.nanmedian's. NaN come last.
-    ordered = np.sort(values, axis=1)
+def _median(windows: Floats) -> Floats:
+    # np.nanmedian takes a hundred times as long. Sorted, NaN come last.
+    ordered = np.sort(windows, axis=1)
     n = ordered.shape[1] - np.isnan(ordered).sum(axis=1, keepdims=True)
     middle = np.concatenate([np.maximum(n - 1, 0) // 2, n // 2], axis=1)
     return np.take_along_axis(ordered, middle, axis=1).mean(axis=1)
 
 
-def _portions(rows: int, width: int) -> Iterator[slice]:
-    height = max(1, LAID_OUT // width)
-    return (slice(start, start + height) for start in range(0, rows, height))
+def _median_deviation(windows: Floats) -> Floats:
+    return _median(np.abs(windows - _median(windows)[:, np.newaxis]))
+
+
+def _hampel(x: Floats, window: Window, n_sigmas: float, min_deviation: float) -> tuple[NDArray[np.bool_], Floats]:
+    """Return which values are outliers, and the median of each window."""
+    if not 0 < _number(n_sigmas, "n_sigmas") < np.inf:
+        raise ValueError(f"n_sigmas must be above 0 and finite; got {n_sigmas}.")
+    if not 0 <= _number(min_deviation, "min_deviation") < np.inf:
+        raise ValueError(f"min_deviation must be finite and at least 0; got {min_deviation}.")
+    if not x.size:
+        return np.zeros(x.shape, dtype=bool), x
+    median, deviation = (_by_windows(x, window, take) for take in (_median, _median_deviation))
+    return np.abs(x - median) > np.maximum(n_sigmas * MAD_TO_SIGMA * deviation, min_deviation), median
+
+
+METHODS: dict[str, Callable[[Floats, Window], Floats]] = {
+    "mean": lambda x, window: _weighted_mean(x, window, np.ones(len(window.steps))),
+    "exponential": _exponential,
+    "median": lambda x, window: _by_windows(x, window, _median),
+    "savgol": lambda x, window: _by_windows(x, window, partial(_parabola, steps=window.steps)),
+    "gaussian": lambda x, window: _weighted_mean(x, window, np.exp(-0.5 * (window.steps * 6 / window.size) ** 2)),
+}
