@@ -316,7 +316,7 @@ def threshold_trade(curve: ThresholdCurve, threshold: float, cost_fp: float, cos
     # The curve's thresholds fall: the last one that is not below the chosen one gives the same predictions.
     at = max(int(np.searchsorted(-curve.threshold, -threshold, side="right")) - 1, 0)
     cost = curve.cost(cost_fp, cost_fn)
-    best, least = curve.cheapest(cost_fp, cost_fn)
+    best, least = curve.min_cost(cost_fp, cost_fn)
     figure = Figure(figsize=(9.2, 2.7), layout="constrained")
     matrix, over_all, roc, trade = figure.subplots(1, 4)
     counts = np.array([[curve.tn[at], curve.fp[at]], [curve.fn[at], curve.tp[at]]], dtype=float)
