@@ -323,6 +323,16 @@ def test_the_parameters_are_checked_in_the_notebook_too(path):
     assert "notebook.setup(globals()" in code(read(path))[1].source
 
 
+@each
+def test_it_says_what_to_type_where_the_packages_are_not_found(path, monkeypatch):
+    source = code(read(path))[1].source
+    imports = source[: source.index("notebook.setup(")].split("\nif ")[0]
+    for name in [name for name in sys.modules if name.split(".")[0] in ("helpers", "serving")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ModuleNotFoundError, match=r"^helpers is missing: start Jupyter by `make lab`, or type"):
+        exec(imports, {})
+
+
 @pytest.mark.whole_run
 @pytest.mark.parametrize("number", range(3))
 def test_bad_parameters_are_refused_in_a_kernel(tmp_path, number):
