@@ -329,7 +329,7 @@ def test_it_says_what_to_type_where_the_packages_are_not_found(path, monkeypatch
     imports = source[: source.index("notebook.setup(")].split("\nif ")[0]
     for name in [name for name in sys.modules if name.split(".")[0] in ("helpers", "serving")]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ModuleNotFoundError, match=r"^helpers is missing: start Jupyter by `make lab`, or type"):
+    with pytest.raises(ModuleNotFoundError, match=r"^helpers is missing: use `make lab`, or type"):
         exec(imports, {})
 
 
