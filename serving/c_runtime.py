@@ -25,22 +25,9 @@ __all__ = ["library", "load", "run", "save"]
 # Linux, macOS and Windows.
 LIBRARIES = ("libtensorflow_cc.so.2", "libtensorflow_cc.2.dylib", "tensorflow_cc.dll")
 STRING = 7
-# The numbers of types.proto, with NumPy's names.
-DTYPES = {
-    1: "f4",
-    2: "f8",
-    3: "i4",
-    4: "u1",
-    5: "i2",
-    6: "i1",
-    9: "i8",
-    10: "?",
-    17: "u2",
-    19: "f2",
-    22: "u4",
-    23: "u8",
-}
-NUMBERS = {np.dtype(name): number for number, name in DTYPES.items()}
+# NumPy's names at the numbers of types.proto; the dots are types that no NumPy array has.
+DTYPES = dict(enumerate(". f4 f8 i4 u1 i2 i1 . . i8 ? . . . . . . u2 . f2 . . u4 u8".split()))
+NUMBERS = {np.dtype(name): number for number, name in DTYPES.items() if name != "."}
 BYTES_PER_STRING = 24
 
 
