@@ -9,13 +9,12 @@ import importlib
 from typing import Any
 
 # Functions, not the modules of the same names: bound here, after both modules are loaded.
-from serving.audit import Finding, audit, python_ops
+from serving.audit import audit, python_ops
 from serving.client import Client, ServingError
 from serving.export import export, inputs_of, run_without_python
 
 __all__ = [
     "Client",
-    "Finding",
     "ServingError",
     "audit",
     "export",
