@@ -13,16 +13,8 @@ from serving.audit import audit, python_ops
 from serving.client import Client, ServingError
 from serving.export import export, inputs_of, run_without_python
 
-__all__ = [
-    "Client",
-    "ServingError",
-    "audit",
-    "export",
-    "inputs_of",
-    "python_ops",
-    "run_without_python",
-    "to_tensorflow",
-]
+# `to_tensorflow` and `local_server` are loaded when they are first used.
+__all__ = ["Client", "ServingError", "audit", "export", "inputs_of", "python_ops", "run_without_python"]
 
 
 def __getattr__(name: str) -> Any:

@@ -35,10 +35,7 @@ from serving.tensors import from_json, to_json
 
 __all__ = ["create_app", "running"]
 
-_POLL_SECONDS = 1.0
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18}))?(:predict|/metadata)?")
-
-Folder = str | os.PathLike[str]
 
 
 class _RefusedError(Exception):
@@ -59,27 +56,22 @@ class _Version(NamedTuple):
 class _Model:
     """The versions in one base folder, of which the highest is served."""
 
-    def __init__(self, name: str, base: Folder) -> None:
+    def __init__(self, name: str, base: str | os.PathLike[str]) -> None:
         self.name, self.base = name, Path(base)
         self.states: dict[int, dict[str, Any]] = {}
         # Replaced in one step: a request that is under way keeps the version with which it began.
         self.serving: _Version | None = None
-        self._failed: object = None
 
     def poll(self) -> None:
         """Load the highest version if it is new; the old one is served until then, and after a failure."""
         folders = {int(path.name): path for path in self.base.glob("*") if path.name.isdecimal()}
         number, old = max(folders, default=0), self.serving
-        if not folders or (old and number == old.number):
-            return
-        # What failed may be a copy under way: it is tried again once it has changed.
-        found = number, [(path, path.stat().st_mtime_ns) for path in sorted(folders[number].rglob("*"))]
-        if found == self._failed:
+        if not number or (old and number == old.number):
             return
         try:
             self.serving = _load(number, folders[number])
         except Exception as error:
-            self._failed = found
+            # It may be a copy under way, and is tried again each time.
             self._set(number, "END", type(error).__name__, first_line(error))
             return
         self._set(number, "AVAILABLE")
@@ -138,10 +130,8 @@ def _predict(version: _Version, body: Any) -> dict[str, Any]:
         inputs = dict.fromkeys(specs, inputs) if len(specs) == 1 else {}
     if missing := sorted(specs.keys() - inputs):
         raise _RefusedError(400, f"missing inputs: {', '.join(missing)}")
-    outputs = signatures[name](**{name: _tensor(name, inputs[name], spec) for name, spec in specs.items()})
-    columns = {
-        name: to_json(np.asarray(tensor), text=not name.endswith("_bytes")) for name, tensor in sorted(outputs.items())
-    }
+    outputs = signatures[name](**{key: _tensor(key, inputs[key], spec) for key, spec in specs.items()})
+    columns = {key: to_json(np.asarray(outputs[key]), text=not key.endswith("_bytes")) for key in sorted(outputs)}
     if "inputs" in body:
         return {"outputs": columns if len(columns) > 1 else columns.popitem()[1]}
     try:
@@ -203,7 +193,7 @@ def _respond(models: Mapping[str, _Model], method: str, path: str, body: bytes) 
     return status, json.dumps({"error": message})
 
 
-def create_app(models: Mapping[str, Folder]) -> Any:
+def create_app(models: Mapping[str, str | os.PathLike[str]]) -> Any:
     """Load models, by name with their base folders, and return the application that serves them.
 
     Once a second each base folder is looked at for a new highest version.
@@ -219,9 +209,9 @@ def create_app(models: Mapping[str, Folder]) -> Any:
 
     def watch() -> None:
         while True:
-            time.sleep(_POLL_SECONDS)
+            time.sleep(1)
             for model in served.values():
-                # A file that vanishes while it is looked at is for the next time.
+                # A folder that vanishes while it is looked at is for the next time.
                 with suppress(OSError):
                     model.poll()
 
@@ -238,7 +228,7 @@ def create_app(models: Mapping[str, Folder]) -> Any:
 
 
 @contextmanager
-def running(models: Mapping[str, Folder], port: int = 0) -> Iterator[str]:
+def running(models: Mapping[str, str | os.PathLike[str]], port: int = 0) -> Iterator[str]:
     """Run the local model server as a process of its own for the length of a ``with`` block.
 
     Parameters
@@ -275,7 +265,6 @@ def running(models: Mapping[str, Folder], port: int = 0) -> Iterator[str]:
         try:
             url = process.stdout.readline().strip()
             if not url:
-                process.wait()
                 log.seek(0)
                 raise RuntimeError(f"the local server did not start: {(log.read().splitlines() or ['no message'])[-1]}")
             yield url
@@ -288,10 +277,7 @@ def main() -> None:
     """Serve until interrupted; the first line that is written is the URL."""
     import uvicorn
 
-    parser = argparse.ArgumentParser(
-        "python -m serving.local_server",
-        description="A small local model server, on 127.0.0.1. Not TensorFlow Serving.",
-    )
+    parser = argparse.ArgumentParser("python -m serving.local_server", description="A small local model server.")
     parser.add_argument("models", nargs="+", metavar="NAME=FOLDER", help="a model and its base folder of versions")
     parser.add_argument("--port", type=int, default=8501, help="0 takes one that is free (default: 8501)")
     parser.add_argument("--until-stdin-ends", action="store_true", help="stop when standard input ends")
