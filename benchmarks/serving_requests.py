@@ -1,4 +1,4 @@
-"""Chapter 08: requests a second over REST, the stand-in beside an endpoint as tutorials write it and beside no server.
+"""Notebook 60: requests a second over REST, the local server beside an endpoint as tutorials write it and no server.
 
 As a script it prints the table.
 """
@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.notebook import ENVIRONMENT
-from serving import local_server
-from serving.client import Client
+from serving import Client, local_server
 
 Array = NDArray[Any]
 Ask = Callable[[Array], Array]
@@ -76,7 +75,7 @@ def in_process(folder: Path) -> Ask:
 
 @contextmanager
 def over_rest(folder: Path) -> Iterator[Ask]:
-    """Start the stand-in; ask with the client."""
+    """Start the local model server; ask with the client."""
     with local_server.running({"model": folder / "model"}) as url, Client(url) as client:
 
         def ask(x: Array) -> Array:
@@ -140,13 +139,13 @@ def measured(ask: Ask, clients: int, batch: int) -> str:
 
 
 def serving_rows() -> Iterator[str]:
-    """Chapter 08: rows of a table; the ways take turns, and all must give the same answer."""
+    """Notebook 60: rows of a table; the ways take turns, and all must give the same answer."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         save(folder)
         ways = {
             "no server, SavedModel in this process": in_process(folder),
-            "serving.local_server and serving.client": stack.enter_context(over_rest(folder)),
+            "serving.local_server and serving.Client": stack.enter_context(over_rest(folder)),
             "pydantic and model.predict": stack.enter_context(as_in_tutorials(folder)),
         }
         yield f"| requests a second (p50, p99 in ms) | {' | '.join(ways)} |"

@@ -1,6 +1,6 @@
 """A fitted model to one graph, its proof without Python, a client and a small local server.
 
-``import serving`` is cheap: a module is loaded when the first of its names is used.
+``import serving`` loads neither TensorFlow nor Keras: what needs them imports them when it is called.
 """
 
 from __future__ import annotations
@@ -8,21 +8,18 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOME = {
-    "Client": "client",
-    "ServingError": "client",
-    "audit": "export",
-    "export": "export",
-    "inputs_of": "export",
-    "python_ops": "export",
-    "run_without_python": "export",
-    "to_tensorflow": "export",
-}
+# Functions, not the modules of the same names: bound here, after both modules are loaded.
+from serving.audit import audit, python_ops
+from serving.client import Client, ServingError
+from serving.export import export, inputs_of, run_without_python
+
+# `to_tensorflow` and `local_server` are loaded when they are first used.
+__all__ = ["Client", "ServingError", "audit", "export", "inputs_of", "python_ops", "run_without_python"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = found
-    return found
+    if name == "to_tensorflow":
+        return importlib.import_module("serving.ops").to_tensorflow
+    if name == "local_server":
+        return importlib.import_module("serving.local_server")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,24 +24,11 @@ __all__ = ["library", "load", "run", "save"]
 
 # Linux, macOS and Windows.
 LIBRARIES = ("libtensorflow_cc.so.2", "libtensorflow_cc.2.dylib", "tensorflow_cc.dll")
-STRING = 7
+STRING, BYTES_PER_STRING = 7, 24
 # The numbers of types.proto, with NumPy's names.
-DTYPES = {
-    1: "f4",
-    2: "f8",
-    3: "i4",
-    4: "u1",
-    5: "i2",
-    6: "i1",
-    9: "i8",
-    10: "?",
-    17: "u2",
-    19: "f2",
-    22: "u4",
-    23: "u8",
-}
+DTYPES = {1: "f4", 2: "f8", 19: "f2", 10: "?", 6: "i1", 5: "i2", 3: "i4", 9: "i8"}
+DTYPES |= {4: "u1", 17: "u2", 22: "u4", 23: "u8"}
 NUMBERS = {np.dtype(name): number for number, name in DTYPES.items()}
-BYTES_PER_STRING = 24
 
 
 class Output(ctypes.Structure):

@@ -6,42 +6,26 @@ without types, loses the name of a single output, passes over a misspelt input, 
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 import numpy as np
-import tenacity
 from numpy.typing import ArrayLike, NDArray
 
-from helpers.notebook import UserError, first_line, some
+from helpers.notebook import first_line, some
+from serving.tensors import from_json, to_json
 
 __all__ = ["Client", "ServingError"]
 
-Array = NDArray[Any]
-# The dtype of a tensor and its shape.
-Described = tuple[str, tuple[int | None, ...] | None]
-
-_TIMEOUT_SECONDS = 60.0
-# TensorFlow Serving looks for new versions once a second: so long is what is known of a signature taken to hold.
-_KNOWN_SECONDS = 1.0
-# The connection could not be made, or broke before the answer was there; an answer that takes too long is neither.
-_LOST = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
-# The types that the interface carries: how it calls them, and NumPy.
+# How the interface calls two of the types; the others have NumPy's names.
 _NAMES = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64"}
-_DTYPES = {
-    **{name: np.dtype(name) for name in ("float32", "float64", "bool", "int8", "int16", "int32", "int64")},
-    **{name: np.dtype(name) for name in ("uint8", "uint32", "uint64")},
-}
-# What JSON gives for a kind of dtype.
-_JSON: dict[str, set[type]] = {"f": {float, int}, "i": {int}, "u": {int}, "b": {bool}}
 
 
-class ServingError(UserError):
+class ServingError(ValueError):
     """What a server answered instead of a prediction, or that it did not answer.
 
     Attributes
@@ -50,18 +34,9 @@ class ServingError(UserError):
         The HTTP code; None without an answer.
     """
 
-    def __init__(self, sentence: str, status: int | None = None) -> None:
-        super().__init__(sentence)
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
         self.status = status
-
-
-class _TryAgainError(ServingError):
-    """A lost connection, or 503."""
-
-
-class _Signature(NamedTuple):
-    inputs: dict[str, Described]
-    outputs: dict[str, Described]
 
 
 class Client:
@@ -75,11 +50,6 @@ class Client:
         For how many seconds a lost connection, or the answer 503, is tried again, after pauses that grow to a
         second. Any other answer is final. A prediction changes nothing on the server, so asking twice is safe.
 
-    Raises
-    ------
-    UserError
-        No URL, or no number of seconds.
-
     Examples
     --------
     >>> with Client("http://127.0.0.1:8501") as client:  # doctest: +SKIP
@@ -88,29 +58,13 @@ class Client:
     """
 
     def __init__(self, url: str, *, patience: float = 5.0) -> None:
-        try:
-            parsed = httpx.URL(url)
-        except (TypeError, httpx.InvalidURL):
-            parsed = httpx.URL("")
-        if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise UserError(f"url must be such as 'http://127.0.0.1:8501', but is {url!r}.")
-        if not patience >= 0:
-            raise UserError(f"patience must be a number of seconds, 0 or more, but is {patience!r}.")
-        self.url = str(parsed).rstrip("/")
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"url must be such as 'http://127.0.0.1:8501'; got {url!r}.")
+        self.url, self.patience = url.rstrip("/"), patience
         # No proxy from the environment: it would not find this machine's servers. No bound on the connections: a
         # thread would wait for those of the others.
-        self._http = httpx.Client(
-            timeout=_TIMEOUT_SECONDS,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-        )
-        self._retrying = tenacity.Retrying(
-            stop=tenacity.stop_before_delay(patience),
-            wait=tenacity.wait_random_exponential(multiplier=0.1, max=1.0),
-            retry=tenacity.retry_if_exception_type(_TryAgainError),
-            reraise=True,
-        )
-        self._signatures: dict[tuple[str, int | None, str], tuple[float, _Signature]] = {}
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        self._http = httpx.Client(timeout=60, trust_env=False, limits=limits)
 
     def __enter__(self) -> Client:
         """Return the client; the end of the block closes its connections."""
@@ -132,7 +86,7 @@ class Client:
         version: int | None = None,
         rows: bool = False,
         signature: str = "serving_default",
-    ) -> dict[str, Array]:
+    ) -> dict[str, NDArray[Any]]:
         """Ask for a prediction.
 
         Parameters
@@ -159,32 +113,27 @@ class Client:
         Raises
         ------
         ServingError
-            The server refused, in its own sentence, or did not answer.
-        UserError
-            Inputs that differ in length, that JSON cannot carry, or that the signature does not have.
+            The server refused, in its own words, did not answer, or answered what is no prediction.
+        ValueError
+            Inputs that differ in length, or that the signature does not have.
+        TypeError
+            Inputs that JSON cannot carry.
         """
-        arrays = _checked(inputs, rows)
-        values = {name: _plain(name, array) for name, array in arrays.items()}
-        body: dict[str, Any] = {"signature_name": signature, "inputs": values}
-        if rows:
-            del body["inputs"]
-            body["instances"] = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-        answer = self._asked("POST", f"{_path(model, version)}:predict", json.dumps(body).encode())
-        for known in (True, False):
-            found = self._signature(model, version, signature, known)
-            try:
-                outputs = _unpacked(answer, found.outputs, rows)
-                break
-            except _MismatchError as error:
-                # Another version, with other outputs, may have taken over since its signature was asked for.
-                if not known:
-                    raise ServingError(f"The answer for {model!r} does not fit its signature: {error}.") from None
-        extra = sorted(arrays.keys() - found.inputs)
+        arrays = {name: np.asarray(value) for name, value in inputs.items()}
+        lengths = {name: len(array) for name, array in arrays.items() if array.ndim}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"inputs must have the same length; got {lengths}.")
+        columns = {name: to_json(array) for name, array in arrays.items()}
+        by_row = zip(*columns.values(), strict=True) if rows else ()
+        values = [dict(zip(columns, row, strict=True)) for row in by_row] or columns
+        body = {"signature_name": signature, "instances" if rows else "inputs": values}
+        answer = self._ask(_path(model, version, ":predict"), "predictions" if rows else "outputs", body)
+        # Asked for each time: the latest version may be another by now.
+        found = self.metadata(model, version)[signature]
+        extra = sorted(columns.keys() - found["inputs"])
         if extra:
-            raise UserError(
-                f"inputs has {some(extra)}, which the server passed over; it takes {some([*found.inputs])}."
-            )
-        return outputs
+            raise ValueError(f"inputs has {some(extra)}, which the server passed over: {model!r} does not take it.")
+        return _unpacked(answer, found["outputs"], rows)
 
     def status(self, model: str, version: int | None = None) -> list[dict[str, Any]]:
         """Return the versions of a model, newest first.
@@ -207,7 +156,6 @@ class Client:
         ServingError
             There is no such model or version, or no answer.
         """
-        answer = self._asked("GET", _path(model, version))
         states = [
             {
                 "version": int(found["version"]),
@@ -215,7 +163,7 @@ class Client:
                 "code": found["status"]["error_code"],
                 "message": found["status"]["error_message"],
             }
-            for found in answer["model_version_status"]
+            for found in self._ask(_path(model, version), "model_version_status")
         ]
         return sorted(states, key=lambda state: -state["version"])
 
@@ -232,166 +180,53 @@ class Client:
         Returns
         -------
         dict
-            ``version`` (int), and ``signatures``: by name, its ``inputs`` and ``outputs``, each by name as a pair of
-            dtype ('string' for words) and shape. In a shape None is any size; it is None itself for any rank.
+            As the server describes it: by the name of the signature, its ``inputs`` and ``outputs``, each by name with
+            ``dtype`` (such as 'DT_FLOAT') and ``tensor_shape``, in which the size -1 is any.
 
         Raises
         ------
         ServingError
             There is no such model or version, or no answer.
         """
-        answer = self._asked("GET", f"{_path(model, version)}/metadata")
-        definitions = answer["metadata"]["signature_def"]["signature_def"]
-        return {
-            "version": int(answer["model_spec"]["version"]),
-            "signatures": {
-                name: {
-                    side: {key: _described(info) for key, info in sorted(found[side].items())}
-                    for side in ("inputs", "outputs")
-                }
-                for name, found in definitions.items()
-                # The one without a method tells the server how to initialise.
-                if found["method_name"]
-            },
-        }
+        return self._ask(_path(model, version, "/metadata"), "metadata")["signature_def"]["signature_def"]
 
-    def _signature(self, model: str, version: int | None, name: str, known: bool) -> _Signature:
-        key = (model, version, name)
-        asked, found = self._signatures.get(key, (-np.inf, _Signature({}, {})))
-        if not known or time.monotonic() - asked > _KNOWN_SECONDS:
-            signatures = self.metadata(model, version)["signatures"]
-            found = _Signature(**signatures.get(name, {"inputs": {}, "outputs": {}}))
-            self._signatures[key] = (time.monotonic(), found)
-        return found
+    def _ask(self, path: str, key: str, body: Any = None) -> Any:
+        content = None if body is None else json.dumps(body)
+        deadline, pause = time.monotonic() + self.patience, 0.1
+        while True:
+            try:
+                return self._ask_once(path, key, content)
+            except ServingError as error:
+                if error.status not in (None, 503) or time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
 
-    def _asked(self, method: str, path: str, body: bytes | None = None) -> Any:
+    def _ask_once(self, path: str, key: str, content: str | None) -> Any:
         try:
-            return self._retrying(self._asked_once, method, path, body)
-        except _TryAgainError as error:
-            raise ServingError(str(error), error.status) from None
-
-    def _asked_once(self, method: str, path: str, body: bytes | None) -> Any:
-        try:
-            response = self._http.request(method, self.url + path, content=body)
-        except _LOST as error:
-            raise _TryAgainError(f"No answer from {self.url}: {first_line(error)}.") from None
-        except httpx.HTTPError as error:
-            raise ServingError(f"No answer from {self.url}: {type(error).__name__}: {first_line(error)}.") from None
-        try:
-            answer = json.loads(response.content)
-        except ValueError as error:
-            if response.is_success:
-                raise ServingError(
-                    f"The answer of {self.url} is no JSON ({first_line(error)}); an output of bytes needs a name that "
-                    "ends in '_bytes'."
-                ) from None
-            answer = {}
-        if response.is_success and isinstance(answer, dict):
-            return answer
-        sentence = answer.get("error") if isinstance(answer, dict) else None
-        said = first_line(sentence) or response.reason_phrase
-        kind = _TryAgainError if response.status_code == 503 else ServingError
-        raise kind(f"The server answered {response.status_code}: {said}", response.status_code)
+            reply = self._http.request("GET" if content is None else "POST", self.url + path, content=content)
+            found = reply.json()[key if reply.is_success else "error"]
+        except httpx.TransportError as error:
+            raise ServingError(f"No answer from {self.url}: {first_line(error) or type(error).__name__}.") from None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise ServingError(f"The answer {reply.status_code} has no {key!r} in JSON.", reply.status_code) from None
+        if reply.is_success:
+            return found
+        raise ServingError(f"The server answered {reply.status_code}: {first_line(found)}", reply.status_code)
 
 
-class _MismatchError(Exception):
-    """An answer that is not what the signature says."""
+def _path(model: str, version: int | None, what: str = "") -> str:
+    return f"/v1/models/{quote(model, safe='')}{'' if version is None else f'/versions/{version}'}{what}"
 
 
-def _path(model: str, version: int | None) -> str:
-    return f"/v1/models/{quote(model, safe='')}" + ("" if version is None else f"/versions/{version}")
-
-
-def _checked(inputs: Mapping[str, ArrayLike], rows: bool) -> dict[str, Array]:
-    if not inputs:
-        raise UserError("inputs is empty: name at least one, such as {'x': [1.0, 2.0]}.")
-    arrays = {}
-    for name, value in inputs.items():
-        try:
-            arrays[name] = np.asarray(value)
-        except ValueError as error:
-            raise UserError(f"inputs[{name!r}] is no array: {first_line(error)}") from None
-        if rows and arrays[name].ndim == 0:
-            raise UserError(f"inputs[{name!r}] is one value; the row format needs a list of them.")
-        if 0 in arrays[name].shape[:-1]:
-            raise UserError(f"inputs[{name!r}] has shape {arrays[name].shape}, of which JSON keeps only the first 0.")
-    lengths = {name: len(array) for name, array in arrays.items() if array.ndim}
-    if len(set(lengths.values())) > 1:
-        raise UserError(
-            "The inputs differ in length: " + ", ".join(f"{name!r} has {size}" for name, size in lengths.items()) + "."
-        )
-    return arrays
-
-
-def _plain(name: str, array: Array) -> Any:
-    """Return an array as what JSON carries."""
-    kind = array.dtype.kind
-    if kind in "biu" or (kind == "f" and array.dtype.itemsize <= 8):
-        return array.tolist()
-    wrong = "" if kind in "OSUT" else str(array.dtype)
-    for value in array.reshape(-1).tolist() if kind == "O" else []:
-        if not isinstance(value, str | bytes):
-            wrong = f"{type(value).__name__} among objects"
-    if wrong:
-        raise UserError(f"inputs[{name!r}] holds {wrong}; accepted are numbers of up to 64 bits, bool, str and bytes.")
-    return _encoded(array.tolist())
-
-
-def _encoded(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_encoded(item) for item in value]
-    return {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
-
-
-def _decoded(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_decoded(item) for item in value]
-    if isinstance(value, dict):
-        return base64.b64decode(value["b64"])
-    if not isinstance(value, str):
-        raise _MismatchError(f"{value!r} is no string")
-    return value
-
-
-def _described(info: dict[str, Any]) -> Described:
-    shape, dtype = info["tensor_shape"], info["dtype"]
-    sizes = tuple(None if int(dim["size"]) < 0 else int(dim["size"]) for dim in shape["dim"])
-    return _NAMES.get(dtype, dtype.removeprefix("DT_").lower()), None if shape["unknown_rank"] else sizes
-
-
-def _unpacked(answer: dict[str, Any], outputs: dict[str, Described], rows: bool) -> dict[str, Array]:
+def _unpacked(answer: Any, outputs: Mapping[str, Any], rows: bool) -> dict[str, NDArray[Any]]:
     """Return the outputs of an answer by name: a single one comes without it."""
-    values = answer.get("predictions" if rows else "outputs")
-    if len(outputs) == 1:
-        return {name: _array(name, values, *described) for name, described in outputs.items()}
-    heads: list[Any] = values if rows and isinstance(values, list) else [values]
-    for head in heads:
-        if not isinstance(head, dict) or head.keys() != outputs.keys():
-            raise _MismatchError(f"it does not have {some([*outputs])}")
-    columns = {name: [head[name] for head in heads] if rows else heads[0][name] for name in outputs}
-    return {name: _array(name, columns[name], *described) for name, described in outputs.items()}
-
-
-def _array(name: str, value: Any, dtype: str, shape: tuple[int | None, ...] | None) -> Array:
     try:
-        if dtype == "string":
-            array = np.array(_decoded(value), dtype=object)
-        elif dtype not in _DTYPES:
-            array = np.array(value)
-        else:
-            # Types are looked at one by one: NumPy would make 1 of 1.5 and of True, and decimals of large numbers.
-            leaves = np.array(value, dtype=object).reshape(-1).tolist()
-            wrong = set(map(type, leaves)) - _JSON[_DTYPES[dtype].kind]
-            if wrong:
-                raise _MismatchError(f"{name!r} is {dtype}, but {some(sorted(kind.__name__ for kind in wrong))} came")
-            array = np.array(value, dtype=_DTYPES[dtype])
-    except (ValueError, OverflowError) as error:
-        raise _MismatchError(f"{name!r} is no array of {dtype}: {first_line(error)}") from None
-    if shape is None:
-        return array
-    if not array.size:
-        # A list without items has lost the axes within.
-        array = array.reshape([*array.shape, *(size or 0 for size in shape[array.ndim :])])
-    if array.ndim != len(shape):
-        raise _MismatchError(f"{name!r} has {array.ndim} axes, not {len(shape)}")
-    return array
+        if len(outputs) == 1:
+            answer = dict.fromkeys(outputs, answer)
+        elif rows:
+            answer = {name: [row[name] for row in answer] for name in outputs}
+        dtypes = {name: _NAMES.get(info["dtype"], info["dtype"][3:].lower()) for name, info in sorted(outputs.items())}
+        return {name: from_json(answer[name], dtype) for name, dtype in dtypes.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ServingError(f"The answer does not fit the outputs {some(sorted(outputs))}: {error}.", 200) from None
