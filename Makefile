@@ -1,5 +1,5 @@
 # The commands of the project. Each one prepares .venv from the locks first, when that is needed.
-#   make                 run the core lessons, then show what came out
+#   make                 run the core lessons, then show the results
 #   make all             run every notebook
 #   make run NOTEBOOK=20 ARGS="-p cost_fn 90"      some; NOTEBOOK=5 runs chapter 5
 #   make test            everything that has to hold; ARGS="-k masks" for a part

@@ -1,4 +1,4 @@
-"""The main job: run notebooks, several at a time, then show what came out.
+"""The main job: run notebooks, several at a time, then show the results.
 
     python tools/run.py                        the core lessons (`make`)
     python tools/run.py --all                  every notebook (`make all`)
@@ -237,7 +237,7 @@ def _peak_memory(run: Run) -> Iterator[None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0 only if every notebook ran to its end."""
-    parser = argparse.ArgumentParser(prog="python tools/run.py", description="Run notebooks and show what came out.")
+    parser = argparse.ArgumentParser(prog="python tools/run.py", description="Run notebooks and show the results.")
     parser.add_argument("notebook", nargs="*", help="the start of a name: 20, or 5 for chapter 5; the core if left out")
     parser.add_argument("--all", action="store_true", help="every notebook, not only the core")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
@@ -296,8 +296,8 @@ def _run_all(
     chosen: list[Path], folder: Path, parameters: dict[str, str], console: Console, finished: list[Run]
 ) -> None:
     context = multiprocessing.get_context("spawn")
-    room = psutil.virtual_memory().available // BYTES_PER_NOTEBOOK
-    workers = max(1, min(len(chosen), os.cpu_count() or 1, room))
+    slots = psutil.virtual_memory().available // BYTES_PER_NOTEBOOK
+    workers = max(1, min(len(chosen), os.cpu_count() or 1, slots))
     print(f"Notebooks to run: {len(chosen)}, {workers} at a time, into {folder}", flush=True)
     section = TextColumn("{task.fields[section]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
     columns = (TextColumn("{task.fields[name]}"), BarColumn(16), TextColumn("{task.fields[cell]}"))
