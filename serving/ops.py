@@ -35,40 +35,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import singledispatch
-from typing import Any
+from functools import reduce, singledispatch
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.special import ndtri
+from sklearn import ensemble, preprocessing
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.ensemble import (
-    GradientBoostingClassifier,
-    GradientBoostingRegressor,
-    HistGradientBoostingClassifier,
-    HistGradientBoostingRegressor,
-    RandomForestClassifier,
-    RandomForestRegressor,
-)
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import (
-    FunctionTransformer,
-    MinMaxScaler,
-    OneHotEncoder,
-    OrdinalEncoder,
-    QuantileTransformer,
-    RobustScaler,
-    StandardScaler,
-)
 from sklearn.utils.validation import check_is_fitted
 
 from helpers.notebook import some
@@ -78,7 +62,7 @@ __all__ = ["Ops", "converts", "to_tensorflow"]
 
 Array = NDArray[Any]
 Method = Callable[[Any], tf.Tensor]
-Spec = tf.TensorSpec | dict[str, tf.TensorSpec]
+Spec: TypeAlias = tf.TensorSpec | dict[str, tf.TensorSpec]
 
 
 @dataclass(frozen=True)
@@ -232,7 +216,9 @@ class _Inputs:
         columns = [tf.convert_to_tensor(X[name]) for name in names]
         return [tf.reshape(column, tf.shape(column)[:1]) for column in columns]
 
-    def numbers(self, X: Any, dtype: tf.DType, *, allow_nan: bool, allow_inf: bool) -> tf.Tensor:
+    def numbers(
+        self, X: Any, *, dtype: tf.DType = tf.float64, allow_nan: bool = False, allow_inf: bool = False
+    ) -> tf.Tensor:
         """Return a matrix of `dtype`; refuse what scikit-learn refuses."""
         parts = self.columns(X) if isinstance(X, Mapping) else [self.matrix(X)]
         for part in parts:
@@ -243,21 +229,14 @@ class _Inputs:
         return x if allow_inf else _finite(x, self.what, allow_nan=allow_nan)
 
 
-def _numeric(
-    estimator: Any,
-    calls: Mapping[str, Method],
-    *,
-    dtype: tf.DType = tf.float64,
-    allow_nan: bool = False,
-    allow_inf: bool = False,
-) -> Ops:
-    """Return the ops of an estimator of numbers, from methods that take a matrix of `dtype`."""
+def _numeric(estimator: Any, calls: Mapping[str, Method], **accepted: Any) -> Ops:
+    """Return the ops of an estimator of numbers; its methods take what `_Inputs.numbers` gives with these options."""
     inputs = _Inputs(estimator)
+    spec = inputs.spec(dict.fromkeys(range(inputs.n_features), tf.float64))
 
     def adapted(call: Method) -> Method:
-        return lambda X: call(inputs.numbers(X, dtype, allow_nan=allow_nan, allow_inf=allow_inf))
+        return lambda X: call(inputs.numbers(X, **accepted))
 
-    spec = inputs.spec(dict.fromkeys(range(inputs.n_features), tf.float64))
     return Ops(inputs.what, spec, {name: adapted(call) for name, call in calls.items()})
 
 
@@ -280,20 +259,16 @@ def _divided(x: tf.Tensor, by: Any) -> tf.Tensor:
     return tf.math.divide_no_nan(x, _constant(by))
 
 
-def _one_column(x: tf.Tensor) -> tf.Tensor:
-    return tf.squeeze(x, axis=1) if x.shape[1] == 1 else x
-
-
 # --- scalers and quantiles ---------------------------------------------------------------------------------------
 
 
-@converts(StandardScaler)
-def _standard_scaler(scaler: StandardScaler) -> Ops:
+@converts(preprocessing.StandardScaler)
+def _standard_scaler(scaler: preprocessing.StandardScaler) -> Ops:
     return _scaled(scaler, scaler.mean_ if scaler.with_mean else None, scaler.scale_ if scaler.with_std else None)
 
 
-@converts(RobustScaler)
-def _robust_scaler(scaler: RobustScaler) -> Ops:
+@converts(preprocessing.RobustScaler)
+def _robust_scaler(scaler: preprocessing.RobustScaler) -> Ops:
     centre = scaler.center_ if scaler.with_centering else None
     return _scaled(scaler, centre, scaler.scale_ if scaler.with_scaling else None)
 
@@ -306,8 +281,8 @@ def _scaled(scaler: Any, centre: Array | None, scale: Array | None) -> Ops:
     return _numeric(scaler, {"transform": transform}, allow_nan=True)
 
 
-@converts(MinMaxScaler)
-def _min_max_scaler(scaler: MinMaxScaler) -> Ops:
+@converts(preprocessing.MinMaxScaler)
+def _min_max_scaler(scaler: preprocessing.MinMaxScaler) -> Ops:
     def transform(x: tf.Tensor) -> tf.Tensor:
         x = x * _constant(scaler.scale_) + _constant(scaler.min_)
         return tf.clip_by_value(x, *map(float, scaler.feature_range)) if scaler.clip else x
@@ -315,8 +290,8 @@ def _min_max_scaler(scaler: MinMaxScaler) -> Ops:
     return _numeric(scaler, {"transform": transform}, allow_nan=True)
 
 
-@converts(QuantileTransformer)
-def _quantile_transformer(transformer: QuantileTransformer) -> Ops:
+@converts(preprocessing.QuantileTransformer)
+def _quantile_transformer(transformer: preprocessing.QuantileTransformer) -> Ops:
     references, normal = transformer.references_, transformer.output_distribution == "normal"
     # scikit-learn's BOUNDS_THRESHOLD, and the finite ends that it gives the normal distribution.
     near = 1e-7
@@ -411,8 +386,8 @@ def _grouped(encoder: Any, column: int, missing: int | None = None) -> Array:
     return codes
 
 
-@converts(OneHotEncoder)
-def _one_hot_encoder(encoder: OneHotEncoder) -> Ops:
+@converts(preprocessing.OneHotEncoder)
+def _one_hot_encoder(encoder: preprocessing.OneHotEncoder) -> Ops:
     tables, dropped = [], encoder._drop_idx_after_grouping
     for column in range(encoder.n_features_in_):
         codes = _grouped(encoder, column)
@@ -430,8 +405,8 @@ def _one_hot_encoder(encoder: OneHotEncoder) -> Ops:
     return _encoder(encoder, tables, one_hot)
 
 
-@converts(OrdinalEncoder)
-def _ordinal_encoder(encoder: OrdinalEncoder) -> Ops:
+@converts(preprocessing.OrdinalEncoder)
+def _ordinal_encoder(encoder: preprocessing.OrdinalEncoder) -> Ops:
     tables = []
     for column in range(encoder.n_features_in_):
         missing = encoder._missing_indices.get(column)
@@ -451,13 +426,9 @@ def _simple_imputer(imputer: SimpleImputer) -> Ops:
     # A column without any value has NaN for a statistic, and goes.
     keep = np.flatnonzero([imputer.keep_empty_features or one == one for one in imputer.statistics_])
     fill = imputer.statistics_[keep].astype(imputer._fill_dtype)
-    if strings and not all(isinstance(one, str) for one in (mark, *fill)):
-        raise ValueError(
-            f"SimpleImputer of strings is converted only with a string for missing_values, such as '', and for fill"
-            f" values: a tensor of strings holds no {mark!r}."
-        )
-    if strings and imputer.add_indicator:
-        raise _refused(imputer, "add_indicator=True over strings")
+    if strings and (imputer.add_indicator or not all(isinstance(one, str) for one in (mark, *fill))):
+        option = f"missing_values={mark!r} and add_indicator={imputer.add_indicator} over strings"
+        raise _refused(imputer, f"{option} (a string such as '' and False are)")
     is_nan, fill = not strings and np.isnan(mark), fill.tolist() if strings else fill.astype(np.float64)
 
     def transform(x: tf.Tensor) -> tf.Tensor:
@@ -470,10 +441,7 @@ def _simple_imputer(imputer: SimpleImputer) -> Ops:
         )
 
     def transform_strings(X: Any) -> tf.Tensor:
-        x = tf.stack(inputs.columns(X), axis=1)
-        if x.dtype != tf.string:
-            raise TypeError(f"SimpleImputer was fitted on strings; got {x.dtype.name}.")
-        return transform(x)
+        return transform(tf.stack(inputs.columns(X), axis=1))
 
     if not strings:
         return _numeric(imputer, {"transform": transform}, allow_nan=is_nan)
@@ -487,8 +455,7 @@ def _simple_imputer(imputer: SimpleImputer) -> Ops:
 @converts(PCA)
 def _pca(pca: PCA) -> Ops:
     offset = np.reshape(pca.mean_, (1, -1)) @ pca.components_.T
-    scale = np.sqrt(pca.explained_variance_)
-    scale = np.maximum(scale, np.finfo(scale.dtype).eps)
+    scale = np.maximum(np.sqrt(pca.explained_variance_), np.finfo(pca.explained_variance_.dtype).eps)
 
     def transform(x: tf.Tensor) -> tf.Tensor:
         x = tf.matmul(x, _constant(pca.components_.T)) - _constant(offset)
@@ -505,15 +472,15 @@ def _kmeans(kmeans: KMeans) -> Ops:
     norms = (centred**2).sum(axis=1)
 
     def distances(x: tf.Tensor) -> tf.Tensor:
-        """Return squared distances of centred rows, less the square of the row."""
-        return tf.matmul(x, _constant(-2 * centred.T)) + _constant(norms)
+        """Return squared distances, less the square of the centred row: smaller numbers, so more exact."""
+        return tf.matmul(x - _constant(middle), _constant(-2 * centred.T)) + _constant(norms)
 
     def predict(x: tf.Tensor) -> tf.Tensor:
-        return tf.argmin(distances(x - _constant(middle)), axis=1, output_type=tf.int32)
+        return tf.argmin(distances(x), axis=1, output_type=tf.int32)
 
     def transform(x: tf.Tensor) -> tf.Tensor:
-        x = x - _constant(middle)
-        return tf.sqrt(tf.maximum(distances(x) + tf.reduce_sum(x * x, axis=1, keepdims=True), 0))
+        squares = tf.reduce_sum((x - _constant(middle)) ** 2, axis=1, keepdims=True)
+        return tf.sqrt(tf.maximum(distances(x) + squares, 0))
 
     return _numeric(kmeans, {"predict": predict, "transform": transform})
 
@@ -523,7 +490,8 @@ def _logistic_regression(model: LogisticRegression) -> Ops:
     coefficients = model.coef_.toarray() if hasattr(model.coef_, "toarray") else model.coef_
 
     def scores(x: tf.Tensor) -> tf.Tensor:
-        return _one_column(tf.matmul(x, _constant(coefficients.T)) + _constant(model.intercept_))
+        found = tf.matmul(x, _constant(coefficients.T)) + _constant(model.intercept_)
+        return tf.squeeze(found, axis=1) if found.shape[1] == 1 else found
 
     return _numeric(model, _classifier(model, scores))
 
@@ -598,10 +566,7 @@ def _calibrated_classifier(model: CalibratedClassifierCV) -> Ops:
     labels = _labels(model)
 
     def predict_proba(X: Any) -> tf.Tensor:
-        total = members[0](X)
-        for member in members[1:]:
-            total += member(X)
-        return _divided(total, len(members))
+        return _divided(sum(member(X) for member in members), len(members))
 
     calls = {"predict_proba": predict_proba, "predict": lambda X: labels(tf.argmax(predict_proba(X), axis=1))}
     return Ops("CalibratedClassifierCV", ops[0].spec, calls)
@@ -617,8 +582,7 @@ def _calibrated_member(member: Any, ops: Ops) -> Method:
         if by_scores:
             found = ops.decision_function(X)
             return found[:, tf.newaxis] if found.shape.rank == 1 else found
-        found = ops.predict_proba(X)
-        return found[:, 1:] if len(member.estimator.classes_) == 2 else found
+        return ops.predict_proba(X)[:, int(len(member.estimator.classes_) == 2) :]
 
     def by_temperature(found: tf.Tensor) -> tf.Tensor:
         if found.shape[1] == 1:
@@ -658,7 +622,7 @@ def _logits(scores: tf.Tensor) -> tf.Tensor:
 # --- trees -------------------------------------------------------------------------------------------------------
 
 
-@converts(RandomForestClassifier, RandomForestRegressor)
+@converts(ensemble.RandomForestClassifier, ensemble.RandomForestRegressor)
 def _random_forest(forest: Any) -> Ops:
     if forest.n_outputs_ > 1:
         raise _refused(forest, f"{forest.n_outputs_} outputs")
@@ -667,51 +631,46 @@ def _random_forest(forest: Any) -> Ops:
     def mean(x: tf.Tensor) -> tf.Tensor:
         return _divided(sums(x), len(forest.estimators_))
 
-    if isinstance(forest, RandomForestRegressor):
-        calls: dict[str, Method] = {"predict": lambda x: tf.squeeze(mean(x), axis=1)}
+    def predict_proba(x: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(mean(x), (-1, forest.n_classes_))
+
+    if isinstance(forest, ensemble.RandomForestRegressor):
+        calls: dict[str, Method] = {"predict": mean}
     else:
         labels = _labels(forest)
-        calls = {"predict_proba": mean, "predict": lambda x: labels(tf.argmax(mean(x), axis=1))}
+        calls = {"predict_proba": predict_proba, "predict": lambda x: labels(tf.argmax(predict_proba(x), axis=1))}
     allow_nan = forest.estimators_[0].__sklearn_tags__().input_tags.allow_nan
     return _numeric(forest, calls, dtype=tf.float32, allow_nan=allow_nan)
 
 
-@converts(GradientBoostingClassifier, GradientBoostingRegressor)
+@converts(ensemble.GradientBoostingClassifier, ensemble.GradientBoostingRegressor)
 def _gradient_boosting(model: Any) -> Ops:
     if model.init_ != "zero" and type(model.init_) not in (DummyClassifier, DummyRegressor):
         raise _refused(model, f"init={type(model.init_).__name__}")
-    sums = leaf_sums(gradient_trees(model))
-
-    def raw(x: tf.Tensor) -> tf.Tensor:
-        return _one_column(sums(x))
-
+    raw = leaf_sums(gradient_trees(model))
     # The exponential loss takes half of the logarithm of the odds as its score.
     factor = 2 if model.loss == "exponential" else 1
-    regressor = isinstance(model, GradientBoostingRegressor)
+    regressor = isinstance(model, ensemble.GradientBoostingRegressor)
     calls = {"predict": raw} if regressor else _classifier(model, raw, factor, tf.greater_equal)
     return _numeric(model, calls, dtype=tf.float32)
 
 
-@converts(HistGradientBoostingClassifier, HistGradientBoostingRegressor)
+@converts(ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor)
 def _hist_gradient_boosting(model: Any) -> Ops:
     if model.is_categorical_ is not None:
         raise _refused(model, "categorical features")
-    sums = leaf_sums(histogram_trees(model))
-
-    def raw(x: tf.Tensor) -> tf.Tensor:
-        return _one_column(sums(x))
-
+    raw = leaf_sums(histogram_trees(model))
     # Losses of counts and of positive numbers predict the logarithm of the mean.
     mean = (lambda x: tf.exp(raw(x))) if model.loss in ("poisson", "gamma") else raw
-    regressor = isinstance(model, HistGradientBoostingRegressor)
+    regressor = isinstance(model, ensemble.HistGradientBoostingRegressor)
     return _numeric(model, {"predict": mean} if regressor else _classifier(model, raw), allow_nan=True, allow_inf=True)
 
 
 # --- compositions ------------------------------------------------------------------------------------------------
 
 
-@converts(FunctionTransformer)
-def _function_transformer(transformer: FunctionTransformer) -> Ops:
+@converts(preprocessing.FunctionTransformer)
+def _function_transformer(transformer: preprocessing.FunctionTransformer) -> Ops:
     # What scikit-learn writes in place of 'passthrough' when it fits.
     if transformer.func is not None or transformer.validate:
         raise _refused(transformer, "a function")
@@ -724,17 +683,11 @@ def _pipeline(pipeline: Pipeline) -> Ops:
     if not steps:
         raise _refused(pipeline, "no step that does anything")
     *before, last = steps
-    for ops in before:
-        if "transform" not in ops.methods:
-            raise _refused(pipeline, f"{ops.estimator} before the last step")
+    # scikit-learn calls transform of every step but the last.
+    transforms = [ops.transform for ops in before]
 
     def through(call: Method) -> Method:
-        def method(X: Any) -> tf.Tensor:
-            for ops in before:
-                X = ops.transform(X)
-            return call(X)
-
-        return method
+        return lambda X: call(reduce(lambda x, transform: transform(x), transforms, X))
 
     ends = pipeline.steps[-1][1] in (None, "passthrough")
     calls = {name: through(call) for name, call in last.calls.items() if not ends or name == "transform"}
@@ -744,21 +697,20 @@ def _pipeline(pipeline: Pipeline) -> Ops:
 @converts(ColumnTransformer)
 def _column_transformer(transformer: ColumnTransformer) -> Ops:
     inputs, weights = _Inputs(transformer), transformer.transformer_weights or {}
-    parts, dtypes = [], {}
+    parts: list[tuple[list[int], Ops, float | None]] = []
+    dtypes: dict[int, tf.DType] = {}
     for name, step, _ in transformer.transformers_:
         places = list(transformer._transformer_to_input_indices[name])
         if step == "drop" or not places:
             continue
         ops = to_tensorflow(step)
-        if "transform" not in ops.methods:
-            raise _refused(transformer, f"{ops.estimator}, which has no transform,")
         if isinstance(ops.spec, dict):
-            places = [place for place in places if inputs.names[place] in ops.spec]
-        for place in places:
-            dtype = ops.spec[inputs.names[place]].dtype if isinstance(ops.spec, dict) else ops.spec.dtype
-            if dtypes.setdefault(place, dtype) != dtype:
-                column = inputs.names[place] if inputs.names else str(place)
-                raise _refused(transformer, f"column {column!r} as {dtypes[place].name} and as {dtype.name}")
+            places, specs = [inputs.names.index(column) for column in ops.spec], list(ops.spec.values())
+        else:
+            specs = [ops.spec] * len(places)
+        for place, spec in zip(places, specs, strict=True):
+            if dtypes.setdefault(place, spec.dtype) != spec.dtype:
+                raise _refused(transformer, f"column {place} as {dtypes[place].name} and as {spec.dtype.name}")
         parts.append((places, ops, weights.get(name)))
 
     def transform(X: Any) -> tf.Tensor:
@@ -766,8 +718,7 @@ def _column_transformer(transformer: ColumnTransformer) -> Ops:
         for places, ops, weight in parts:
             columns = inputs.columns(X, places)
             named = isinstance(ops.spec, dict)
-            names = [inputs.names[place] for place in places] if named else []
-            output = ops.transform(dict(zip(names, columns, strict=True)) if named else tf.stack(columns, axis=1))
+            output = ops.transform(dict(zip(ops.spec, columns, strict=True)) if named else tf.stack(columns, axis=1))
             outputs.append(output if weight is None else output * weight)
         if len({output.dtype for output in outputs}) > 1:
             raise TypeError("ColumnTransformer would return strings beside numbers, and no tensor holds both.")

@@ -6,8 +6,8 @@ float32. Here a threshold compares as in scikit-learn, and leaves are added tree
 All rows walk down all trees at once, one level at a time, with some gathers a level. From some thousand rows on,
 scikit-learn's compiled loop is faster.
 
-To add an ensemble: write a function that returns its trees as `Tree`, grouped by round, and a conversion in `serving.ops`
-that calls `leaf_sums` with them.
+To add an ensemble: write a function that returns its trees as `Tree`, grouped by round, and a conversion in
+`serving.ops` that calls `leaf_sums` with them.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def leaf_sums(trees: Sequence[Sequence[Tree]]) -> Callable[[tf.Tensor], tf.Tenso
     -------
     callable
         From a tensor of shape (n, features), whose dtype is the one that scikit-learn compares in, to one of float64 of
-        shape (n, trees in a round × outputs).
+        shape (n, trees in a round × outputs), or (n,) if that is 1.
     """
     width, flat = len(trees[0]), [tree for one in trees for tree in one]
     roots = np.cumsum([0, *(len(tree.left) for tree in flat[:-1])]).astype(np.int32)
@@ -130,7 +130,11 @@ def leaf_sums(trees: Sequence[Sequence[Tree]]) -> Callable[[tf.Tensor], tf.Tenso
         found = tf.math.unsorted_segment_sum(tf.gather(tf.constant(values), node), place, width)
         return tf.reshape(tf.transpose(found, (1, 0, 2)), (-1, width * outputs))
 
-    return lambda x: _in_chunks(sums, x, max(1, _PAIRS // len(flat)), width * outputs)
+    def in_chunks(x: tf.Tensor) -> tf.Tensor:
+        found = _in_chunks(sums, x, max(1, _PAIRS // len(flat)), width * outputs)
+        return tf.squeeze(found, axis=1) if width * outputs == 1 else found
+
+    return in_chunks
 
 
 def _in_chunks(call: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, rows: int, width: int) -> tf.Tensor:
