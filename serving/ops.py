@@ -189,9 +189,8 @@ class _Inputs:
             return {self.names[at]: tf.TensorSpec((None,), dtype, self.names[at]) for at, dtype in dtypes.items()}
         kinds = set(dtypes.values())
         if tf.string in kinds and len(kinds) > 1:
-            raise ValueError(
-                f"{self.what} takes strings and numbers, and no tensor holds both; fit it on a table with names."
-            )
+            both = f"{self.what} takes strings and numbers, and no tensor holds both"
+            raise ValueError(f"{both}; fit it on a table with names of columns.")
         return tf.TensorSpec((None, self.n_features), kinds.pop() if len(kinds) == 1 else tf.float64)
 
     def matrix(self, X: Any) -> tf.Tensor:
@@ -217,7 +216,7 @@ class _Inputs:
         return [tf.reshape(column, tf.shape(column)[:1]) for column in columns]
 
     def numbers(
-        self, X: Any, *, dtype: tf.DType = tf.float64, allow_nan: bool = False, allow_inf: bool = False
+        self, X: Any, *, dtype: Any = tf.float64, allow_nan: bool = False, allow_inf: bool = False
     ) -> tf.Tensor:
         """Return a matrix of `dtype`; refuse what scikit-learn refuses."""
         parts = self.columns(X) if isinstance(X, Mapping) else [self.matrix(X)]
@@ -333,10 +332,8 @@ def _known(encoder: Any, column: str, categories: Array) -> tuple[Array, tf.DTyp
     known = np.asarray(categories.tolist()) if categories.dtype == object else categories
     if any(strings) or known.dtype.kind not in "biuf":
         odd = categories.tolist()[strings.index(False)]
-        raise ValueError(
-            f"{type(encoder).__name__}: column {column} holds {'strings and ' if any(strings) else ''}{odd!r}, and no"
-            " tensor holds that; fill what is missing with a string before fitting."
-        )
+        found = f"{type(encoder).__name__}: column {column} holds {'strings and ' if any(strings) else ''}{odd!r}"
+        raise ValueError(f"{found}, which no tensor holds; fill what is missing with a string before fitting.")
     # Where float64 would confuse two categories, int64.
     large = known.dtype.kind in "iu" and np.abs(known.astype(np.float64)).max() > 2**53
     return known, tf.int64 if large else tf.float64
@@ -427,8 +424,10 @@ def _simple_imputer(imputer: SimpleImputer) -> Ops:
     keep = np.flatnonzero([imputer.keep_empty_features or one == one for one in imputer.statistics_])
     fill = imputer.statistics_[keep].astype(imputer._fill_dtype)
     if strings and (imputer.add_indicator or not all(isinstance(one, str) for one in (mark, *fill))):
-        option = f"missing_values={mark!r} and add_indicator={imputer.add_indicator} over strings"
-        raise _refused(imputer, f"{option} (a string such as '' and False are)")
+        advice = f"missing_values and the fill must be strings, such as '', not {mark!r}, and add_indicator False"
+        raise ValueError(
+            f"SimpleImputer was fitted on strings, and no tensor of strings holds anything else: {advice}."
+        )
     is_nan, fill = not strings and np.isnan(mark), fill.tolist() if strings else fill.astype(np.float64)
 
     def transform(x: tf.Tensor) -> tf.Tensor:
@@ -436,9 +435,8 @@ def _simple_imputer(imputer: SimpleImputer) -> Ops:
         filled = tf.where(tf.gather(missing, keep, axis=1), fill, tf.gather(x, keep, axis=1))
         if not imputer.add_indicator:
             return filled
-        return tf.concat(
-            [filled, tf.cast(tf.gather(missing, imputer.indicator_.features_, axis=1), tf.float64)], axis=1
-        )
+        indicator = tf.gather(missing, imputer.indicator_.features_, axis=1)
+        return tf.concat([filled, tf.cast(indicator, tf.float64)], axis=1)
 
     def transform_strings(X: Any) -> tf.Tensor:
         return transform(tf.stack(inputs.columns(X), axis=1))

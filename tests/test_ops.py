@@ -15,7 +15,6 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.decomposition import PCA
 from sklearn.ensemble import (
-    ExtraTreesClassifier,
     GradientBoostingClassifier,
     GradientBoostingRegressor,
     HistGradientBoostingClassifier,
@@ -26,10 +25,11 @@ from sklearn.ensemble import (
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
+    MaxAbsScaler,
     MinMaxScaler,
     OneHotEncoder,
     OrdinalEncoder,
@@ -39,6 +39,8 @@ from sklearn.preprocessing import (
 )
 from sklearn.svm import LinearSVC
 
+import serving
+from serving import ops as module
 from serving import trees
 from serving.ops import to_tensorflow
 
@@ -46,12 +48,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 RANDOM = np.random.default_rng(0)
 ROWS = RANDOM.normal(size=(300, 4)) * [1, 10, 100, 0.1] + [0, 5, 1e4, 0]
-GAPS = np.where(RANDOM.random(ROWS.shape) < 0.1, np.nan, ROWS)
+SMALL = ROWS / [1, 10, 1e4, 0.1]
+MISSING = np.where(RANDOM.random(ROWS.shape) < 0.1, np.nan, ROWS)
 BINARY = (ROWS[:, 0] + ROWS[:, 1] / 10 + RANDOM.normal(size=300) / 2 > 0.5).astype(np.int64)
 THREE = np.digitize(ROWS[:, 0] + ROWS[:, 1] / 10 + RANDOM.normal(size=300) / 2, [-0.5, 1])
 TARGET = np.abs(ROWS[:, 0] * ROWS[:, 1] + ROWS[:, 2] / 100)
-WORDS = np.array(["", "a", "Ä", "b c", "日本", "a"], dtype=object)[RANDOM.integers(0, 6, (300, 2))]
-# The spacing of floats at what is given, and one more for sums of a few.
+STRINGS = np.array(["", "a", "Ä", "b c", "日本", "a"], dtype=object)[RANDOM.integers(0, 6, (300, 2))]
+UNKNOWN_STRINGS = np.array([["", "unknown"], ["zz", "Ä"], ["日", "日本"], ["a ", "a"], ["A", "b c"]], object)
+NUMBERS = np.where(RANDOM.random((300, 2)) < 0.1, np.nan, RANDOM.integers(-3, 4, (300, 2)) / 2)
+# The spacing of floats at 1, and one more for sums of a few.
 ULP = 4.5e-16
 
 
@@ -62,9 +67,10 @@ def fed(ops, X):
             name: tf.constant(X[name].tolist() if spec.dtype == tf.string else X[name].to_numpy(), spec.dtype)
             for name, spec in ops.spec.items()
         }
+    width = ops.spec.shape[1]
     if ops.spec.dtype == tf.string:
-        return tf.constant(np.asarray(X).tolist(), tf.string, (len(X), ops.n_features))
-    return tf.constant(np.asarray(X, np.float64).reshape(-1, ops.n_features))
+        return tf.constant(np.asarray(X).tolist(), tf.string, (len(X), width))
+    return tf.constant(np.asarray(X, ops.spec.dtype.as_numpy_dtype).reshape(-1, width))
 
 
 def compiled(ops, method):
@@ -81,7 +87,11 @@ def expected(estimator, X, method="transform"):
         warnings.simplefilter("ignore")
         answer = getattr(estimator, method)(X)
     answer = answer.toarray() if hasattr(answer, "toarray") else np.asarray(answer)
-    return np.array([str(one).encode() for one in answer], object) if answer.dtype.kind in "OU" else answer
+    return (
+        np.array([str(one).encode() for one in answer.ravel()], object).reshape(answer.shape)
+        if (answer.dtype.kind in "OU")
+        else answer
+    )
 
 
 def assert_same(estimator, X, methods=None, atol=0.0, rtol=0.0):
@@ -93,11 +103,8 @@ def assert_same(estimator, X, methods=None, atol=0.0, rtol=0.0):
         ours, theirs = ours.numpy(), expected(estimator, X, method)
         assert ours.shape == theirs.shape
         if theirs.dtype.kind == "f":
-            near = {
-                name: one.get(method, 0) if isinstance(one, dict) else one
-                for name, one in (("atol", atol), ("rtol", rtol))
-            }
-            np.testing.assert_allclose(ours, theirs, err_msg=method, **near)
+            near = [one.get(method, 0) if isinstance(one, dict) else one for one in (atol, rtol)]
+            np.testing.assert_allclose(ours, theirs, err_msg=method, atol=near[0], rtol=near[1])
         else:
             assert ours.dtype == theirs.dtype
             assert np.array_equal(ours, theirs), method
@@ -128,13 +135,12 @@ SCALERS = [
     StandardScaler(),
     StandardScaler(with_mean=False),
     StandardScaler(with_std=False),
-    StandardScaler(with_mean=False, with_std=False),
     MinMaxScaler(),
-    MinMaxScaler(clip=True),
     MinMaxScaler(feature_range=(-3, 2), clip=True),
     RobustScaler(),
     RobustScaler(with_centering=False, quantile_range=(10, 90), unit_variance=True),
     RobustScaler(with_scaling=False),
+    make_pipeline(MinMaxScaler(feature_range=(0.1, 0.7)), StandardScaler(), RobustScaler(), StandardScaler()),
 ]
 IMPUTERS = [
     SimpleImputer(),
@@ -142,33 +148,16 @@ IMPUTERS = [
     SimpleImputer(strategy="most_frequent"),
     SimpleImputer(strategy="constant", fill_value=-7.5),
     SimpleImputer(strategy="constant", keep_empty_features=True, add_indicator=True),
-    SimpleImputer(strategy="constant", fill_value=np.nan, keep_empty_features=True),
 ]
 
 
 @pytest.mark.parametrize("scaler", [*SCALERS, *IMPUTERS], ids=str)
 def test_scalers_and_imputers_give_the_same_bits(scaler):
-    scaler.fit(GAPS)
-    assert_same(scaler, np.vstack([GAPS, columns_beside(GAPS), np.full((1, 4), np.nan)]))
+    X = np.column_stack([MISSING, np.full(300, 3.0)])
+    assert_same(scaler.fit(X), np.vstack([X, columns_beside(X), np.full((1, 5), np.nan)]))
 
 
-@settings(deadline=None, max_examples=15)
-@given(st.data())
-def test_scalers_give_the_same_bits_for_any_data(data):
-    numbers = st.floats(-1e9, 1e9, allow_nan=False, allow_subnormal=False) | st.just(np.nan)
-    rows = data.draw(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=8))
-    X = np.array([(0.0, 1.0), *rows])
-    # TensorFlow may count a result below this as 0.
-    assert_same(data.draw(st.sampled_from(SCALERS)).fit(X), X, atol=np.finfo(np.float64).tiny)
-
-
-def test_a_constant_column_is_scaled_as_scikit_learn_does():
-    X = np.column_stack([np.full(9, 3.0), np.arange(9), np.zeros(9)])
-    for scaler in SCALERS:
-        assert_same(scaler.fit(X), X)
-
-
-@pytest.mark.parametrize("kind", [np.float32, np.float16, np.int64, np.int8, np.uint8, bool])
+@pytest.mark.parametrize("kind", [np.float32, np.float16, np.int8, np.uint8, bool])
 def test_what_comes_in_is_computed_in_float64(kind):
     scaler = StandardScaler().fit(ROWS)
     X = (RANDOM.normal(size=(20, 4)) * 50).astype(np.int8).astype(kind)
@@ -177,40 +166,20 @@ def test_what_comes_in_is_computed_in_float64(kind):
     assert np.array_equal(ours, scaler.transform(X.astype(np.float64)))
 
 
-def test_steps_of_a_chain_are_not_merged_by_the_graph_optimiser():
-    # x · a + b - c, and divisions by constants: what a compiler likes to fold, with another rounding.
-    chain = make_pipeline(MinMaxScaler(feature_range=(0.1, 0.7)), StandardScaler(), RobustScaler(), StandardScaler())
-    assert_same(chain.fit(ROWS), np.vstack([ROWS, columns_beside(ROWS)]))
-
-
-def test_an_imputer_of_other_marks_than_nan():
+def test_imputers_of_other_marks_whole_numbers_empty_columns_and_strings():
     X = np.where(RANDOM.random(ROWS.shape) < 0.2, -1.0, np.round(ROWS))
     for strategy in ("mean", "most_frequent"):
         imputer = SimpleImputer(missing_values=-1, strategy=strategy, add_indicator=True).fit(X)
         assert_same(imputer, X)
-        assert_refused_like_scikit_learn(imputer, GAPS)
-
-
-def test_an_imputer_drops_or_keeps_an_empty_column():
-    X = np.column_stack([GAPS, np.full(300, np.nan)])
+        assert_refused_like_scikit_learn(imputer, MISSING)
+    whole = np.array([[1, 7], [1, 8], [2, 8]])
+    assert_same(SimpleImputer(missing_values=1, strategy="constant", fill_value=9).fit(whole), whole * 1.0)
+    empty = np.column_stack([MISSING, np.full(300, np.nan)])
     for keep in (True, False):
-        for dtype in (np.float64, np.float32):
-            imputer = SimpleImputer(keep_empty_features=keep, add_indicator=True).fit(X.astype(dtype))
-            assert_same(imputer, X)
-
-
-def test_an_imputer_of_whole_numbers_keeps_its_fill_whole():
-    X = np.array([[1, 7], [1, 8], [2, 8]])
-    imputer = SimpleImputer(missing_values=1, strategy="constant", fill_value=9).fit(X)
-    assert converted(imputer, X).tolist() == imputer.transform(X).tolist() == [[9, 7], [9, 8], [2, 8]]
-
-
-def test_an_imputer_of_words():
-    imputer = SimpleImputer(missing_values="", strategy="most_frequent").fit(WORDS)
-    ours = converted(imputer, WORDS)
-    assert np.array_equal(ours, np.vectorize(lambda word: word.encode(), otypes=[object])(imputer.transform(WORDS)))
-    chain = make_pipeline(imputer, OneHotEncoder()).fit(WORDS)
-    assert_same(chain, WORDS)
+        assert_same(SimpleImputer(keep_empty_features=keep, add_indicator=True).fit(empty), empty)
+    imputer = SimpleImputer(missing_values="", strategy="most_frequent").fit(STRINGS)
+    assert_same(imputer, STRINGS)
+    assert_same(make_pipeline(imputer, OneHotEncoder()).fit(STRINGS), STRINGS)
 
 
 # --- quantiles ---------------------------------------------------------------------------------------------------
@@ -220,22 +189,22 @@ def test_an_imputer_of_words():
 @pytest.mark.parametrize("rounded", [False, True])
 @pytest.mark.parametrize(("distribution", "atol"), [("uniform", 0.0), ("normal", 2 * ULP)])
 def test_quantiles_on_knots_and_beside_them(n_quantiles, rounded, distribution, atol):
-    X = np.round(GAPS) if rounded else GAPS
+    X = np.round(MISSING) if rounded else MISSING
     transformer = QuantileTransformer(n_quantiles=n_quantiles, output_distribution=distribution).fit(X)
-    assert_same(transformer, np.vstack([X, columns_beside(transformer.quantiles_), GAPS * 3]), atol=atol, rtol=ULP)
+    assert_same(transformer, np.vstack([X, columns_beside(transformer.quantiles_), MISSING * 3]), atol=atol, rtol=ULP)
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "normal"])
 @pytest.mark.parametrize("offset", [0, 1e8, -1e12])
 def test_quantiles_of_repeated_values_far_from_0(offset, distribution):
-    # Far from 0, the margin that scikit-learn gives the ends of a normal distribution is below the spacing of floats.
+    # Far from 0, what scikit-learn allows at the ends of a normal distribution is below the spacing of floats.
     column = offset + np.array([0, 0, 0, 1, 2, 2, 3, 3, 3, 3.0])
     transformer = QuantileTransformer(n_quantiles=10, output_distribution=distribution).fit(column[:, np.newaxis])
     X = np.concatenate([beside(column), column + 0.5, column - 1e-7, column + 1e-7])[:, np.newaxis]
     assert_same(transformer, normal_numbers(X), atol=2 * ULP, rtol=ULP)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(-5, 5) | st.floats(-5, 5, allow_subnormal=False), min_size=1, max_size=30), st.data())
 def test_uniform_quantiles_of_any_column_are_equal_to_the_bit(column, data):
     column = normal_numbers(np.array(column, np.float64))
@@ -244,76 +213,53 @@ def test_uniform_quantiles_of_any_column_are_equal_to_the_bit(column, data):
     assert_same(transformer, normal_numbers(beside(column))[:, np.newaxis])
 
 
-def test_quantiles_that_were_fitted_in_float32():
-    transformer = QuantileTransformer(n_quantiles=50).fit(ROWS.astype(np.float32))
-    assert_same(transformer, columns_beside(transformer.quantiles_.astype(np.float64)))
-
-
 # --- encoders ----------------------------------------------------------------------------------------------------
 
-NUMBERS = np.where(RANDOM.random((300, 2)) < 0.1, np.nan, RANDOM.integers(-3, 4, (300, 2)) / 2)
-ONE_HOT = [
-    {"handle_unknown": "ignore"},
-    {"handle_unknown": "ignore", "drop": "first"},
-    {"drop": "if_binary", "handle_unknown": "ignore", "sparse_output": False},
-    {"handle_unknown": "ignore", "min_frequency": 40},
-    {"handle_unknown": "infrequent_if_exist", "min_frequency": 0.2},
-    {"handle_unknown": "infrequent_if_exist", "max_categories": 3, "drop": "first"},
-    {"handle_unknown": "warn", "max_categories": 2},
-    {"handle_unknown": "infrequent_if_exist"},
-    {"handle_unknown": "ignore", "dtype": np.float32},
+ENCODERS = [
+    OneHotEncoder(handle_unknown="ignore"),
+    OneHotEncoder(handle_unknown="ignore", drop="first"),
+    OneHotEncoder(drop="if_binary", handle_unknown="ignore", sparse_output=False),
+    OneHotEncoder(handle_unknown="ignore", min_frequency=40),
+    OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=0.2),
+    OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=3, drop="first"),
+    OneHotEncoder(handle_unknown="warn", max_categories=2),
+    *(
+        OrdinalEncoder(handle_unknown="use_encoded_value", **options)
+        for options in (
+            {"unknown_value": -1, "encoded_missing_value": -2},
+            {"unknown_value": np.nan},
+            {"unknown_value": 99, "max_categories": 2, "encoded_missing_value": 98},
+            {"unknown_value": 99, "min_frequency": 40},
+        )
+    ),
 ]
-ORDINAL = [
-    {"unknown_value": -1, "encoded_missing_value": -2},
-    {"unknown_value": np.nan},
-    {"unknown_value": 99, "min_frequency": 40},
-    {"unknown_value": 99, "max_categories": 2, "encoded_missing_value": 98},
-    {"unknown_value": -1, "encoded_missing_value": -2, "dtype": np.int16},
-]
 
 
-def unknown_words():
-    return np.array([["", "unknown"], ["zz", "Ä"], ["日", "日本"], ["a ", "a"], ["A", "b c"]], object)
-
-
-@pytest.mark.parametrize("options", ONE_HOT, ids=str)
-@pytest.mark.parametrize("kind", ["words", "numbers", "two"])
-def test_one_hot_encoders(options, kind):
+@pytest.mark.parametrize("encoder", ENCODERS, ids=str)
+@pytest.mark.parametrize("kind", ["strings", "numbers", "two"])
+def test_encoders_of_known_and_unknown_values(encoder, kind):
     X, more = {
-        "words": (WORDS, unknown_words()),
+        "strings": (STRINGS, UNKNOWN_STRINGS),
         "numbers": (NUMBERS, columns_beside(NUMBERS)),
-        "two": (np.where(WORDS == "a", "a", "ß").astype(object), unknown_words()),
+        "two": (np.where(STRINGS == "a", "a", "ß").astype(object), UNKNOWN_STRINGS),
     }[kind]
-    assert_same(OneHotEncoder(**options).fit(X), np.vstack([X, more]))
+    assert_same(clone(encoder).fit(X), np.vstack([X, more]))
 
 
-@pytest.mark.parametrize("options", ORDINAL, ids=str)
-@pytest.mark.parametrize("kind", ["words", "numbers"])
-def test_ordinal_encoders(options, kind):
-    X, more = {"words": (WORDS, unknown_words()), "numbers": (NUMBERS, columns_beside(NUMBERS))}[kind]
-    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", **options).fit(X)
-    theirs = encoder.transform(np.vstack([X, more])).astype(np.float64)
-    assert np.array_equal(converted(encoder, np.vstack([X, more])), theirs, equal_nan=True)
-
-
-def test_what_is_dropped_by_name():
-    encoder = OneHotEncoder(drop=["Ä", "a"], handle_unknown="ignore").fit(WORDS)
-    assert_same(encoder, np.vstack([WORDS, unknown_words()]))
-    encoder = OneHotEncoder(drop=[np.nan, 0.5]).fit(NUMBERS)
-    assert_same(encoder, NUMBERS)
-
-
-def test_categories_in_the_order_of_the_user():
+def test_encoders_with_dtypes_orders_and_names_of_what_is_dropped():
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.int16).fit(STRINGS)
+    asked = np.vstack([STRINGS, UNKNOWN_STRINGS])
+    assert np.array_equal(converted(encoder, asked), encoder.transform(asked).astype(np.float64))
     order = [["b c", "", "日本", "Ä", "a", "never seen"], ["日本", "a", "b c", "Ä", ""]]
-    assert_same(OneHotEncoder(categories=order).fit(WORDS), WORDS)
-    assert_same(OrdinalEncoder(categories=order).fit(WORDS), WORDS)
+    for encoder in (OneHotEncoder(categories=order), OrdinalEncoder(categories=order), OneHotEncoder(drop=["Ä", "a"])):
+        assert_same(encoder.fit(STRINGS), STRINGS)
+    assert_same(OneHotEncoder(drop=[np.nan, 0.5]).fit(NUMBERS), NUMBERS)
 
 
 @pytest.mark.parametrize("encoder", [OneHotEncoder(), OrdinalEncoder(), OneHotEncoder(drop="first")], ids=str)
-@pytest.mark.parametrize(("X", "bad"), [(WORDS, "unknown"), (NUMBERS, 0.75), (NUMBERS[:, 1:], 7.0)])
+@pytest.mark.parametrize(("X", "bad"), [(STRINGS, "unknown"), (NUMBERS, 0.75), (NUMBERS[:, 1:], 7.0)])
 def test_an_unknown_category_stops_the_graph_where_scikit_learn_raises(encoder, X, bad):
-    encoder.fit(X)
-    assert_same(encoder, X)
+    assert_same(encoder.fit(X), X)
     wrong = X[:5].copy()
     wrong[3, -1] = bad
     with pytest.raises(ValueError, match="Found unknown categories"):
@@ -324,33 +270,16 @@ def test_an_unknown_category_stops_the_graph_where_scikit_learn_raises(encoder, 
 
 
 def test_nan_is_unknown_where_none_was_seen():
-    encoder = OneHotEncoder(handle_unknown="ignore").fit([[1.0], [2.0]])
-    assert_same(encoder, np.array([[np.nan], [1.0]]))
-    only = OneHotEncoder(handle_unknown="ignore").fit([[np.nan], [np.nan]])
-    assert_same(only, np.array([[np.nan], [1.0]]))
-
-
-def test_thousands_of_categories():
-    words = np.array([f"Wort {n}" for n in range(5000)], object)[:, np.newaxis]
-    asked = np.vstack([words[RANDOM.permutation(5000)[:500]], [["Wort 5000"]], [["wort 1"]], [[""]]])
-    for X, more in ((words, asked), (np.arange(5000.0)[:, np.newaxis] / 3, np.array([[1 / 3], [0.3], [5000]]))):
-        assert_same(OneHotEncoder(handle_unknown="ignore").fit(X), more)
-        assert_same(OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1).fit(X), more)
-
-
-def test_a_word_with_the_fingerprint_of_another_is_still_another(monkeypatch):
-    monkeypatch.setattr(sklearn_ops, "_fingerprints", lambda words: tf.cast(tf.strings.length(words), tf.int64))
-    encoder = OneHotEncoder(handle_unknown="ignore").fit([["a"], ["bb"]])
-    assert_same(encoder, np.array([["a"], ["b"], ["bb"], ["aa"], [""], ["ccc"]], object))
-    with pytest.raises(ValueError, match=r"^OneHotEncoder: column 0 holds two words with one fingerprint\.$"):
-        to_tensorflow(OneHotEncoder().fit([["a"], ["b"]]))
+    assert_same(OneHotEncoder(handle_unknown="ignore").fit([[1.0], [2.0]]), np.array([[np.nan], [1.0]]))
+    assert_same(OneHotEncoder(handle_unknown="ignore").fit([[np.nan], [np.nan]]), np.array([[np.nan], [1.0]]))
 
 
 def test_whole_numbers_that_float64_cannot_tell_apart():
-    large = pd.DataFrame({"id": np.array([2**60, 2**60 + 1, 2**60 + 2, 5])})
-    encoder = OrdinalEncoder().fit(large)
-    assert to_tensorflow(encoder).columns == {"id": tf.int64}
-    assert_same(encoder, large)
+    large = np.array([[2**60], [2**60 + 1], [2**60 + 2], [5]])
+    for X in (large, pd.DataFrame({"id": large[:, 0]})):
+        encoder = OrdinalEncoder().fit(X)
+        assert_same(encoder, X)
+    assert to_tensorflow(encoder).spec == {"id": tf.TensorSpec((None,), tf.int64, "id")}
 
 
 def test_categories_of_bool_bytes_and_objects():
@@ -359,14 +288,13 @@ def test_categories_of_bool_bytes_and_objects():
     objects = np.array([[3], [1], [2]], object)
     assert_same(OrdinalEncoder(categories=[[3, 1, 2]]).fit(objects), objects)
     octets = np.array([[b"x"], [b"\xff"]], "S1")
-    ours = to_tensorflow(OneHotEncoder().fit(octets)).transform(tf.constant([[b"\xff"], [b"x"]]))
-    assert np.array_equal(ours, OneHotEncoder().fit(octets).transform([[b"\xff"], [b"x"]]).toarray())
+    assert_same(OneHotEncoder().fit(octets), octets)
 
 
 # --- projections, centres, linear models -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pca", [PCA(), PCA(2), PCA(3, whiten=True), PCA(2, svd_solver="randomized", random_state=0)])
+@pytest.mark.parametrize("pca", [PCA(), PCA(3, whiten=True), PCA(2, svd_solver="randomized", random_state=0)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_pca(pca, dtype):
     X = ROWS * [1, 1, 0.01, 1]
@@ -378,7 +306,7 @@ def test_nearest_centres_are_right_wherever_the_data_lie(offset):
     X = RANDOM.normal(size=(500, 3)) * 4
     kmeans = KMeans(6, random_state=0, n_init=2).fit(X + offset)
     far = X * 2 + offset
-    # What cdist subtracts, it does not multiply: exact however far away.
+    # cdist subtracts and does not multiply: exact however far away.
     distances = cdist(far, kmeans.cluster_centers_)
     assert np.array_equal(converted(kmeans, far, "predict"), distances.argmin(axis=1))
     np.testing.assert_allclose(converted(kmeans, far), distances, rtol=1e-12, atol=2e-7)
@@ -401,41 +329,37 @@ def test_a_row_between_two_centres_gets_the_first():
 CLASSES = {
     "binary": BINARY,
     "bool": BINARY == 1,
-    "three": THREE,
     "int8": THREE.astype(np.int8),
     "float": THREE / 1.0,
-    "words": np.array(["ä", "b", "ccc"])[THREE],
+    "strings": np.array(["ä", "b", "ccc"])[THREE],
     "objects": np.array(["ä", "b", "ccc"], object)[THREE],
-    "two words": np.array(["no", "yes"])[BINARY],
+    "two strings": np.array(["no", "yes"])[BINARY],
 }
 
 
 @pytest.mark.parametrize("y", CLASSES.values(), ids=CLASSES)
 def test_logistic_regression(y):
-    model = LogisticRegression(max_iter=500).fit(ROWS / [1, 10, 1e4, 0.1], y)
-    X = np.vstack([ROWS / 10, ROWS * 1e3])
+    model = LogisticRegression(max_iter=500).fit(SMALL, y)
     near = {"decision_function": 1e-9, "predict_proba": 2 * ULP}
+    X = np.vstack([ROWS / 10, ROWS * 1e3])
     assert_same(model, X, atol=near, rtol={"decision_function": 1e-14, "predict_proba": 0})
 
 
 def test_options_of_logistic_regression():
     for model in (
-        LogisticRegression(fit_intercept=False),
+        LogisticRegression(fit_intercept=False).fit(ROWS, BINARY),
         LogisticRegression(l1_ratio=1, solver="saga", tol=0.1).fit(ROWS, THREE).sparsify(),
-        LogisticRegression(solver="liblinear"),
+        LogisticRegression(solver="liblinear").fit(ROWS, BINARY),
     ):
-        fitted = model if hasattr(model, "coef_") else model.fit(ROWS, BINARY)
-        assert_same(fitted, ROWS, ["predict", "predict_proba"], atol=2 * ULP)
+        assert_same(model, ROWS, ["predict", "predict_proba"], atol=2 * ULP)
 
 
 def test_scores_that_tie_go_to_the_class_that_scikit_learn_takes():
-    binary = LogisticRegression().fit(ROWS, BINARY)
-    binary.coef_[:], binary.intercept_[:] = [[1, 0, 0, 0]], 0
     X = np.array([[0.0, 0, 0, 0], [-0.0, 0, 0, 0], [1, 0, 0, 0], [-1, 0, 0, 0]])
-    assert_same(binary, X, ["predict"])
-    three = LogisticRegression().fit(ROWS, THREE)
-    three.coef_[:], three.intercept_[:] = [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]], 0
-    assert_same(three, X, ["predict"])
+    for y, coefficients in ((BINARY, [[1, 0, 0, 0]]), (THREE, [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]])):
+        model = LogisticRegression().fit(ROWS, y)
+        model.coef_[:], model.intercept_[:] = coefficients, 0
+        assert_same(model, X, ["predict"])
 
 
 # --- calibration -------------------------------------------------------------------------------------------------
@@ -451,15 +375,17 @@ def test_scores_that_tie_go_to_the_class_that_scikit_learn_takes():
         # So uneven that a slope times a distance misses some of the knots by a bit.
         (*np.sort(np.random.default_rng(1).normal(size=(2, 3000))), np.float64),
         (*np.cumsum(np.random.default_rng(1).lognormal(sigma=2, size=(2, 3000)), axis=1), np.float32),
+        (np.array([2.0, 2.0]), np.array([1.0, 4.0]), np.float64),
     ],
-    ids=["steps", "steps, float32", "curve", "curve, float32"],
+    ids=["steps", "steps, float32", "curve", "curve, float32", "one point"],
 )
 def test_isotonic_regression_on_knots_and_beside_them(x, y, dtype, increasing, out_of_bounds):
     model = IsotonicRegression(out_of_bounds=out_of_bounds, increasing=increasing).fit(x.astype(dtype), y.astype(dtype))
     asked = beside(model.X_thresholds_)
     asked = np.where(np.abs(asked) < 1e-30, 0, np.clip(asked, -1e30, 1e30)).astype(dtype)
     assert_same(model, asked)
-    assert converted(model, asked[:1], "predict").shape == (1,)
+    ops = to_tensorflow(model)
+    assert np.array_equal(ops.predict(asked), ops.predict(asked[:, np.newaxis]), equal_nan=True)
 
 
 def test_isotonic_regression_refuses_what_is_out_of_bounds():
@@ -469,53 +395,28 @@ def test_isotonic_regression_refuses_what_is_out_of_bounds():
         converted(model, np.array([1, np.nextafter(3, 4)]), "predict")
 
 
-def test_isotonic_regression_of_one_point_is_constant():
-    for out_of_bounds in ("nan", "clip", "raise"):
-        model = IsotonicRegression(out_of_bounds=out_of_bounds).fit([2.0, 2.0], [1.0, 4.0])
-        assert_same(model, np.array([-9.0, 2, 1e9]), ["predict"])
-
-
-def test_isotonic_regression_takes_a_vector_or_a_column():
-    model = IsotonicRegression().fit([1.0, 2, 3], [1.0, 2, 4])
-    ops = to_tensorflow(model)
-    assert np.array_equal(ops.predict([1.5, 9.0]), ops.predict([[1.5], [9.0]]), equal_nan=True)
-
-
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic", "temperature"])
 @pytest.mark.parametrize("ensemble", [True, False])
 @pytest.mark.parametrize(
     ("base", "y"),
     [
-        (LogisticRegression(), CLASSES["words"]),
+        (LogisticRegression(), CLASSES["strings"]),
         (make_pipeline(StandardScaler(), LogisticRegression()), CLASSES["bool"]),
-        (RandomForestClassifier(5, random_state=0), CLASSES["words"]),
+        (RandomForestClassifier(5, random_state=0), CLASSES["strings"]),
         (RandomForestClassifier(5, random_state=0), CLASSES["bool"]),
     ],
     ids=["logistic, three", "pipeline, binary", "forest, three", "forest, binary"],
 )
 def test_calibrated_classifiers(base, y, ensemble, method):
-    X = ROWS / [1, 10, 1e4, 0.1]
-    model = CalibratedClassifierCV(base, method=method, ensemble=ensemble, cv=2).fit(X, y)
-    assert_same(model, np.vstack([X, X * 4, X * 30]), atol=2e-13)
+    model = CalibratedClassifierCV(base, method=method, ensemble=ensemble, cv=2).fit(SMALL, y)
+    assert_same(model, np.vstack([SMALL, SMALL * 4, SMALL * 30]), atol=2e-13)
 
 
-@pytest.mark.parametrize(
-    "base", [GradientBoostingClassifier(n_estimators=5), HistGradientBoostingClassifier(max_iter=5)]
-)
-def test_a_fitted_classifier_is_calibrated_after_the_fact(base):
-    for method in ("sigmoid", "isotonic", "temperature"):
-        for y in (BINARY, THREE):
-            frozen = FrozenEstimator(base.fit(ROWS, y))
-            model = CalibratedClassifierCV(frozen, method=method).fit(ROWS, y)
-            assert_same(model, ROWS * 1.5, atol=2e-14)
-
-
-def test_calibration_in_float32():
-    X = (ROWS / [1, 10, 1e4, 0.1]).astype(np.float32)
-    model = CalibratedClassifierCV(LogisticRegression(), method="isotonic", cv=2).fit(X, BINARY)
-    assert model.calibrated_classifiers_[0].calibrators[0].X_thresholds_.dtype == np.float32
-    # The scores of both libraries may round to neighbours in float32.
-    assert_same(model, X.astype(np.float64), ["predict_proba"], atol=1e-6)
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic", "temperature"])
+@pytest.mark.parametrize("y", [BINARY, THREE], ids=["binary", "three"])
+def test_a_fitted_classifier_is_calibrated_after_the_fact(method, y):
+    frozen = FrozenEstimator(GradientBoostingClassifier(n_estimators=5).fit(ROWS, y))
+    assert_same(CalibratedClassifierCV(frozen, method=method).fit(ROWS, y), ROWS * 1.5, atol=2e-14)
 
 
 def test_a_row_that_no_class_wants_gets_equal_probabilities():
@@ -524,33 +425,25 @@ def test_a_row_that_no_class_wants_gets_equal_probabilities():
         curve.y_thresholds_[:] = 0
         curve._build_f(curve.X_thresholds_, curve.y_thresholds_)
     assert (converted(model, ROWS[:3], "predict_proba") == 1 / 3).all()
-    assert_same(
-        model,
-        ROWS[:3],
-    )
+    assert_same(model, ROWS[:3])
 
 
 # --- trees -------------------------------------------------------------------------------------------------------
 
 CLASSIFIERS = [
     RandomForestClassifier(30, random_state=0),
-    RandomForestClassifier(30, max_depth=4, random_state=0),
     RandomForestClassifier(150, max_leaf_nodes=3, random_state=0, criterion="entropy"),
-    RandomForestClassifier(3, max_depth=1, random_state=0),
-    GradientBoostingClassifier(n_estimators=150),
+    GradientBoostingClassifier(n_estimators=50),
     GradientBoostingClassifier(n_estimators=7, max_depth=9, init="zero"),
-    HistGradientBoostingClassifier(max_iter=20),
+    HistGradientBoostingClassifier(max_iter=10),
     HistGradientBoostingClassifier(max_iter=3, max_leaf_nodes=None, min_samples_leaf=1),
 ]
 REGRESSORS = [
-    RandomForestRegressor(30, random_state=0),
-    RandomForestRegressor(30, max_leaf_nodes=64, random_state=0),
-    RandomForestRegressor(30, max_leaf_nodes=65, random_state=0, criterion="poisson"),
+    RandomForestRegressor(30, random_state=0, criterion="poisson"),
     GradientBoostingRegressor(),
     GradientBoostingRegressor(loss="huber", max_depth=8, n_estimators=9),
     GradientBoostingRegressor(loss="quantile", n_estimators=9, init="zero"),
-    HistGradientBoostingRegressor(max_iter=30),
-    HistGradientBoostingRegressor(max_iter=5, max_leaf_nodes=90, min_samples_leaf=1),
+    HistGradientBoostingRegressor(max_iter=10, max_leaf_nodes=90, min_samples_leaf=1),
     HistGradientBoostingRegressor(loss="absolute_error", max_iter=5),
 ]
 
@@ -560,8 +453,7 @@ def beside_thresholds(model, X):
     if hasattr(model, "_predictors"):
         parts = [(tree.nodes["feature_idx"], tree.nodes["num_threshold"]) for one in model._predictors for tree in one]
     else:
-        trees = np.ravel(model.estimators_)
-        parts = [(one.tree_.feature, one.tree_.threshold) for one in trees]
+        parts = [(one.tree_.feature, one.tree_.threshold) for one in np.ravel(model.estimators_)]
     features, thresholds = map(np.concatenate, zip(*parts, strict=True))
     columns = []
     for column in range(X.shape[1]):
@@ -574,7 +466,7 @@ def beside_thresholds(model, X):
 
 
 @pytest.mark.parametrize("model", CLASSIFIERS, ids=str)
-@pytest.mark.parametrize("y", [BINARY == 1, CLASSES["words"]], ids=["binary", "three"])
+@pytest.mark.parametrize("y", [BINARY == 1, CLASSES["strings"]], ids=["binary", "three"])
 def test_trees_that_classify(model, y):
     model.fit(ROWS, y)
     asked = np.vstack([ROWS * 1.1, beside_thresholds(model, ROWS)])
@@ -588,54 +480,44 @@ def test_trees_that_regress_give_the_same_bits(model):
     assert_same(model, np.vstack([ROWS * 1.1, beside_thresholds(model, ROWS)]), ["predict"])
 
 
-@pytest.mark.parametrize("loss", ["poisson", "gamma"])
-def test_losses_that_predict_a_logarithm(loss):
-    model = HistGradientBoostingRegressor(loss=loss, max_iter=9).fit(ROWS, TARGET + 1)
-    assert_same(model, ROWS * 1.5, ["predict"], rtol=2 * ULP)
-
-
-def test_the_exponential_loss_doubles_its_score():
+def test_losses_whose_score_is_no_mean_and_no_log_odds():
+    for loss in ("poisson", "gamma"):
+        model = HistGradientBoostingRegressor(loss=loss, max_iter=5).fit(ROWS, TARGET + 1)
+        assert_same(model, ROWS * 1.5, ["predict"], rtol=2 * ULP)
     model = GradientBoostingClassifier(loss="exponential", n_estimators=9).fit(ROWS, BINARY)
     assert_same(model, ROWS * 1.5, atol={"decision_function": 0, "predict_proba": 2 * ULP})
 
 
-def test_a_score_of_0_counts_for_one_gradient_boosting_and_against_the_other():
+def test_scores_and_probabilities_of_trees_that_tie():
     even = np.zeros((20, 1)), np.tile([0, 1], 10)
     for model in (GradientBoostingClassifier(n_estimators=1), HistGradientBoostingClassifier(max_iter=1)):
         model.fit(*even)
         assert (model.decision_function([[0.0]]) == 0).all()
         assert_same(model, np.array([[0.0]]))
-
-
-def test_probabilities_that_tie_go_to_the_first_class():
     X, y = np.array([[0.0], [0.0], [1.0]]), [2, 0, 1]
     model = RandomForestClassifier(4, bootstrap=False, max_depth=1, random_state=0).fit(X, y)
-    assert_same(
-        model,
-        np.array([[0.0], [1.0]]),
-    )
+    assert_same(model, np.array([[0.0], [1.0]]))
 
 
-@pytest.mark.parametrize("by_bits", [True, False])
 @pytest.mark.parametrize(
     "model",
-    [RandomForestClassifier(20, max_leaf_nodes=60, random_state=0), HistGradientBoostingClassifier(max_iter=9)],
+    [RandomForestClassifier(20, max_leaf_nodes=60, random_state=0), HistGradientBoostingClassifier(max_iter=5)],
     ids=["forest", "boosting"],
 )
-def test_missing_values_go_where_scikit_learn_sends_them(model, by_bits, monkeypatch):
-    monkeypatch.setattr(sklearn_trees, "_BITS", 64 if by_bits else 0)
+def test_missing_values_go_where_scikit_learn_sends_them(model):
     holes = np.where(RANDOM.random(ROWS.shape) < 0.3, np.nan, ROWS)
     # Here it says much whether a value is missing: a threshold is infinity.
     holes[:, 3] = np.where(THREE == 1, np.nan, 0.5)
+    boosted = isinstance(model, HistGradientBoostingClassifier)
     for X in (ROWS, holes):
         model.fit(X, THREE)
         asked = np.vstack([holes, np.full((1, 4), np.nan), np.full((1, 4), 1e30)])
-        if isinstance(model, HistGradientBoostingClassifier):
+        if boosted:
             asked = np.vstack([asked, np.full((1, 4), np.inf), np.full((1, 4), -np.inf), [[np.inf, 0, np.nan, np.inf]]])
-        assert_same(model, asked, atol={"predict_proba": 2 * ULP if hasattr(model, "decision_function") else 0})
+        assert_same(model, asked, atol={"predict_proba": 2 * ULP if boosted else 0})
 
 
-def test_trees_that_never_split():
+def test_trees_that_never_split_and_a_forest_of_one_class():
     X = np.zeros((9, 2))
     for model in (
         RandomForestRegressor(3),
@@ -643,60 +525,38 @@ def test_trees_that_never_split():
         HistGradientBoostingRegressor(max_iter=3),
     ):
         assert_same(model.fit(X, np.arange(9.0)), np.ones((4, 2)), ["predict"])
+    assert_same(RandomForestClassifier(3).fit(X, np.full(9, 7)), np.ones((4, 2)))
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        RandomForestClassifier(10, max_depth=3, random_state=0),
-        RandomForestClassifier(10, random_state=0),
-        KMeans(3, random_state=0),
-    ],
-    ids=str,
-)
-def test_rows_in_chunks_are_the_rows_at_once(model, monkeypatch):
-    monkeypatch.setattr(sklearn_trees, "_PAIRS", 10 * 7)
-    monkeypatch.setattr(sklearn_ops, "_ROWS", 7)
-    model.fit(ROWS, THREE)
-    ops = to_tensorflow(model)
-    for method in ops.methods:
-        call, theirs = compiled(ops, method), expected(model, ROWS, method)
-        for n in (0, 1, 6, 7, 8, 14, 50):
-            ours = call(ROWS[:n]).numpy()
-            assert ours.shape == theirs[:n].shape
-            np.testing.assert_allclose(ours, theirs[:n], atol=1e-6 if isinstance(model, KMeans) else 0)
-
-
-def test_more_trees_than_share_a_table():
-    model = HistGradientBoostingClassifier(max_iter=100, max_leaf_nodes=5).fit(ROWS, THREE)
-    assert len(model._predictors) * 3 > 2 * trees._TOGETHER
-    assert_same(model, ROWS * 1.3, ["decision_function"])
+def test_rows_in_chunks_are_the_rows_at_once(monkeypatch):
+    monkeypatch.setattr(trees, "_PAIRS", 10 * 7)
+    model = RandomForestClassifier(10, random_state=0).fit(ROWS, THREE)
+    for n in (1, 6, 7, 8, 14, 50):
+        assert_same(model, ROWS[:n])
 
 
 # --- compositions ------------------------------------------------------------------------------------------------
 
 TABLE = pd.DataFrame(
     {
-        "width": GAPS[:, 0],
+        "width": MISSING[:, 0],
         "height": ROWS[:, 1].astype(np.float32),
-        "town": WORDS[:, 0],
+        "town": STRINGS[:, 0],
         "floor": RANDOM.integers(0, 4, 300),
         "lift": RANDOM.random(300) > 0.5,
-        "street": WORDS[:, 1],
+        "street": STRINGS[:, 1],
     }
 )
 
 
 def table_steps(**options):
     numbers = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
-    return ColumnTransformer(
-        [
-            ("numbers", numbers, ["width", "height"]),
-            ("town", OneHotEncoder(drop="first", handle_unknown="ignore"), ["town", "floor"]),
-            ("lift", "passthrough", ["lift"]),
-        ],
-        **options,
-    )
+    steps = [
+        ("numbers", numbers, ["width", "height"]),
+        ("town", OneHotEncoder(drop="first", handle_unknown="ignore"), ["town", "floor"]),
+        ("lift", "passthrough", ["lift"]),
+    ]
+    return ColumnTransformer(steps, **options)
 
 
 TABLE_STEPS = {
@@ -726,49 +586,44 @@ def test_tables(steps):
     asked = TABLE.iloc[::-1][[*TABLE.columns[::-1]]]
     assert_same(steps, asked)
     ops = to_tensorflow(steps)
-    assert all((dtype == tf.string) == (name in ("town", "street")) for name, dtype in ops.columns.items())
+    assert all((spec.dtype == tf.string) == (name in ("town", "street")) for name, spec in ops.spec.items())
     as_columns = {name: tensor[:, tf.newaxis] for name, tensor in fed(ops, asked).items()}
     assert np.array_equal(ops.transform(as_columns), expected(steps, asked), equal_nan=True)
 
 
-def test_the_columns_of_a_table_are_those_that_are_needed():
-    ops = to_tensorflow(table_steps().fit(TABLE))
-    floats = dict.fromkeys(("width", "height", "floor", "lift"), tf.float64)
-    assert ops.columns == {**floats, "town": tf.string}
-    assert ops.n_features == 6
+def test_a_table_goes_through_to_a_label_and_asks_for_the_columns_that_are_needed():
+    model = make_pipeline(table_steps(), HistGradientBoostingClassifier(max_iter=3)).fit(TABLE, CLASSES["strings"])
+    assert_same(model, TABLE, ["decision_function", "predict"])
+    ops = to_tensorflow(model)
+    assert ops.methods == ("decision_function", "predict_proba", "predict")
+    assert set(ops.spec) == {"width", "height", "town", "floor", "lift"}
     assert ops.spec["town"] == tf.TensorSpec((None,), tf.string, "town")
 
 
-def test_a_table_goes_through_to_a_label():
-    model = make_pipeline(table_steps(), HistGradientBoostingClassifier(max_iter=5)).fit(TABLE, CLASSES["words"])
-    assert_same(model, TABLE, ["decision_function", "predict"])
-    assert to_tensorflow(model).methods == ("decision_function", "predict_proba", "predict")
-
-
 def test_steps_that_hand_on_tables():
-    chain = make_pipeline(
+    pipeline = make_pipeline(
         ColumnTransformer([("a", StandardScaler(), ["height", "floor"])]).set_output(transform="pandas"),
         ColumnTransformer([("b", MinMaxScaler(), ["a__floor"])], remainder="passthrough"),
     ).fit(TABLE)
-    assert_same(chain, TABLE)
+    assert_same(pipeline, TABLE)
 
 
 def test_arrays_by_position():
     steps = ColumnTransformer([("a", StandardScaler(), [3, 1]), ("b", "passthrough", [-2])], remainder=PCA(1)).fit(ROWS)
     assert_same(steps, ROWS, atol=1e-12)
-    words = ColumnTransformer([("a", OneHotEncoder(), [1])], remainder=OrdinalEncoder()).fit(WORDS)
-    assert to_tensorflow(words).spec == tf.TensorSpec((None, 2), tf.string)
-    assert_same(words, WORDS)
+    strings = ColumnTransformer([("a", OneHotEncoder(), [1])], remainder=OrdinalEncoder()).fit(STRINGS)
+    assert to_tensorflow(strings).spec == tf.TensorSpec((None, 2), tf.string)
+    assert_same(strings, STRINGS)
 
 
 def test_pipelines_skip_what_does_nothing():
-    chain = Pipeline([("a", "passthrough"), ("b", StandardScaler()), ("c", None), ("d", PCA(2)), ("e", "passthrough")])
-    assert_same(chain.fit(ROWS), ROWS, atol=1e-12)
+    steps = [("a", "passthrough"), ("b", StandardScaler()), ("c", None), ("d", PCA(2)), ("e", "passthrough")]
+    assert_same(Pipeline(steps).fit(ROWS), ROWS, atol=1e-12)
     assert to_tensorflow(make_pipeline(KMeans(2), "passthrough").fit(ROWS)).methods == ("transform",)
     assert_same(make_pipeline(FunctionTransformer(), StandardScaler()).fit(ROWS), ROWS)
 
 
-def test_a_table_without_words_is_a_tensor_too():
+def test_a_table_without_strings_is_a_tensor_too():
     scaler = StandardScaler().fit(TABLE[["height", "floor"]])
     ops = to_tensorflow(scaler)
     by_name = ops.transform({"floor": TABLE["floor"].to_numpy(), "height": TABLE["height"].to_numpy()})
@@ -785,13 +640,12 @@ NUMERIC = {
     "RobustScaler": RobustScaler().fit(ROWS),
     "uniform": QuantileTransformer(n_quantiles=50).fit(ROWS),
     "normal": QuantileTransformer(n_quantiles=50, output_distribution="normal").fit(ROWS),
-    "SimpleImputer": SimpleImputer(add_indicator=True).fit(GAPS),
+    "SimpleImputer": SimpleImputer(add_indicator=True).fit(MISSING),
     "OneHotEncoder": OneHotEncoder(handle_unknown="ignore").fit(ROWS[:20]),
     "OrdinalEncoder": OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1).fit(ROWS[:20]),
     "PCA": PCA(2).fit(ROWS),
     "KMeans": KMeans(3, random_state=0).fit(ROWS),
-    "LogisticRegression": clone(LOGISTIC).fit(ROWS, CLASSES["words"]),
-    "binary": clone(LOGISTIC).fit(ROWS, BINARY),
+    "LogisticRegression": clone(LOGISTIC).fit(ROWS, CLASSES["strings"]),
     "sigmoid": CalibratedClassifierCV(LOGISTIC, cv=2).fit(ROWS, THREE),
     "isotonic": CalibratedClassifierCV(LOGISTIC, cv=2, method="isotonic").fit(ROWS, BINARY),
     "temperature": CalibratedClassifierCV(LOGISTIC, cv=2, method="temperature").fit(ROWS, THREE),
@@ -799,35 +653,24 @@ NUMERIC = {
     "RandomForestRegressor": RandomForestRegressor(10, max_depth=3, random_state=0).fit(ROWS, TARGET),
     "GradientBoostingClassifier": GradientBoostingClassifier(n_estimators=9).fit(ROWS, THREE),
     "GradientBoostingRegressor": GradientBoostingRegressor(n_estimators=9).fit(ROWS, TARGET),
-    "HistGradientBoostingClassifier": HistGradientBoostingClassifier(max_iter=9).fit(ROWS, BINARY),
-    "HistGradientBoostingRegressor": HistGradientBoostingRegressor(max_iter=9).fit(ROWS, TARGET),
-    "Pipeline": make_pipeline(SimpleImputer(), StandardScaler(), PCA(2), KMeans(3, random_state=0)).fit(GAPS),
+    "HistGradientBoostingClassifier": HistGradientBoostingClassifier(max_iter=5).fit(ROWS, BINARY),
+    "HistGradientBoostingRegressor": HistGradientBoostingRegressor(max_iter=5).fit(ROWS, TARGET),
+    "Pipeline": make_pipeline(SimpleImputer(), StandardScaler(), PCA(2), KMeans(3, random_state=0)).fit(MISSING),
     "ColumnTransformer": ColumnTransformer([("a", StandardScaler(), [0])], remainder="passthrough").fit(ROWS),
 }
 EACH = pytest.mark.parametrize("estimator", NUMERIC.values(), ids=NUMERIC)
 
 
 @EACH
-def test_one_graph_without_python_for_every_number_of_rows_also_none(estimator):
+def test_one_graph_for_every_number_of_rows_also_none_and_no_graph_at_all(estimator):
     ops = to_tensorflow(estimator)
     for method in ops.methods:
         call, theirs = compiled(ops, method), expected(estimator, ROWS, method)
-        for n in (300, 1, 0, 7):
-            ours = call(ROWS[:n]).numpy()
+        answers = {n: call(ROWS[:n]) for n in (300, 1, 0, 7)}
+        assert call.experimental_get_tracing_count() == 1
+        for n, ours in [*answers.items(), (5, getattr(ops, method)(ROWS[:5]))]:
             assert ours.shape == (n, *theirs.shape[1:])
             assert np.array_equal(ours, theirs[:n]) if theirs.dtype.kind != "f" else np.allclose(ours, theirs[:n])
-        assert call.experimental_get_tracing_count() == 1
-        graph = call.get_concrete_function().graph.as_graph_def()
-        bodies = [graph.node, *(function.node_def for function in graph.library.function)]
-        assert not {node.op for nodes in bodies for node in nodes} & serving.PYTHON_OPS
-
-
-@EACH
-def test_it_works_outside_a_graph_too(estimator):
-    ops = to_tensorflow(estimator)
-    for method in ops.methods:
-        ours, theirs = getattr(ops, method)(ROWS[:5]).numpy(), expected(estimator, ROWS[:5], method)
-        assert np.array_equal(ours, theirs) if theirs.dtype.kind != "f" else np.allclose(ours, theirs)
 
 
 def assert_refused_like_scikit_learn(estimator, *bad):
@@ -848,17 +691,11 @@ def assert_refused_like_scikit_learn(estimator, *bad):
 @EACH
 def test_nan_and_infinity_stop_the_graph_where_scikit_learn_raises(estimator):
     bad = []
-    for value in (np.nan, np.inf, -np.inf):
+    # The last is too large for float32, in which some trees compare.
+    for value in (np.nan, np.inf, -np.inf, 1e39):
         bad.append(ROWS[:6].copy())
         bad[-1][4, 0] = value
     assert_refused_like_scikit_learn(estimator, *bad)
-
-
-def test_a_number_too_large_for_float32_stops_trees():
-    X = ROWS[:6].copy()
-    X[4, 0] = 1e39
-    for name in ("RandomForestClassifier", "GradientBoostingRegressor", "HistGradientBoostingRegressor"):
-        assert_refused_like_scikit_learn(NUMERIC[name], X)
 
 
 def test_numbers_that_tensorflow_may_count_as_0():
@@ -869,47 +706,48 @@ def test_numbers_that_tensorflow_may_count_as_0():
 
 def test_everything_runs_in_the_c_runtime_and_gives_the_same_bits(tmp_path):
     everything = {name: to_tensorflow(estimator) for name, estimator in NUMERIC.items()}
-    words = to_tensorflow(OneHotEncoder(handle_unknown="ignore").fit(WORDS))
+    strings = to_tensorflow(OneHotEncoder(handle_unknown="ignore").fit(STRINGS))
     curve = to_tensorflow(IsotonicRegression(out_of_bounds="clip").fit(ROWS[:, 0], BINARY))
 
-    @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float64, "X"), tf.TensorSpec((None, 2), tf.string, "W")])
-    def serve(X, W):
+    @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float64, "X"), tf.TensorSpec((None, 2), tf.string, "S")])
+    def serve(X, S):
         answers = {
             f"{name} {method}": getattr(ops, method)(X) for name, ops in everything.items() for method in ops.methods
         }
-        return {**answers, "words": words.transform(W), "curve": curve.predict(X[:, :1])}
+        return {**answers, "strings": strings.transform(S), "curve": curve.predict(X[:, :1])}
 
-    module = tf.Module()
-    module.serve = serve
-    tf.saved_model.save(module, str(tmp_path / "1"), signatures=serve)
+    saved = tf.Module()
+    saved.serve = serve
+    tf.saved_model.save(saved, str(tmp_path / "1"), signatures=serve)
     assert serving.python_ops(tmp_path / "1") == []
-    rows = {"X": ROWS, "W": np.vstack([WORDS[:-5], unknown_words()])}
+    rows = {"X": ROWS, "S": np.vstack([STRINGS[:-5], UNKNOWN_STRINGS])}
     there = serving.run_without_python(tmp_path / "1", rows)
-    here = serve(tf.constant(rows["X"]), tf.constant(rows["W"].tolist()))
+    here = serve(tf.constant(rows["X"]), tf.constant(rows["S"].tolist()))
     assert there.keys() == here.keys()
     for name, tensor in here.items():
         assert np.array_equal(there[name], tensor.numpy(), equal_nan=tensor.dtype.is_floating), name
-    exact = ("StandardScaler", "MinMaxScaler", "RobustScaler", "uniform", "RandomForestRegressor")
-    for name in exact:
+    for name in ("StandardScaler", "MinMaxScaler", "RobustScaler", "uniform", "RandomForestRegressor"):
         (method,) = everything[name].methods
         assert np.array_equal(there[f"{name} {method}"], expected(NUMERIC[name], ROWS, method)), name
-    empty = serving.run_without_python(tmp_path / "1", {"X": ROWS[:0], "W": WORDS[:0]})
+    empty = serving.run_without_python(tmp_path / "1", {"X": ROWS[:0], "S": STRINGS[:0]})
     assert {len(array) for array in empty.values()} == {0}
     with pytest.raises(RuntimeError, match="X holds NaN or infinity"):
-        serving.run_without_python(tmp_path / "1", {"X": GAPS, "W": WORDS})
+        serving.run_without_python(tmp_path / "1", {"X": MISSING, "S": STRINGS})
 
 
-@pytest.mark.parametrize("name", ["table", "HistGradientBoostingClassifier", "isotonic"])
-def test_an_export_is_verified(name, tmp_path):
-    table = make_pipeline(table_steps(), LogisticRegression()).fit(TABLE, CLASSES["words"])
-    estimator = table if name == "table" else NUMERIC[name]
-    examples = serving.inputs_of(TABLE) if name == "table" else {"X": ROWS[:20]}
-    if name == "table":
-        del examples["street"]
-    folder = serving.export(estimator, tmp_path / "model", examples=examples, verify=True)
-    answers = serving.run_without_python(folder, examples)
-    X = TABLE if name == "table" else ROWS[:20]
-    assert np.array_equal(answers["predict"], expected(estimator, X, "predict"))
+# --- extension ---------------------------------------------------------------------------------------------------
+
+
+def test_an_estimator_is_added_as_the_module_says():
+    assert "@converts(MaxAbsScaler)" in module.__doc__
+    scaler = make_pipeline(MaxAbsScaler(), StandardScaler()).fit(MISSING)
+    with pytest.raises(TypeError, match="^MaxAbsScaler has no exact conversion"):
+        to_tensorflow(scaler)
+    lines = module.__doc__.partition("    @converts(MaxAbsScaler)\n")[2].partition("\n\n")[0]
+    exec(
+        "@converts(MaxAbsScaler)\n" + lines.replace("\n    ", "\n").removeprefix("    "), {**vars(module), **globals()}
+    )
+    assert_same(scaler, np.vstack([MISSING, columns_beside(MISSING)]))
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
@@ -927,128 +765,91 @@ class OfMyOwn(TransformerMixin, BaseEstimator):
 
 UNKNOWN = {
     "MiniBatchKMeans": MiniBatchKMeans(2).fit(ROWS),
-    "ExtraTreesClassifier": ExtraTreesClassifier(2).fit(ROWS, BINARY),
-    "LogisticRegressionCV": LogisticRegressionCV(
-        Cs=2, solver="newton-cholesky", **{"l1_ratios": (0,), "use_legacy_attributes": False, "scoring": "neg_log_loss"}
-    ).fit(ROWS, BINARY),
     "Tripled": Tripled().fit(ROWS),
     "OfMyOwn": OfMyOwn().fit(ROWS),
-    "FunctionTransformer": make_pipeline(FunctionTransformer(np.log1p), StandardScaler()).fit(np.abs(ROWS)),
-    "LinearSVC": CalibratedClassifierCV(LinearSVC(), cv=2).fit(ROWS / 100, BINARY),
+    "LinearSVC": CalibratedClassifierCV(LinearSVC(), cv=2).fit(SMALL, BINARY),
     "str": "passthrough",
+    "StandardScaler": StandardScaler,
 }
 
 
-@pytest.mark.parametrize(("name", "estimator"), [*UNKNOWN.items(), ("StandardScaler", StandardScaler)])
+@pytest.mark.parametrize(("name", "estimator"), UNKNOWN.items(), ids=UNKNOWN)
 def test_what_is_not_known_to_be_exact_is_refused_by_name(name, estimator):
-    with pytest.raises(
-        TypeError, match=f"^{name} has no exact conversion to TensorFlow ops; there is one for "
-    ) as caught:
+    with pytest.raises(TypeError, match=f"^{name} has no exact conversion to TensorFlow ops; there is one for [^\n]+$"):
         to_tensorflow(estimator)
-    assert "\n" not in str(caught.value)
 
 
-UNFITTED = [StandardScaler(), KMeans(), Pipeline([("a", PCA())]), FrozenEstimator(PCA()), RandomForestClassifier()]
-
-
-@pytest.mark.parametrize("estimator", UNFITTED, ids=str)
+@pytest.mark.parametrize("estimator", [KMeans(), Pipeline([("a", PCA())]), FrozenEstimator(PCA())], ids=str)
 def test_what_is_not_fitted_is_refused_by_name(estimator):
-    with pytest.raises(ValueError, match=r"^\w+ is not fitted; fit it before it is converted\.$"):
+    with pytest.raises(ValueError, match=f"{type(estimator).__name__} instance is not fitted yet"):
         to_tensorflow(estimator)
 
 
 CATEGORY = pd.DataFrame({"c": pd.Categorical(np.where(BINARY == 1, "x", "y")), "n": ROWS[:, 0]})
-MIXED = np.column_stack([WORDS[:, 0], np.arange(300)]).astype(object)
-OPTIONS = {
-    "HistGradientBoostingClassifier with categorical features": HistGradientBoostingClassifier(max_iter=1).fit(
+MIXED = np.column_stack([STRINGS[:, 0], np.arange(300)]).astype(object)
+NO_STRING = np.where(STRINGS == "a", np.nan, STRINGS)
+REFUSED = {
+    "HistGradientBoostingClassifier with categorical features is not": HistGradientBoostingClassifier(max_iter=1).fit(
         CATEGORY, THREE
     ),
-    "RandomForestRegressor with 2 outputs": RandomForestRegressor(2).fit(ROWS, ROWS[:, :2]),
-    "GradientBoostingRegressor with init=RandomForestRegressor": GradientBoostingRegressor(
+    "RandomForestRegressor with 2 outputs is not": RandomForestRegressor(2).fit(ROWS, ROWS[:, :2]),
+    "GradientBoostingRegressor with init=RandomForestRegressor is not": GradientBoostingRegressor(
         n_estimators=1, init=RandomForestRegressor(2)
     ).fit(ROWS, TARGET),
-    "SimpleImputer with add_indicator=True over words": SimpleImputer(
-        missing_values="", strategy="most_frequent", add_indicator=True
-    ).fit(WORDS),
-    "Pipeline with no step that does anything": Pipeline([("a", "passthrough")]).fit(ROWS),
-    "ColumnTransformer with column 'town' as words and as numbers": ColumnTransformer(
+    "Pipeline with no step that does anything is not": Pipeline([("a", "passthrough")]).fit(ROWS),
+    "FunctionTransformer with a function is not": make_pipeline(FunctionTransformer(np.abs), PCA()).fit(ROWS),
+    "ColumnTransformer with column 2 as string and as float64 is not": ColumnTransformer(
         [("a", OneHotEncoder(), ["town"]), ("b", "passthrough", ["town"])]
     ).fit(TABLE),
-}
-
-
-@pytest.mark.parametrize(("name", "estimator"), OPTIONS.items(), ids=OPTIONS)
-def test_an_option_that_is_not_converted_is_refused_by_name(name, estimator):
-    with pytest.raises(ValueError, match=f"^{name} is not converted to TensorFlow ops[.]$"):
-        to_tensorflow(estimator)
-
-
-MISSING = np.where(WORDS == "a", np.nan, WORDS)
-NOT_ONE_TENSOR = {
-    r"^OneHotEncoder: column 0 holds words and nan, and no tensor holds both; fill": OneHotEncoder().fit(MISSING),
-    r"^OrdinalEncoder: column 1 holds words and None, and no tensor": OrdinalEncoder().fit(
-        np.column_stack([WORDS[:, 0], np.where(WORDS[:, 0] == "a", None, "b")])
+    "SimpleImputer was fitted on strings, and .* not '', and add_indicator False": SimpleImputer(
+        missing_values="", strategy="most_frequent", add_indicator=True
+    ).fit(STRINGS),
+    "SimpleImputer was fitted on strings, and .* not nan, and": SimpleImputer(strategy="most_frequent").fit(NO_STRING),
+    "OneHotEncoder: column 0 holds strings and nan, which no tensor holds; fill": OneHotEncoder().fit(NO_STRING),
+    "OrdinalEncoder: column 1 holds strings and None, which no tensor holds; fill": OrdinalEncoder().fit(
+        np.column_stack([STRINGS[:, 0], np.where(STRINGS[:, 0] == "a", None, "b")])
     ),
-    r"^SimpleImputer of words is converted only with missing_values a word, such as '', .* holds no nan": SimpleImputer(
-        strategy="most_frequent"
-    ).fit(MISSING),
-    r"^OneHotEncoder has columns of words and of numbers, which no tensor holds together; fit it": OneHotEncoder().fit(
-        MIXED
-    ),
-    r"^ColumnTransformer takes words and numbers, and no tensor holds both; fit it": ColumnTransformer(
+    "OneHotEncoder takes strings and numbers, and no tensor holds both; fit it": OneHotEncoder().fit(MIXED),
+    "ColumnTransformer takes strings and numbers, and no tensor holds both; fit it": ColumnTransformer(
         [("a", OneHotEncoder(), [0]), ("b", StandardScaler(), [1])]
     ).fit(MIXED),
 }
 
 
-@pytest.mark.parametrize(("sentence", "estimator"), NOT_ONE_TENSOR.items(), ids=str)
-def test_what_no_tensor_can_hold_is_refused_with_one_sentence(sentence, estimator):
-    with pytest.raises(ValueError, match=sentence) as caught:
+@pytest.mark.parametrize(("sentence", "estimator"), REFUSED.items(), ids=str)
+def test_what_cannot_be_converted_is_refused_with_one_sentence(sentence, estimator):
+    with pytest.raises(ValueError, match=f"^{sentence}[^\n]*$"):
         to_tensorflow(estimator)
-    assert "\n" not in str(caught.value)
 
 
-WORDS_BESIDE = ColumnTransformer(
+MIXED_OUTPUT = ColumnTransformer(
     [("a", SimpleImputer(missing_values="", strategy="most_frequent"), ["town"]), ("b", StandardScaler(), ["height"])]
 )
+SCALER = StandardScaler().fit(ROWS)
+BAD_INPUT = [
+    (SCALER, ROWS[:, :3], ValueError, r"StandardScaler takes shape \(n, 4\); got \(300, 3\)\."),
+    (SCALER, ROWS[0], ValueError, r"StandardScaler takes shape \(n, 4\); got \(4,\)\."),
+    (SCALER, [["a"] * 4], TypeError, r"StandardScaler takes numbers; got string\."),
+    (SCALER, ROWS * 1j, TypeError, r"StandardScaler takes numbers; got complex128\."),
+    (SCALER, {"a": [1.0]}, TypeError, "StandardScaler was fitted without names of columns; "),
+    (OneHotEncoder().fit(STRINGS), ROWS[:, :2], TypeError, r"OneHotEncoder: column 0 holds strings; got float64\."),
+    (OneHotEncoder().fit(ROWS), [["a"] * 4], TypeError, r"OneHotEncoder: column 0 holds numbers; got string\."),
+    (
+        table_steps().fit(TABLE),
+        {"width": [1.0]},
+        ValueError,
+        "ColumnTransformer misses column 'height'; it got 'width'",
+    ),
+    (MIXED_OUTPUT.fit(TABLE), TABLE, TypeError, "ColumnTransformer would return strings beside numbers, and no tensor"),
+    (PCA(1).fit(TABLE[["height", "floor"]]), {"height": [1.0], "floor": [1], "x": [1]}, ValueError, "PCA .* 'x'"),
+]
 
 
-@pytest.mark.parametrize(
-    ("estimator", "X", "error", "sentence"),
-    [
-        (
-            StandardScaler().fit(ROWS),
-            ROWS[:, :3],
-            ValueError,
-            r"^StandardScaler takes shape \(n, 4\); got \(300, 3\)\.$",
-        ),
-        (StandardScaler().fit(ROWS), ROWS[0], ValueError, r"^StandardScaler takes shape \(n, 4\); got \(4,\)\.$"),
-        (StandardScaler().fit(ROWS), [["a"] * 4], TypeError, r"^StandardScaler takes numbers; got string\.$"),
-        (StandardScaler().fit(ROWS), ROWS * 1j, TypeError, r"^StandardScaler takes numbers; got complex128\.$"),
-        (StandardScaler().fit(ROWS), {"a": [1.0]}, TypeError, r"^StandardScaler was fitted without names of columns; "),
-        (OneHotEncoder().fit(WORDS), ROWS[:, :2], TypeError, r"^OneHotEncoder: column 0 holds words; got float64\.$"),
-        (OneHotEncoder().fit(ROWS), [["a"] * 4], TypeError, r"^OneHotEncoder: column 0 holds numbers; got string\.$"),
-        (
-            table_steps().fit(TABLE),
-            {"width": [1.0]},
-            ValueError,
-            r"^ColumnTransformer misses column 'height'; it got 'width'",
-        ),
-        (
-            WORDS_BESIDE.fit(TABLE),
-            TABLE,
-            TypeError,
-            r"^ColumnTransformer would return words beside numbers, and no tensor",
-        ),
-        (PCA(1).fit(TABLE[["height", "floor"]]), {"height": [1.0], "floor": [1], "x": [1]}, ValueError, "^PCA .* 'x'"),
-    ],
-)
+@pytest.mark.parametrize(("estimator", "X", "error", "sentence"), BAD_INPUT)
 def test_bad_input_is_refused_with_one_sentence(estimator, X, error, sentence):
     ops = to_tensorflow(estimator)
-    method, X = ops.transform, fed(ops, X) if X is TABLE else X
-    with pytest.raises(error, match=sentence) as caught:
-        method(X)
-    assert "\n" not in str(caught.value)
+    with pytest.raises(error, match=f"^{sentence}[^\n]*$"):
+        ops.transform(fed(ops, X) if X is TABLE else X)
 
 
 def test_a_width_that_is_known_only_when_it_runs_is_checked_then():
