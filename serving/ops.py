@@ -1,79 +1,75 @@
-"""Fitted scikit-learn parts as TensorFlow ops: what stands before and after a model becomes part of its graph.
+"""Fitted scikit-learn estimators as TensorFlow ops: pre- and post-processing become part of a model's graph.
 
 The gap: a model server runs a graph and no Python, so ``tf.py_function`` around scikit-learn works in the notebook and
-nowhere else; and the converters that exist miss parts or are silently wrong (skl2onnx by 0.178 on isotonic
+nowhere else; and the converters that exist miss estimators or are silently wrong (skl2onnx by 0.178 on isotonic
 calibration). `to_tensorflow` converts what it can convert exactly, and refuses everything else by name.
 
 Numbers are computed in float64, whatever dtype comes in, as scikit-learn does for float64 input: float32 distances of
-`KMeans` are wrong for most rows once the data lie far from 0. Random forests and `GradientBoosting…` compare in
-float32, as scikit-learn does there. What is equal to the bit: scalers, imputers, encoders, uniform quantiles, isotonic
-regression, the sums of trees. What is computed by another library's ``exp``, product of matrices or normal quantile
-differs in the last digits. Three things differ by more. Distances of `KMeans` are taken from centred data, more exactly
-than scikit-learn's: a row halfway between two centres may get the other label. TensorFlow may count numbers below
-2.2e-308 (in float32 1.2e-38) as 0. And a one-hot encoder that returns a sparse matrix gives a dense tensor.
+`KMeans` are wrong for most rows once the data lie far from 0. Random forests and `GradientBoosting…` round their input
+to float32, as scikit-learn does there. What is equal to the bit: scalers, imputers, encoders, uniform quantiles,
+isotonic regression, the sums of trees. What is computed by another library's ``exp``, product of matrices or normal
+quantile differs in the last digits. Four things differ by more. Distances of `KMeans` are taken from centred data, more
+exactly than scikit-learn's: a row halfway between two centres may get the other label. TensorFlow may count numbers
+below 2.2e-308 (in float32 1.2e-38) as 0. A one-hot encoder that returns a sparse matrix gives a dense tensor. And
+scikit-learn's `QuantileTransformer` gives float32 rows other tails, and other values at repeated quantiles, than it
+gives float64 rows; the graph always gives the latter.
 
-Where scikit-learn raises (NaN, infinity, an unknown category), the graph stops with an InvalidArgumentError. Words have
-no missing value in a tensor: fill them before fitting.
+Where scikit-learn raises (NaN, infinity, an unknown category), the graph stops with an InvalidArgumentError. Strings
+have no missing value in a tensor: fill them before fitting. Encoders compare each row with each category; at a million
+rows and thousands of categories that takes gigabytes, so send such tables in parts.
+
+**To add an estimator**, write a function from the fitted estimator to `Ops` in this module and mark it with
+`converts`; that is all, `to_tensorflow`, `Pipeline`, `ColumnTransformer` and `serving.export` find it. For one that
+takes numbers, `_numeric` checks and casts the input, and each method gets a float64 tensor of shape (n, n_features)::
+
+    @converts(MaxAbsScaler)
+    def _max_abs_scaler(scaler: MaxAbsScaler) -> Ops:
+        return _numeric(scaler, {"transform": lambda x: _divided(x, scaler.scale_)}, allow_nan=True)
+
+Use the operations, and the order of operations, of scikit-learn's own method; refuse with `_refused` each option that
+you do not convert. Then add a fitted one to ``NUMERIC`` in tests/test_ops.py, which holds it to what every conversion
+promises, and one test with `assert_same` on values where the method bends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import singledispatch
-from typing import Any
+from functools import reduce, singledispatch
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.special import ndtri
+from sklearn import ensemble, preprocessing
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.ensemble import (
-    GradientBoostingClassifier,
-    GradientBoostingRegressor,
-    HistGradientBoostingClassifier,
-    HistGradientBoostingRegressor,
-    RandomForestClassifier,
-    RandomForestRegressor,
-)
-from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import (
-    FunctionTransformer,
-    MinMaxScaler,
-    OneHotEncoder,
-    OrdinalEncoder,
-    QuantileTransformer,
-    RobustScaler,
-    StandardScaler,
-)
 from sklearn.utils.validation import check_is_fitted
 
 from helpers.notebook import some
-from serving.trees import forest_trees, gradient_trees, histogram_trees, in_chunks, leaf_sums
+from serving.trees import forest_trees, gradient_trees, histogram_trees, leaf_sums
 
-__all__ = ["Ops", "to_tensorflow"]
+__all__ = ["Ops", "converts", "to_tensorflow"]
 
 Array = NDArray[Any]
 Method = Callable[[Any], tf.Tensor]
-
-# At a time where it pays: what lies between two ops stays in the processor's cache.
-_ROWS = 1 << 15
+Spec: TypeAlias = tf.TensorSpec | dict[str, tf.TensorSpec]
 
 
 @dataclass(frozen=True)
 class Ops:
     """A fitted scikit-learn estimator as TensorFlow ops: its methods are attributes, as in ``ops.predict(X)``.
 
-    A method takes a tensor of shape (n, `n_features`); or, if the estimator was fitted on a table, a mapping from the
+    A method takes a tensor of shape (n, n_features); or, if the estimator was fitted on a table, a mapping from the
     names of columns to tensors of shape (n,) or (n, 1). It returns a tensor whose first axis is the batch: float64, or
     labels in scikit-learn's dtype. It works in a `tf.function` as well as outside, for every n, also 0.
 
@@ -81,19 +77,15 @@ class Ops:
     ----------
     estimator : str
         The name of the class.
-    n_features : int
-    columns : dict of str to tf.DType, optional
-        The columns that are needed, and what they hold, if the estimator was fitted on a table.
-    dtype : tf.DType
-        What a tensor in place of a table holds: float64, or string.
+    spec : tf.TensorSpec or dict of str to tf.TensorSpec
+        What the methods take, as the signature of a `tf.function` of any batch size: a matrix; or, if the estimator was
+        fitted on a table, the columns that are needed.
     calls : mapping of str to callable
         The methods by name.
     """
 
     estimator: str
-    n_features: int
-    columns: dict[str, tf.DType] | None
-    dtype: tf.DType
+    spec: Spec
     calls: Mapping[str, Method] = field(repr=False)
 
     @property
@@ -101,27 +93,21 @@ class Ops:
         """The names of the methods."""
         return tuple(self.calls)
 
-    @property
-    def spec(self) -> tf.TensorSpec | dict[str, tf.TensorSpec]:
-        """What the methods take, as the signature of a `tf.function` of any batch size."""
-        if self.columns is None:
-            return tf.TensorSpec((None, self.n_features), self.dtype)
-        return {name: tf.TensorSpec((None,), dtype, name) for name, dtype in self.columns.items()}
-
     def __getattr__(self, name: str) -> Method:
-        if not name.startswith("_") and name in self.calls:
-            # Nothing here depends on values, so there is nothing for AutoGraph to rewrite.
-            return tf.autograph.experimental.do_not_convert(self.calls[name])
-        known = "" if name.startswith("_") else f"{self.estimator} has no {name!r}; it has: {', '.join(self.calls)}"
-        raise AttributeError(known or name)
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name not in self.calls:
+            raise AttributeError(f"{self.estimator} has no {name!r}; it has: {', '.join(self.calls)}")
+        # Nothing here depends on values, so there is nothing for AutoGraph to rewrite.
+        return tf.autograph.experimental.do_not_convert(self.calls[name])
 
 
 @singledispatch
 def to_tensorflow(estimator: Any) -> Ops:
     """Convert a fitted scikit-learn estimator to TensorFlow ops.
 
-    Forests whose trees have more than 64 leaves are converted, too, but take several times as long as in scikit-learn
-    from some thousand rows on: they are better served from a second process.
+    Ensembles of trees are converted, too, but take longer than in scikit-learn from some thousand rows on: large ones
+    are better served from a second process.
 
     Parameters
     ----------
@@ -129,7 +115,7 @@ def to_tensorflow(estimator: Any) -> Ops:
         `StandardScaler`, `MinMaxScaler`, `RobustScaler`, `QuantileTransformer`, `OneHotEncoder`, `OrdinalEncoder`,
         `SimpleImputer`, `PCA`, `KMeans`, `LogisticRegression`, `IsotonicRegression`, `CalibratedClassifierCV`,
         `FrozenEstimator`, `RandomForestClassifier` and ``Regressor``, `GradientBoosting…` and `HistGradientBoosting…`
-        of both kinds; `Pipeline` and `ColumnTransformer` of these.
+        of both kinds; `Pipeline` and `ColumnTransformer` of these. The module's docstring says how to add one.
 
     Returns
     -------
@@ -149,25 +135,31 @@ def to_tensorflow(estimator: Any) -> Ops:
     >>> ops.methods, ops.transform(tf.constant([[5.0]])).numpy()
     (('transform',), array([[0.5]]))
     """
-    raise TypeError(_unknown(estimator))
-
-
-def _unknown(estimator: Any) -> str:
     name = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
     known = sorted(cls.__name__ for cls in to_tensorflow.registry if cls is not object)
-    return f"{name} has no exact conversion to TensorFlow ops; there is one for {', '.join(known)}."
+    raise TypeError(f"{name} has no exact conversion to TensorFlow ops; there is one for {', '.join(known)}.")
 
 
-def _converts(*classes: type) -> Callable[[Callable[[Any], Ops]], Callable[[Any], Ops]]:
+def converts(*classes: type) -> Callable[[Callable[[Any], Ops]], Callable[[Any], Ops]]:
+    """Register a function as the conversion of some classes, for `to_tensorflow`; see the module's docstring.
+
+    Parameters
+    ----------
+    *classes : type
+        The function is called with fitted estimators of exactly these classes.
+
+    Returns
+    -------
+    callable
+        The decorator.
+    """
+
     def register(convert: Callable[[Any], Ops]) -> Callable[[Any], Ops]:
         def checked(estimator: Any) -> Ops:
-            # The dispatch also finds subclasses, whose methods may be others.
+            # The dispatch also finds subclasses, whose methods may differ.
             if type(estimator) not in classes:
-                raise TypeError(_unknown(estimator))
-            try:
-                check_is_fitted(estimator)
-            except NotFittedError:
-                raise ValueError(f"{type(estimator).__name__} is not fitted; fit it before it is converted.") from None
+                return to_tensorflow.dispatch(object)(estimator)
+            check_is_fitted(estimator)
             return convert(estimator)
 
         for cls in classes:
@@ -181,582 +173,440 @@ def _refused(estimator: Any, option: str) -> ValueError:
     return ValueError(f"{type(estimator).__name__} with {option} is not converted to TensorFlow ops.")
 
 
-# --- the door: what a method is given ----------------------------------------------------------------------------
+# --- input adapter -----------------------------------------------------------------------------------------------
 
 
-def _names(estimator: Any) -> list[str] | None:
-    names = getattr(estimator, "feature_names_in_", None)
-    return None if names is None else [str(name) for name in names]
+class _Inputs:
+    """Input adapter: checks a tensor or a mapping of columns, and hands out columns, or numbers as a matrix."""
 
+    def __init__(self, estimator: Any) -> None:
+        self.what, self.n_features = type(estimator).__name__, getattr(estimator, "n_features_in_", 1)
+        self.names = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
 
-def _ops(estimator: Any, calls: Mapping[str, Method], n_features: int | None = None) -> Ops:
-    """Return ops over numbers; each call takes a matrix of float64."""
-    n_features = estimator.n_features_in_ if n_features is None else n_features
-    names = _names(estimator)
-    columns = None if names is None else dict.fromkeys(names, tf.float64)
-    return Ops(type(estimator).__name__, n_features, columns, tf.float64, calls)
-
-
-class _Door:
-    """What comes in, checked and cast; messages name the estimator."""
-
-    def __init__(self, estimator: Any, n_features: int | None = None) -> None:
-        self.what = type(estimator).__name__
-        self.names = _names(estimator)
-        self.n_features = estimator.n_features_in_ if n_features is None else n_features
-
-    def columns(self, X: Any, places: Sequence[int] | None = None) -> list[tf.Tensor]:
-        """Return some columns, or all, each of shape (n,)."""
-        places = range(self.n_features) if places is None else places
-        if not isinstance(X, Mapping):
-            matrix = self.matrix(X)
-            return [matrix[:, place] for place in places]
-        if self.names is None:
-            raise TypeError(f"{self.what} was fitted without names of columns; give a tensor, not a mapping.")
-        for name in self.chosen(places):
-            if name not in X:
-                raise ValueError(f"{self.what} misses column {name!r}; it got {some(list(map(str, X)))}.")
-        return [tf.reshape(tf.convert_to_tensor(X[name]), (-1,)) for name in self.chosen(places)]
-
-    def chosen(self, places: Sequence[int]) -> list[str]:
-        """Return the names of some columns."""
-        return [(self.names or [])[place] for place in places]
+    def spec(self, dtypes: Mapping[int, tf.DType]) -> Spec:
+        """Return what the methods take, from the dtypes of the columns that are needed."""
+        if self.names:
+            return {self.names[at]: tf.TensorSpec((None,), dtype, self.names[at]) for at, dtype in dtypes.items()}
+        kinds = set(dtypes.values())
+        if tf.string in kinds and len(kinds) > 1:
+            both = f"{self.what} takes strings and numbers, and no tensor holds both"
+            raise ValueError(f"{both}; fit it on a table with names of columns.")
+        return tf.TensorSpec((None, self.n_features), kinds.pop() if len(kinds) == 1 else tf.float64)
 
     def matrix(self, X: Any) -> tf.Tensor:
-        """Return a tensor of shape (n, features)."""
+        """Return a tensor of shape (n, n_features)."""
         X = tf.convert_to_tensor(X)
-        if X.shape.rank not in (2, None) or (X.shape.rank == 2 and X.shape[1] not in (self.n_features, None)):
+        if not X.shape.is_compatible_with((None, self.n_features)):
             raise ValueError(f"{self.what} takes shape (n, {self.n_features}); got {tuple(X.shape)}.")
         return tf.ensure_shape(X, (None, self.n_features))
 
-    def numbers(self, X: Any, *, missing: bool = False, infinite: bool = False, dtype: Any = tf.float64) -> tf.Tensor:
+    def columns(self, X: Any, places: Iterable[int] | None = None) -> list[tf.Tensor]:
+        """Return some columns, or all, each of shape (n,)."""
+        if not isinstance(X, Mapping):
+            X, places = self.matrix(X), range(self.n_features) if places is None else places
+            return [X[:, place] for place in places]
+        if not self.names:
+            raise TypeError(f"{self.what} was fitted without names of columns; give a tensor, not a mapping.")
+        if places is None and (unknown := [str(name) for name in X if name not in self.names]):
+            raise ValueError(f"{self.what} was fitted without column {unknown[0]!r}.")
+        names = self.names if places is None else [self.names[place] for place in places]
+        if missing := [name for name in names if name not in X]:
+            raise ValueError(f"{self.what} misses column {missing[0]!r}; it got {some(list(map(str, X)))}.")
+        columns = [tf.convert_to_tensor(X[name]) for name in names]
+        return [tf.reshape(column, tf.shape(column)[:1]) for column in columns]
+
+    def numbers(
+        self, X: Any, *, dtype: Any = tf.float64, allow_nan: bool = False, allow_inf: bool = False
+    ) -> tf.Tensor:
         """Return a matrix of `dtype`; refuse what scikit-learn refuses."""
-        if isinstance(X, Mapping):
-            unknown = [str(name) for name in X if self.names is not None and name not in self.names]
-            if unknown:
-                raise ValueError(f"{self.what} was fitted without column {unknown[0]!r}.")
-            parts = self.columns(X)
-            whole = all(part.dtype.is_integer or part.dtype.is_bool for part in parts)
-            numbers = tf.stack([self.cast(part, dtype) for part in parts], axis=1)
-        else:
-            X = self.matrix(X)
-            whole = X.dtype.is_integer or X.dtype.is_bool
-            numbers = self.cast(X, dtype)
-        if whole or infinite:
-            return numbers
-        if missing:
-            return _demand(~tf.reduce_any(tf.math.is_inf(numbers)), f"{self.what}: X holds infinity.", numbers)
-        finite = tf.reduce_all(tf.math.is_finite(numbers))
-        return _demand(finite, f"{self.what}: X holds NaN or infinity.", numbers)
-
-    def cast(self, x: tf.Tensor, dtype: Any) -> tf.Tensor:
-        """Return numbers as `dtype`."""
-        if not (x.dtype.is_floating or x.dtype.is_integer or x.dtype.is_bool):
-            raise TypeError(f"{self.what} takes numbers; got {x.dtype.name}.")
-        return tf.cast(x, dtype)
+        parts = self.columns(X) if isinstance(X, Mapping) else [self.matrix(X)]
+        for part in parts:
+            if not (part.dtype.is_floating or part.dtype.is_integer or part.dtype.is_bool):
+                raise TypeError(f"{self.what} takes numbers; got {part.dtype.name}.")
+        parts = [tf.cast(part, dtype) for part in parts]
+        x = tf.stack(parts, axis=1) if isinstance(X, Mapping) else parts[0]
+        return x if allow_inf else _finite(x, self.what, allow_nan=allow_nan)
 
 
-def _demand(holds: tf.Tensor, sentence: str, result: tf.Tensor) -> tf.Tensor:
-    with tf.control_dependencies([tf.debugging.Assert(holds, [sentence])]):
+def _numeric(estimator: Any, calls: Mapping[str, Method], **accepted: Any) -> Ops:
+    """Return the ops of an estimator of numbers; its methods take what `_Inputs.numbers` gives with these options."""
+    inputs = _Inputs(estimator)
+    spec = inputs.spec(dict.fromkeys(range(inputs.n_features), tf.float64))
+
+    def adapted(call: Method) -> Method:
+        return lambda X: call(inputs.numbers(X, **accepted))
+
+    return Ops(inputs.what, spec, {name: adapted(call) for name, call in calls.items()})
+
+
+def _finite(x: tf.Tensor, what: str, *, allow_nan: bool) -> tf.Tensor:
+    wrong = tf.math.is_inf(x) if allow_nan else ~tf.math.is_finite(x)
+    return _demand(~tf.reduce_any(wrong), f"{what}: X holds {'' if allow_nan else 'NaN or '}infinity.", x)
+
+
+def _demand(holds: tf.Tensor, message: str, result: tf.Tensor) -> tf.Tensor:
+    with tf.control_dependencies([tf.debugging.Assert(holds, [message])]):
         return tf.identity(result)
+
+
+def _constant(values: Any) -> tf.Tensor:
+    return tf.constant(np.asarray(values, np.float64))
 
 
 def _divided(x: tf.Tensor, by: Any) -> tf.Tensor:
     # TensorFlow rewrites a division by a constant to a multiplication, which rounds otherwise; not so this op.
-    return tf.math.divide_no_nan(x, _row(by))
+    return tf.math.divide_no_nan(x, _constant(by))
 
 
-def _row(values: Any) -> tf.Tensor:
-    return tf.constant(np.asarray(values, np.float64))
+# --- scalers and quantiles ---------------------------------------------------------------------------------------
 
 
-def _select(condition: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    # Three times as fast as tf.where, and enough where all three have one shape.
-    return tf.compat.v1.where(condition, x, y)
-
-
-# --- scalers -----------------------------------------------------------------------------------------------------
-
-
-@_converts(StandardScaler)
-def _standard_scaler(scaler: StandardScaler) -> Ops:
+@converts(preprocessing.StandardScaler)
+def _standard_scaler(scaler: preprocessing.StandardScaler) -> Ops:
     return _scaled(scaler, scaler.mean_ if scaler.with_mean else None, scaler.scale_ if scaler.with_std else None)
 
 
-@_converts(RobustScaler)
-def _robust_scaler(scaler: RobustScaler) -> Ops:
-    return _scaled(
-        scaler, scaler.center_ if scaler.with_centering else None, scaler.scale_ if scaler.with_scaling else None
-    )
+@converts(preprocessing.RobustScaler)
+def _robust_scaler(scaler: preprocessing.RobustScaler) -> Ops:
+    centre = scaler.center_ if scaler.with_centering else None
+    return _scaled(scaler, centre, scaler.scale_ if scaler.with_scaling else None)
 
 
 def _scaled(scaler: Any, centre: Array | None, scale: Array | None) -> Ops:
-    door = _Door(scaler)
-
-    def transform(X: Any) -> tf.Tensor:
-        x = door.numbers(X, missing=True)
-        x = x if centre is None else x - _row(centre)
+    def transform(x: tf.Tensor) -> tf.Tensor:
+        x = x if centre is None else x - _constant(centre)
         return x if scale is None else _divided(x, scale)
 
-    return _ops(scaler, {"transform": transform})
+    return _numeric(scaler, {"transform": transform}, allow_nan=True)
 
 
-@_converts(MinMaxScaler)
-def _min_max_scaler(scaler: MinMaxScaler) -> Ops:
-    door = _Door(scaler)
-
-    def transform(X: Any) -> tf.Tensor:
-        x = door.numbers(X, missing=True) * _row(scaler.scale_) + _row(scaler.min_)
-        # NaN stays NaN.
+@converts(preprocessing.MinMaxScaler)
+def _min_max_scaler(scaler: preprocessing.MinMaxScaler) -> Ops:
+    def transform(x: tf.Tensor) -> tf.Tensor:
+        x = x * _constant(scaler.scale_) + _constant(scaler.min_)
         return tf.clip_by_value(x, *map(float, scaler.feature_range)) if scaler.clip else x
 
-    return _ops(scaler, {"transform": transform})
+    return _numeric(scaler, {"transform": transform}, allow_nan=True)
 
 
-@_converts(QuantileTransformer)
-def _quantile_transformer(transformer: QuantileTransformer) -> Ops:
-    door, normal = _Door(transformer), transformer.output_distribution == "normal"
-    quantiles = np.ascontiguousarray(transformer.quantiles_.T, np.float64)
-    n_features, m = quantiles.shape
-    table = np.concatenate([_quantile_rows(knots, transformer.references_, normal) for knots in quantiles])
-    offsets = (np.arange(n_features, dtype=np.int32) * (m + 1))[:, np.newaxis]
+@converts(preprocessing.QuantileTransformer)
+def _quantile_transformer(transformer: preprocessing.QuantileTransformer) -> Ops:
+    references, normal = transformer.references_, transformer.output_distribution == "normal"
     # scikit-learn's BOUNDS_THRESHOLD, and the finite ends that it gives the normal distribution.
     near = 1e-7
     ends = ndtri(near - np.spacing(1)), ndtri(1 - (near - np.spacing(1)))
 
-    def transform(X: Any) -> tf.Tensor:
-        x = door.numbers(X, missing=True)
-        at = tf.transpose(tf.searchsorted(quantiles, tf.transpose(x)) + offsets)
-        knot, on_knot, slope, left, reference_left, reference = tf.unstack(tf.gather(_row(table), at), axis=-1)
-        from_left = slope * (x - left) + reference_left
-        from_right = slope * (knot - x) - reference
-        # NaN goes through all of this.
-        y = _select(x == knot, on_knot, 0.5 * (from_left - from_right))
-        if normal:
-            y = _select(x + near > quantiles[:, -1], tf.ones_like(y), y)
-            y = _select(x - near < quantiles[:, 0], tf.zeros_like(y), y)
-            y = tf.clip_by_value(tf.math.ndtri(y), *ends)
-        return y
+    def column(x: tf.Tensor, knots: Array) -> tf.Tensor:
+        backward = _interpolated(-x, -knots[::-1], -references[::-1])
+        y = 0.5 * (_interpolated(x, knots, references) - backward)
+        below, above = (x - near < knots[0], x + near > knots[-1]) if normal else (x == knots[0], x == knots[-1])
+        y = tf.where(below, tf.zeros_like(y), tf.where(above, tf.ones_like(y), y))
+        return tf.clip_by_value(tf.math.ndtri(y), *ends) if normal else y
 
-    return _ops(transformer, {"transform": transform})
+    def transform(x: tf.Tensor) -> tf.Tensor:
+        knots = transformer.quantiles_.T.astype(np.float64)
+        return tf.stack([column(*pair) for pair in zip(tf.unstack(x, axis=1), knots, strict=True)], axis=1)
+
+    return _numeric(transformer, {"transform": transform}, allow_nan=True)
 
 
-def _quantile_rows(knots: Array, references: Array, normal: bool) -> Array:
-    """Return, for each knot, what interpolation needs on it and to its left, and a row for all that lies above."""
-    before = np.maximum(np.arange(len(knots)) - 1, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        slopes = (references - references[before]) / (knots - knots[before])
-    # On a knot, scikit-learn's mean of two interpolations is that of the first and the last of equal knots.
-    last = np.searchsorted(knots, knots, side="right") - 1
-    on_knot = 0.5 * (references[last] + references)
-    if not normal:
-        on_knot[knots == knots[-1]] = 1
-        on_knot[0] = 0
-    rows = np.stack([knots, on_knot, slopes, knots[before], references[before], references], axis=1)
-    # Where knots are equal, nothing lies between them.
-    rows[~np.isfinite(slopes), 2] = 0
-    # Below the first knot its reference counts, above the last knot the last one.
-    above = [0, references[-1], 0, 0, references[-1], references[-1]]
-    return np.vstack([rows, above])
+def _interpolated(x: tf.Tensor, knots: Array, heights: Array, side: str = "right") -> tf.Tensor:
+    """Return what NumPy's ``interp`` gives; NaN stays NaN."""
+    steps = np.diff(knots)
+    slopes = np.diff(heights) / np.where(steps == 0, 1, steps)
+    # A row for each number of knots that lie to the left; outside the knots, the curve is flat.
+    rows = np.concatenate([[0], slopes, [0]]), np.insert(knots, 0, knots[0]), np.insert(heights, 0, heights[0])
+    at = tf.searchsorted(knots, x, side=side)
+    slope, left, height = (tf.gather(tf.constant(row, x.dtype), at) for row in rows)
+    return slope * (x - left) + height
 
 
 # --- encoders and the imputer ------------------------------------------------------------------------------------
 
 
-class _Lookup:
-    """From values of one column to their places among its categories; what is unknown gets the place after the last.
-
-    Categories are found by bisection: of numbers, or of the fingerprints of words, which are then compared. So time and
-    memory do not grow with the number of categories, and there is no table that a server has to initialise.
-    """
-
-    def __init__(self, categories: Array, estimator: Any, column: str) -> None:
-        self.what, self.column, self.size = type(estimator).__name__, column, len(categories)
-        known = categories.tolist()
-        words = [isinstance(one, str | bytes) for one in known]
-        self.words = all(words)
-        if any(words) and not self.words:
-            raise ValueError(
-                f"{self.what}: column {column} holds words and {known[words.index(False)]}, and no tensor holds both;"
-                " fill what is missing with a word before fitting."
-            )
-        keys = _fingerprints(known).numpy() if self.words else np.asarray(known)
-        if keys.dtype.kind not in "biuf":
-            raise ValueError(f"{self.what}: column {column} has categories that are neither words nor numbers.")
-        # A table of numbers is one of float64; only where that would confuse two categories, of int64.
-        large = keys.dtype.kind in "iu" and (np.abs(keys.astype(np.float64)) > 2**53).any()
-        self.dtype = tf.string if self.words else tf.int64 if large else tf.float64
-        there = np.flatnonzero(~np.isnan(keys))
-        self._missing = self.size if len(there) == self.size else int(np.flatnonzero(np.isnan(keys))[0])
-        self._order = there[np.argsort(keys[there])]
-        self._keys = keys[self._order]
-        self._values = [known[at] for at in self._order] if self.words else self._keys
-        if (self._keys[1:] == self._keys[:-1]).any():
-            raise ValueError(f"{self.what}: column {column} holds two words with one fingerprint.")
-
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        if (x.dtype == tf.string) != self.words:
-            kind = "words" if self.words else "numbers"
-            raise TypeError(f"{self.what}: column {self.column} holds {kind}; got {x.dtype.name}.")
-        if self.words:
-            keys = _fingerprints(x)
-        else:
-            whole = x.dtype.is_integer and self._keys.dtype.kind in "iu"
-            keys = x = tf.cast(x, tf.int64 if whole else tf.float64)
-        place = tf.fill(tf.shape(x), self.size)
-        if len(self._order):
-            known = self._keys.astype(keys.dtype.as_numpy_dtype)
-            at = tf.minimum(tf.searchsorted(known, keys), len(known) - 1)
-            values = tf.constant(self._values if self.words else known)
-            found = tf.gather(values, at) == x
-            place = _select(found, tf.gather(tf.constant(self._order, tf.int32), at), place)
-        if self._missing == self.size or not x.dtype.is_floating:
-            return place
-        return _select(tf.math.is_nan(x), tf.fill(tf.shape(x), self._missing), place)
+def _known(encoder: Any, column: str, categories: Array) -> tuple[Array, tf.DType]:
+    """Return the categories of one column as TensorFlow can compare them, and the dtype of the column."""
+    strings = [isinstance(one, str | bytes) for one in categories.tolist()]
+    if all(strings):
+        return np.asarray(categories, object), tf.string
+    known = np.asarray(categories.tolist()) if categories.dtype == object else categories
+    if any(strings) or known.dtype.kind not in "biuf":
+        odd = categories.tolist()[strings.index(False)]
+        found = f"{type(encoder).__name__}: column {column} holds {'strings and ' if any(strings) else ''}{odd!r}"
+        raise ValueError(f"{found}, which no tensor holds; fill what is missing with a string before fitting.")
+    # Where float64 would confuse two categories, int64.
+    large = known.dtype.kind in "iu" and np.abs(known.astype(np.float64)).max() > 2**53
+    return known, tf.int64 if large else tf.float64
 
 
-def _fingerprints(words: Any) -> tf.Tensor:
-    return tf.strings.to_hash_bucket_fast(words, np.iinfo(np.int64).max)
+def _places(x: tf.Tensor, known: Array, what: str) -> tf.Tensor:
+    """Return the places of values among the categories; what is unknown gets the place after the last."""
+    if (x.dtype == tf.string) != (known.dtype == object):
+        raise TypeError(f"{what} holds {'strings' if known.dtype == object else 'numbers'}; got {x.dtype.name}.")
+    if x.dtype == tf.string:
+        found = x[:, tf.newaxis] == tf.constant(known.tolist())
+    else:
+        whole = x.dtype.is_integer and known.dtype.kind in "iu"
+        x = tf.cast(x, tf.int64 if whole else tf.float64)[:, tf.newaxis]
+        found = x == tf.constant(known, x.dtype)
+        if not whole:
+            found |= tf.math.is_nan(x) & np.isnan(known)
+    return tf.where(tf.reduce_any(found, axis=1), tf.argmax(found, axis=1, output_type=tf.int32), len(known))
 
 
-def _lookups(encoder: Any) -> tuple[list[_Lookup], dict[str, tf.DType] | None, tf.DType]:
-    names = _names(encoder) or [str(at) for at in range(encoder.n_features_in_)]
-    lookups = [_Lookup(known, encoder, name) for known, name in zip(encoder.categories_, names, strict=True)]
-    dtypes = {lookup.dtype for lookup in lookups}
-    if _names(encoder) is not None:
-        return lookups, dict(zip(names, (lookup.dtype for lookup in lookups), strict=True)), tf.string
-    if len(dtypes) > 1 and tf.string in dtypes:
-        raise ValueError(
-            f"{type(encoder).__name__} has columns of words and of numbers, which no tensor holds together; fit it on a"
-            f" table with names of columns."
-        )
-    return lookups, None, tf.string if tf.string in dtypes else tf.float64
+def _encoder(encoder: Any, codes: list[Array], finish: Callable[[list[tf.Tensor]], tf.Tensor]) -> Ops:
+    """Return the ops of an encoder, from the codes of each column's categories and, last, of what is unknown."""
+    inputs = _Inputs(encoder)
+    columns = inputs.names or [str(at) for at in range(inputs.n_features)]
+    known = [_known(encoder, *pair) for pair in zip(columns, encoder.categories_, strict=True)]
+
+    def transform(X: Any) -> tf.Tensor:
+        found = []
+        for x, name, (categories, _), table in zip(inputs.columns(X), columns, known, codes, strict=True):
+            x = _finite(x, inputs.what, allow_nan=True) if x.dtype.is_floating else x
+            place = _places(x, categories, f"{inputs.what}: column {name}")
+            if encoder.handle_unknown == "error":
+                all_known = tf.reduce_all(place < len(categories))
+                place = _demand(all_known, f"{inputs.what}: unknown category in column {name}.", place)
+            found.append(tf.gather(tf.constant(table), place))
+        return finish(found)
+
+    return Ops(inputs.what, inputs.spec(dict(enumerate(dtype for _, dtype in known))), {"transform": transform})
 
 
-def _grouped(encoder: Any, column: int, size: int, missing: int | None = None) -> Array:
+def _grouped(encoder: Any, column: int, missing: int | None = None) -> Array:
     """Return the code of each category of one column, rare ones grouped as scikit-learn groups them."""
-    codes = np.arange(size)
+    codes = np.arange(len(encoder.categories_[column]))
     mapping = encoder._default_to_infrequent_mappings[column] if encoder._infrequent_enabled else None
     if mapping is not None:
         codes[codes != (-1 if missing is None else missing)] = mapping
     return codes
 
 
-def _finite(x: tf.Tensor, what: str) -> tf.Tensor:
-    if not x.dtype.is_floating:
-        return x
-    return _demand(~tf.reduce_any(tf.math.is_inf(x)), f"{what}: X holds infinity.", x)
-
-
-def _encoded(encoder: Any, lookups: Sequence[_Lookup], X: Any) -> list[tf.Tensor]:
-    """Return the places of the values, a tensor of shape (n,) for each column; refuse what is unknown."""
-    door, places = _Door(encoder), []
-    for lookup, x in zip(lookups, door.columns(X), strict=True):
-        place = lookup(_finite(x, lookup.what))
-        if encoder.handle_unknown == "error":
-            known = tf.reduce_all(place < lookup.size)
-            place = _demand(known, f"{lookup.what}: unknown category in column {lookup.column}.", place)
-        places.append(place)
-    return places
-
-
-@_converts(OneHotEncoder)
-def _one_hot_encoder(encoder: OneHotEncoder) -> Ops:
-    lookups, columns, dtype = _lookups(encoder)
-    dropped = encoder._drop_idx_after_grouping
-    tables = []
-    for column, lookup in enumerate(lookups):
-        codes = _grouped(encoder, column, lookup.size)
+@converts(preprocessing.OneHotEncoder)
+def _one_hot_encoder(encoder: preprocessing.OneHotEncoder) -> Ops:
+    tables, dropped = [], encoder._drop_idx_after_grouping
+    for column in range(encoder.n_features_in_):
+        codes = _grouped(encoder, column)
         rare: Any = encoder._infrequent_indices[column] if encoder._infrequent_enabled else None
         to_rare = rare is not None and encoder.handle_unknown in ("infrequent_if_exist", "warn")
         codes = np.append(codes, codes[rare[0]] if to_rare else -1)
         if dropped is not None and dropped[column] is not None:
-            drop = int(dropped[column])
-            codes = np.where(codes == drop, -1, codes - (codes > drop))
+            codes = np.where(codes == dropped[column], -1, codes - (codes > dropped[column]))
         tables.append(codes)
 
-    def transform(X: Any) -> tf.Tensor:
-        parts = [
-            tf.one_hot(tf.gather(tf.constant(codes, tf.int32), place), int(width), dtype=tf.float64)
-            for codes, place, width in zip(tables, _encoded(encoder, lookups, X), encoder._n_features_outs, strict=True)
-        ]
-        return tf.concat(parts, axis=1)
+    def one_hot(found: list[tf.Tensor]) -> tf.Tensor:
+        widths = map(int, encoder._n_features_outs)
+        return tf.concat([tf.one_hot(*pair, dtype=tf.float64) for pair in zip(found, widths, strict=True)], axis=1)
 
-    return Ops("OneHotEncoder", encoder.n_features_in_, columns, dtype, {"transform": transform})
+    return _encoder(encoder, tables, one_hot)
 
 
-@_converts(OrdinalEncoder)
-def _ordinal_encoder(encoder: OrdinalEncoder) -> Ops:
-    lookups, columns, dtype = _lookups(encoder)
+@converts(preprocessing.OrdinalEncoder)
+def _ordinal_encoder(encoder: preprocessing.OrdinalEncoder) -> Ops:
     tables = []
-    for column, lookup in enumerate(lookups):
+    for column in range(encoder.n_features_in_):
         missing = encoder._missing_indices.get(column)
         # In the encoder's own dtype, as scikit-learn writes them.
-        codes = np.append(_grouped(encoder, column, lookup.size, missing), 0).astype(encoder.dtype)
+        codes = np.append(_grouped(encoder, column, missing), 0).astype(encoder.dtype)
         if missing is not None:
             codes[missing] = encoder.encoded_missing_value
         if encoder.handle_unknown == "use_encoded_value":
             codes[-1] = encoder.unknown_value
         tables.append(codes.astype(np.float64))
-
-    def transform(X: Any) -> tf.Tensor:
-        places = _encoded(encoder, lookups, X)
-        return tf.stack(
-            [tf.gather(tf.constant(codes), place) for codes, place in zip(tables, places, strict=True)], axis=1
-        )
-
-    return Ops("OrdinalEncoder", encoder.n_features_in_, columns, dtype, {"transform": transform})
+    return _encoder(encoder, tables, lambda found: tf.stack(found, axis=1))
 
 
-@_converts(SimpleImputer)
+@converts(SimpleImputer)
 def _simple_imputer(imputer: SimpleImputer) -> Ops:
-    door, gap = _Door(imputer), imputer.missing_values
+    mark, strings, inputs = imputer.missing_values, imputer._fit_dtype.kind == "O", _Inputs(imputer)
     # A column without any value has NaN for a statistic, and goes.
     keep = np.flatnonzero([imputer.keep_empty_features or one == one for one in imputer.statistics_])
     fill = imputer.statistics_[keep].astype(imputer._fill_dtype)
-    words = imputer._fit_dtype.kind == "O"
-    if words:
-        if not all(isinstance(one, str) for one in fill) or not isinstance(gap, str):
-            raise ValueError(
-                "SimpleImputer of words is converted only with missing_values a word, such as '', because a tensor of"
-                f" strings holds no {gap!r}."
-            )
-        if imputer.add_indicator:
-            raise _refused(imputer, "add_indicator=True over words")
-    elif isinstance(gap, str) or gap is None or not np.isscalar(gap):
-        raise _refused(imputer, f"missing_values={gap!r}")
-    is_nan = not words and np.isnan(gap)
-    fill = list(fill) if words else fill.astype(np.float64)
-    shown = imputer.indicator_.features_ if imputer.add_indicator else None
+    if strings and (imputer.add_indicator or not all(isinstance(one, str) for one in (mark, *fill))):
+        advice = f"missing_values and the fill must be strings, such as '', not {mark!r}, and add_indicator False"
+        raise ValueError(
+            f"SimpleImputer was fitted on strings, and no tensor of strings holds anything else: {advice}."
+        )
+    is_nan, fill = not strings and np.isnan(mark), fill.tolist() if strings else fill.astype(np.float64)
 
-    def transform(X: Any) -> tf.Tensor:
-        if words:
-            x = tf.stack(door.columns(X), axis=1) if isinstance(X, Mapping) else door.matrix(X)
-            if x.dtype != tf.string:
-                raise TypeError(f"SimpleImputer was fitted on words; got {x.dtype.name}.")
-            mask = x == gap
-        else:
-            x = door.numbers(X, missing=is_nan)
-            mask = tf.math.is_nan(x) if is_nan else x == tf.constant(gap, tf.float64)
-        kept, gaps = (part if len(keep) == door.n_features else tf.gather(part, keep, axis=1) for part in (x, mask))
-        filled = _select(gaps, tf.broadcast_to(fill, tf.shape(kept)), kept)
-        if shown is None:
+    def transform(x: tf.Tensor) -> tf.Tensor:
+        missing = tf.math.is_nan(x) if is_nan else x == tf.constant(mark, x.dtype)
+        filled = tf.where(tf.gather(missing, keep, axis=1), fill, tf.gather(x, keep, axis=1))
+        if not imputer.add_indicator:
             return filled
-        return tf.concat([filled, tf.cast(tf.gather(mask, shown, axis=1), tf.float64)], axis=1)
+        indicator = tf.gather(missing, imputer.indicator_.features_, axis=1)
+        return tf.concat([filled, tf.cast(indicator, tf.float64)], axis=1)
 
-    ops = _ops(imputer, {"transform": transform})
-    if not words:
-        return ops
-    columns = None if ops.columns is None else dict.fromkeys(ops.columns, tf.string)
-    return Ops(ops.estimator, ops.n_features, columns, tf.string, ops.calls)
+    def transform_strings(X: Any) -> tf.Tensor:
+        return transform(tf.stack(inputs.columns(X), axis=1))
+
+    if not strings:
+        return _numeric(imputer, {"transform": transform}, allow_nan=is_nan)
+    spec = inputs.spec(dict.fromkeys(range(inputs.n_features), tf.string))
+    return Ops(inputs.what, spec, {"transform": transform_strings})
 
 
 # --- projections, centres, linear models -------------------------------------------------------------------------
 
 
-@_converts(PCA)
+@converts(PCA)
 def _pca(pca: PCA) -> Ops:
-    door = _Door(pca)
     offset = np.reshape(pca.mean_, (1, -1)) @ pca.components_.T
-    scale = np.sqrt(pca.explained_variance_)
-    scale = np.maximum(scale, np.finfo(scale.dtype).eps)
+    scale = np.maximum(np.sqrt(pca.explained_variance_), np.finfo(pca.explained_variance_.dtype).eps)
 
-    def transform(X: Any) -> tf.Tensor:
-        x = tf.matmul(door.numbers(X), _row(pca.components_.T)) - _row(offset)
+    def transform(x: tf.Tensor) -> tf.Tensor:
+        x = tf.matmul(x, _constant(pca.components_.T)) - _constant(offset)
         return _divided(x, scale) if pca.whiten else x
 
-    return _ops(pca, {"transform": transform})
+    return _numeric(pca, {"transform": transform})
 
 
-@_converts(KMeans)
+@converts(KMeans)
 def _kmeans(kmeans: KMeans) -> Ops:
-    door = _Door(kmeans)
     centres = kmeans.cluster_centers_.astype(np.float64)
     middle = centres.mean(axis=0)
     centred = centres - middle
     norms = (centred**2).sum(axis=1)
 
     def distances(x: tf.Tensor) -> tf.Tensor:
-        """Return squared distances, less the square of the row."""
-        return tf.matmul(x, _row(-2 * centred.T)) + _row(norms)
+        """Return squared distances, less the square of the centred row: smaller numbers, so more exact."""
+        return tf.matmul(x - _constant(middle), _constant(-2 * centred.T)) + _constant(norms)
 
-    def nearest(x: tf.Tensor) -> tf.Tensor:
-        # Cast, for TensorFlow finds places in int64 faster.
-        return tf.cast(tf.argmin(distances(x - _row(middle)), axis=1), tf.int32)
+    def predict(x: tf.Tensor) -> tf.Tensor:
+        return tf.argmin(distances(x), axis=1, output_type=tf.int32)
 
-    def roots(x: tf.Tensor) -> tf.Tensor:
-        x = x - _row(middle)
-        return tf.sqrt(tf.maximum(distances(x) + tf.reduce_sum(x * x, axis=1, keepdims=True), 0))
+    def transform(x: tf.Tensor) -> tf.Tensor:
+        squares = tf.reduce_sum((x - _constant(middle)) ** 2, axis=1, keepdims=True)
+        return tf.sqrt(tf.maximum(distances(x) + squares, 0))
 
-    def predict(X: Any) -> tf.Tensor:
-        return in_chunks(nearest, door.numbers(X), _ROWS, tf.TensorSpec((None,), tf.int32))
-
-    def transform(X: Any) -> tf.Tensor:
-        return in_chunks(roots, door.numbers(X), _ROWS, tf.TensorSpec((None, len(centres)), tf.float64))
-
-    return _ops(kmeans, {"predict": predict, "transform": transform})
+    return _numeric(kmeans, {"predict": predict, "transform": transform})
 
 
-@_converts(LogisticRegression)
+@converts(LogisticRegression)
 def _logistic_regression(model: LogisticRegression) -> Ops:
-    door = _Door(model)
-    coefficients = np.asarray(model.coef_.toarray() if hasattr(model.coef_, "toarray") else model.coef_)
+    coefficients = model.coef_.toarray() if hasattr(model.coef_, "toarray") else model.coef_
 
-    def decision_function(X: Any) -> tf.Tensor:
-        scores = tf.matmul(door.numbers(X), _row(coefficients.T)) + _row(model.intercept_)
-        return _one_column(scores)
+    def scores(x: tf.Tensor) -> tf.Tensor:
+        found = tf.matmul(x, _constant(coefficients.T)) + _constant(model.intercept_)
+        return tf.squeeze(found, axis=1) if found.shape[1] == 1 else found
 
-    def predict_proba(X: Any) -> tf.Tensor:
-        return _probabilities(decision_function(X))
-
-    return _ops(model, _classifier(model, decision_function, predict_proba))
-
-
-def _probabilities(scores: tf.Tensor) -> tf.Tensor:
-    if scores.shape.rank == 2:
-        return tf.nn.softmax(scores)
-    positive = tf.sigmoid(scores)
-    return tf.stack([1 - positive, positive], axis=1)
+    return _numeric(model, _classifier(model, scores))
 
 
 def _classifier(
-    model: Any, decision_function: Method, predict_proba: Method, positive: Callable[..., tf.Tensor] = tf.greater
+    model: Any, scores: Method, factor: float = 1, positive: Callable[..., tf.Tensor] = tf.greater
 ) -> dict[str, Method]:
+    """Return the methods of a classifier by scores: of shape (n,) if there are two classes, else (n, classes)."""
     labels = _labels(model)
 
-    def predict(X: Any) -> tf.Tensor:
-        scores = decision_function(X)
-        if scores.shape.rank == 2:
-            return labels(tf.argmax(scores, axis=1))
-        return labels(tf.cast(positive(scores, np.float64(0)), tf.int32))
+    def predict_proba(x: tf.Tensor) -> tf.Tensor:
+        found = factor * scores(x)
+        if found.shape.rank == 2:
+            return tf.nn.softmax(found)
+        return tf.stack([1 - tf.sigmoid(found), tf.sigmoid(found)], axis=1)
 
-    return {"decision_function": decision_function, "predict_proba": predict_proba, "predict": predict}
+    def predict(x: tf.Tensor) -> tf.Tensor:
+        found = scores(x)
+        by_sign = found.shape.rank == 1
+        return labels(tf.cast(positive(found, np.float64(0)), tf.int32) if by_sign else tf.argmax(found, axis=1))
+
+    return {"decision_function": scores, "predict_proba": predict_proba, "predict": predict}
 
 
 def _labels(model: Any) -> Method:
-    classes = np.asarray(model.classes_)
-    words = [isinstance(one, str) for one in classes.tolist()]
-    if any(words) and not all(words):
-        raise _refused(model, "classes that are words and numbers")
-    if classes.dtype.kind == "O" and not any(words):
-        classes = np.asarray(classes.tolist())
-    if not all(words) and classes.dtype.kind not in "biuf":
-        raise _refused(model, f"classes of dtype {classes.dtype}")
-    table = classes.tolist() if all(words) else classes
-    return lambda places: tf.gather(tf.constant(table), places)
+    classes = np.asarray(model.classes_.tolist()) if model.classes_.dtype == object else model.classes_
+    return lambda places: tf.gather(tf.constant(classes), places)
 
 
 # --- calibration -------------------------------------------------------------------------------------------------
 
 
-@_converts(IsotonicRegression)
+@converts(IsotonicRegression)
 def _isotonic_regression(model: IsotonicRegression) -> Ops:
-    door = _Door(model, 1)
     curve = _isotonic_curve(model)
+    ops = _numeric(model, {"predict": lambda x: curve(tf.squeeze(x, axis=1))})
 
     def predict(X: Any) -> tf.Tensor:
-        if not isinstance(X, Mapping):
-            X = tf.convert_to_tensor(X)
-            X = X[:, tf.newaxis] if X.shape.rank == 1 else X
-        return curve(tf.squeeze(door.numbers(X), axis=1))
+        X = tf.convert_to_tensor(X)
+        return ops.predict(X[:, tf.newaxis] if X.shape.rank == 1 else X)
 
-    return _ops(model, {"predict": predict, "transform": predict}, 1)
+    return Ops(ops.estimator, ops.spec, {"predict": predict, "transform": predict})
 
 
 def _isotonic_curve(model: IsotonicRegression) -> Method:
     knots, heights = model.X_thresholds_, model.y_thresholds_
-    low, high = knots[0], knots[-1]
     # scikit-learn's float64 starts from the knot to the left, its float32 on a knot from the one before.
-    double = knots.dtype == np.float64
-    slopes = np.append(np.diff(heights) / np.diff(knots), knots.dtype.type(0))
-    table = np.stack([slopes, knots, heights], axis=1)
+    side = "right" if knots.dtype == np.float64 else "left"
 
     def curve(x: tf.Tensor) -> tf.Tensor:
         x = tf.cast(x, knots.dtype)
-        if model.out_of_bounds == "clip":
-            x = tf.clip_by_value(x, low, high)
-        if len(knots) == 1:
-            return tf.cast(tf.fill(tf.shape(x), heights[0]), tf.float64)
-        inside = (x >= low) & (x <= high)
-        if model.out_of_bounds == "raise":
+        inside = (x >= knots[0]) & (x <= knots[-1])
+        if len(knots) > 1 and model.out_of_bounds == "raise":
             x = _demand(tf.reduce_all(inside), "IsotonicRegression: X holds values outside the fitted range.", x)
-        after = tf.searchsorted(knots, x, side="right" if double else "left")
-        at = tf.clip_by_value(after, 1, len(knots)) - 1
-        slope, left, height = tf.unstack(tf.gather(tf.constant(table), at), axis=-1)
-        y = slope * (x - left) + height
-        if model.out_of_bounds == "nan":
+        y = _interpolated(x, knots, heights, side)
+        if len(knots) > 1 and model.out_of_bounds == "nan":
             y = tf.where(inside, y, tf.constant(np.nan, y.dtype))
         return tf.cast(y, tf.float64)
 
     return curve
 
 
-@_converts(FrozenEstimator)
+@converts(FrozenEstimator)
 def _frozen_estimator(frozen: FrozenEstimator) -> Ops:
     return to_tensorflow(frozen.estimator)
 
 
-@_converts(CalibratedClassifierCV)
+@converts(CalibratedClassifierCV)
 def _calibrated_classifier(model: CalibratedClassifierCV) -> Ops:
-    members = [_calibrated_member(member) for member in model.calibrated_classifiers_]
-    labels, first = _labels(model), to_tensorflow(model.calibrated_classifiers_[0].estimator)
+    ops = [to_tensorflow(member.estimator) for member in model.calibrated_classifiers_]
+    members = [_calibrated_member(*pair) for pair in zip(model.calibrated_classifiers_, ops, strict=True)]
+    labels = _labels(model)
 
     def predict_proba(X: Any) -> tf.Tensor:
-        total = members[0](X)
-        for member in members[1:]:
-            total += member(X)
-        return _divided(total, len(members))
+        return _divided(sum(member(X) for member in members), len(members))
 
-    def predict(X: Any) -> tf.Tensor:
-        return labels(tf.argmax(predict_proba(X), axis=1))
-
-    calls = {"predict_proba": predict_proba, "predict": predict}
-    return Ops("CalibratedClassifierCV", first.n_features, first.columns, first.dtype, calls)
+    calls = {"predict_proba": predict_proba, "predict": lambda X: labels(tf.argmax(predict_proba(X), axis=1))}
+    return Ops("CalibratedClassifierCV", ops[0].spec, calls)
 
 
-def _calibrated_member(member: Any) -> Method:
+def _calibrated_member(member: Any, ops: Ops) -> Method:
     """Return the probabilities of one pair of classifier and calibrators."""
-    ops, n_classes = to_tensorflow(member.estimator), len(member.classes)
-    by_scores = "decision_function" in ops.methods
+    n_classes, by_scores = len(member.classes), "decision_function" in ops.methods
     places = np.searchsorted(member.classes, member.estimator.classes_) + (n_classes == 2)
-    curves = [] if member.method == "temperature" else [_curve(calibrator) for calibrator in member.calibrators]
 
     def scores(X: Any) -> tf.Tensor:
         """Return what the calibrators take: one column if there are two classes, else one for each."""
         if by_scores:
             found = ops.decision_function(X)
             return found[:, tf.newaxis] if found.shape.rank == 1 else found
-        found = ops.predict_proba(X)
-        return found[:, 1:] if len(member.estimator.classes_) == 2 else found
+        return ops.predict_proba(X)[:, int(len(member.estimator.classes_) == 2) :]
 
-    def by_temperature(X: Any) -> tf.Tensor:
-        logits = scores(X)
-        if logits.shape[1] == 1:
-            logits = tf.concat([-logits, logits] if by_scores else [1 - logits, logits], axis=1)
-        return tf.nn.softmax(member.calibrators[0].beta_ * _logits(logits))
+    def by_temperature(found: tf.Tensor) -> tf.Tensor:
+        if found.shape[1] == 1:
+            found = tf.concat([-found if by_scores else 1 - found, found], axis=1)
+        return tf.nn.softmax(member.calibrators[0].beta_ * _logits(found))
 
-    def one_by_one(X: Any) -> tf.Tensor:
-        found = tf.unstack(scores(X), axis=1)
-        columns = [tf.zeros_like(found[0])] * n_classes
-        for place, column, curve in zip(places, found, curves, strict=False):
-            columns[place] = curve(column)
+    def one_by_one(found: tf.Tensor) -> tf.Tensor:
+        columns = [tf.zeros_like(found[:, 0])] * n_classes
+        for place, column, calibrator in zip(places, tf.unstack(found, axis=1), member.calibrators, strict=False):
+            columns[place] = _calibrated(calibrator, column)
         if n_classes == 2:
-            columns[0] = 1 - columns[1]
-            return tf.stack(columns, axis=1)
+            return tf.stack([1 - columns[1], columns[1]], axis=1)
         total = tf.add_n(columns)
         return tf.stack([tf.where(total != 0, column / total, 1 / n_classes) for column in columns], axis=1)
 
     def predict_proba(X: Any) -> tf.Tensor:
-        found = by_temperature(X) if member.method == "temperature" else one_by_one(X)
+        found = by_temperature(scores(X)) if member.method == "temperature" else one_by_one(scores(X))
         return tf.where((found > 1) & (found <= 1 + 1e-5), np.float64(1), found)
 
     return predict_proba
 
 
-def _curve(calibrator: Any) -> Method:
+def _calibrated(calibrator: Any, scores: tf.Tensor) -> tf.Tensor:
     if isinstance(calibrator, IsotonicRegression):
-        return _isotonic_curve(calibrator)
-    return lambda x: tf.sigmoid(-(calibrator.a_ * x + calibrator.b_))
+        return _isotonic_curve(calibrator)(scores)
+    return tf.sigmoid(-(calibrator.a_ * scores + calibrator.b_))
 
 
 def _logits(scores: tf.Tensor) -> tf.Tensor:
@@ -770,138 +620,106 @@ def _logits(scores: tf.Tensor) -> tf.Tensor:
 # --- trees -------------------------------------------------------------------------------------------------------
 
 
-@_converts(RandomForestClassifier, RandomForestRegressor)
+@converts(ensemble.RandomForestClassifier, ensemble.RandomForestRegressor)
 def _random_forest(forest: Any) -> Ops:
     if forest.n_outputs_ > 1:
         raise _refused(forest, f"{forest.n_outputs_} outputs")
-    door, sums = _Door(forest), leaf_sums(forest_trees(forest), tf.float32)
-    missing = forest.estimators_[0].__sklearn_tags__().input_tags.allow_nan
+    sums = leaf_sums(forest_trees(forest))
 
-    def mean(X: Any) -> tf.Tensor:
-        return _divided(sums(door.numbers(X, missing=missing, dtype=tf.float32)), len(forest.estimators_))
+    def mean(x: tf.Tensor) -> tf.Tensor:
+        return _divided(sums(x), len(forest.estimators_))
 
-    if isinstance(forest, RandomForestRegressor):
-        return _ops(forest, {"predict": lambda X: tf.squeeze(mean(X), axis=1)})
-    labels = _labels(forest)
-    return _ops(forest, {"predict_proba": mean, "predict": lambda X: labels(tf.argmax(mean(X), axis=1))})
+    def predict_proba(x: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(mean(x), (-1, forest.n_classes_))
+
+    if isinstance(forest, ensemble.RandomForestRegressor):
+        calls: dict[str, Method] = {"predict": mean}
+    else:
+        labels = _labels(forest)
+        calls = {"predict_proba": predict_proba, "predict": lambda x: labels(tf.argmax(predict_proba(x), axis=1))}
+    allow_nan = forest.estimators_[0].__sklearn_tags__().input_tags.allow_nan
+    return _numeric(forest, calls, dtype=tf.float32, allow_nan=allow_nan)
 
 
-@_converts(GradientBoostingClassifier, GradientBoostingRegressor)
+@converts(ensemble.GradientBoostingClassifier, ensemble.GradientBoostingRegressor)
 def _gradient_boosting(model: Any) -> Ops:
     if model.init_ != "zero" and type(model.init_) not in (DummyClassifier, DummyRegressor):
         raise _refused(model, f"init={type(model.init_).__name__}")
-    door, sums = _Door(model), leaf_sums(gradient_trees(model), tf.float32)
-
-    def raw(X: Any) -> tf.Tensor:
-        return _one_column(sums(door.numbers(X, dtype=tf.float32)))
-
-    if isinstance(model, GradientBoostingRegressor):
-        return _ops(model, {"predict": raw})
+    raw = leaf_sums(gradient_trees(model))
     # The exponential loss takes half of the logarithm of the odds as its score.
     factor = 2 if model.loss == "exponential" else 1
-    return _ops(model, _classifier(model, raw, lambda X: _probabilities(factor * raw(X)), tf.greater_equal))
+    regressor = isinstance(model, ensemble.GradientBoostingRegressor)
+    calls = {"predict": raw} if regressor else _classifier(model, raw, factor, tf.greater_equal)
+    return _numeric(model, calls, dtype=tf.float32)
 
 
-@_converts(HistGradientBoostingClassifier, HistGradientBoostingRegressor)
+@converts(ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor)
 def _hist_gradient_boosting(model: Any) -> Ops:
     if model.is_categorical_ is not None:
         raise _refused(model, "categorical features")
-    door, sums = _Door(model), leaf_sums(histogram_trees(model), tf.float64)
-
-    def raw(X: Any) -> tf.Tensor:
-        return _one_column(sums(door.numbers(X, infinite=True)))
-
-    if isinstance(model, HistGradientBoostingClassifier):
-        return _ops(model, _classifier(model, raw, lambda X: _probabilities(raw(X))))
+    raw = leaf_sums(histogram_trees(model))
     # Losses of counts and of positive numbers predict the logarithm of the mean.
-    logarithm = model.loss in ("poisson", "gamma")
-    return _ops(model, {"predict": (lambda X: tf.exp(raw(X))) if logarithm else raw})
-
-
-def _one_column(x: tf.Tensor) -> tf.Tensor:
-    return tf.squeeze(x, axis=1) if x.shape[1] == 1 else x
+    mean = (lambda x: tf.exp(raw(x))) if model.loss in ("poisson", "gamma") else raw
+    regressor = isinstance(model, ensemble.HistGradientBoostingRegressor)
+    return _numeric(model, {"predict": mean} if regressor else _classifier(model, raw), allow_nan=True, allow_inf=True)
 
 
 # --- compositions ------------------------------------------------------------------------------------------------
 
 
-@_converts(Pipeline)
+@converts(preprocessing.FunctionTransformer)
+def _function_transformer(transformer: preprocessing.FunctionTransformer) -> Ops:
+    # What scikit-learn writes in place of 'passthrough' when it fits.
+    if transformer.func is not None or transformer.validate:
+        raise _refused(transformer, "a function")
+    return _numeric(transformer, {"transform": tf.identity}, allow_nan=True, allow_inf=True)
+
+
+@converts(Pipeline)
 def _pipeline(pipeline: Pipeline) -> Ops:
-    steps = [to_tensorflow(step) for _, step in pipeline.steps if not _passes(step)]
+    steps = [to_tensorflow(step) for _, step in pipeline.steps if step not in (None, "passthrough")]
     if not steps:
         raise _refused(pipeline, "no step that does anything")
     *before, last = steps
-    for ops in before:
-        if "transform" not in ops.methods:
-            raise _refused(pipeline, f"{ops.estimator} before the last step")
+    # scikit-learn calls transform of every step but the last.
+    transforms = [ops.transform for ops in before]
 
     def through(call: Method) -> Method:
-        def method(X: Any) -> tf.Tensor:
-            for ops in before:
-                X = ops.transform(X)
-            return call(X)
+        return lambda X: call(reduce(lambda x, transform: transform(x), transforms, X))
 
-        return method
-
-    ends = _passes(pipeline.steps[-1][1])
+    ends = pipeline.steps[-1][1] in (None, "passthrough")
     calls = {name: through(call) for name, call in last.calls.items() if not ends or name == "transform"}
-    return Ops("Pipeline", steps[0].n_features, steps[0].columns, steps[0].dtype, calls)
+    return Ops("Pipeline", steps[0].spec, calls)
 
 
-@_converts(ColumnTransformer)
+@converts(ColumnTransformer)
 def _column_transformer(transformer: ColumnTransformer) -> Ops:
-    door, weights = _Door(transformer), transformer.transformer_weights or {}
-    parts, dtypes = [], set()
-    columns: dict[str, tf.DType] = {}
+    inputs, weights = _Inputs(transformer), transformer.transformer_weights or {}
+    parts: list[tuple[list[int], Ops, float | None]] = []
+    dtypes: dict[int, tf.DType] = {}
     for name, step, _ in transformer.transformers_:
         places = list(transformer._transformer_to_input_indices[name])
-        if (isinstance(step, str) and step == "drop") or not places:
+        if step == "drop" or not places:
             continue
-        ops = None if _passes(step) else to_tensorflow(step)
-        if ops is not None and "transform" not in ops.methods:
-            raise _refused(transformer, f"{ops.estimator}, which has no transform,")
+        ops = to_tensorflow(step)
+        if isinstance(ops.spec, dict):
+            places, specs = [inputs.names.index(column) for column in ops.spec], list(ops.spec.values())
+        else:
+            specs = [ops.spec] * len(places)
+        for place, spec in zip(places, specs, strict=True):
+            if dtypes.setdefault(place, spec.dtype) != spec.dtype:
+                raise _refused(transformer, f"column {place} as {dtypes[place].name} and as {spec.dtype.name}")
         parts.append((places, ops, weights.get(name)))
-        for place in places:
-            column = str(place) if door.names is None else door.names[place]
-            if ops is not None and ops.columns is not None and column not in ops.columns:
-                continue
-            dtype = tf.float64 if ops is None else (ops.columns or {}).get(column, ops.dtype)
-            if column in columns and tf.string in (dtype, columns[column]) and dtype != columns[column]:
-                raise _refused(transformer, f"column {column!r} as words and as numbers")
-            columns[column] = dtype
-            dtypes.add(dtype)
-    if door.names is None and len(dtypes) > 1 and tf.string in dtypes:
-        raise ValueError(
-            "ColumnTransformer takes words and numbers, and no tensor holds both; fit it on a table with names."
-        )
 
     def transform(X: Any) -> tf.Tensor:
         outputs = []
         for places, ops, weight in parts:
-            output = _passed(door, X, places) if ops is None else ops.transform(_part(door, X, places, ops))
+            columns = inputs.columns(X, places)
+            named = isinstance(ops.spec, dict)
+            output = ops.transform(dict(zip(ops.spec, columns, strict=True)) if named else tf.stack(columns, axis=1))
             outputs.append(output if weight is None else output * weight)
         if len({output.dtype for output in outputs}) > 1:
-            raise TypeError("ColumnTransformer would return words beside numbers, and no tensor holds both.")
+            raise TypeError("ColumnTransformer would return strings beside numbers, and no tensor holds both.")
         return tf.concat(outputs, axis=1)
 
-    dtype = tf.string if tf.string in dtypes else tf.float64
-    named = None if door.names is None else columns
-    return Ops("ColumnTransformer", transformer.n_features_in_, named, dtype, {"transform": transform})
-
-
-def _passes(step: Any) -> bool:
-    if isinstance(step, str) or step is None:
-        return step in (None, "passthrough")
-    # What scikit-learn writes in place of 'passthrough' when it fits.
-    return type(step) is FunctionTransformer and step.func is None and not step.validate
-
-
-def _part(door: _Door, X: Any, places: list[int], ops: Ops) -> Any:
-    if not isinstance(X, Mapping):
-        return tf.gather(door.matrix(X), places, axis=1)
-    needed = [place for place in places if ops.columns is None or (door.names or [])[place] in ops.columns]
-    return dict(zip(door.chosen(needed), door.columns(X, needed), strict=True))
-
-
-def _passed(door: _Door, X: Any, places: list[int]) -> tf.Tensor:
-    return tf.stack([door.cast(column, tf.float64) for column in door.columns(X, places)], axis=1)
+    return Ops("ColumnTransformer", inputs.spec(dtypes), {"transform": transform})

@@ -1,0 +1,815 @@
+"""Every conversion against scikit-learn itself, where differences hide: on knots, beside them, and far away."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.compose import ColumnTransformer, make_column_selector
+from sklearn.decomposition import PCA
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.frozen import FrozenEstimator
+from sklearn.impute import SimpleImputer
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.svm import LinearSVC
+
+import serving
+from serving import ops as module
+from serving import trees
+from serving.ops import to_tensorflow
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+RANDOM = np.random.default_rng(0)
+ROWS = RANDOM.normal(size=(300, 4)) * [1, 10, 100, 0.1] + [0, 5, 1e4, 0]
+SMALL = ROWS / [1, 10, 1e4, 0.1]
+MISSING = np.where(RANDOM.random(ROWS.shape) < 0.1, np.nan, ROWS)
+BINARY = (ROWS[:, 0] + ROWS[:, 1] / 10 + RANDOM.normal(size=300) / 2 > 0.5).astype(np.int64)
+THREE = np.digitize(ROWS[:, 0] + ROWS[:, 1] / 10 + RANDOM.normal(size=300) / 2, [-0.5, 1])
+TARGET = np.abs(ROWS[:, 0] * ROWS[:, 1] + ROWS[:, 2] / 100)
+STRINGS = np.array(["", "a", "Ä", "b c", "日本", "a"], dtype=object)[RANDOM.integers(0, 6, (300, 2))]
+UNKNOWN_STRINGS = np.array([["", "unknown"], ["zz", "Ä"], ["日", "日本"], ["a ", "a"], ["A", "b c"]], object)
+NUMBERS = np.where(RANDOM.random((300, 2)) < 0.1, np.nan, RANDOM.integers(-3, 4, (300, 2)) / 2)
+# The spacing of floats at 1, and one more for sums of a few.
+ULP = 4.5e-16
+
+
+def fed(ops, X):
+    """Return X as the tensors that the ops take."""
+
+    def tensor(values, spec):
+        values = (
+            np.asarray(values).tolist() if spec.dtype == tf.string else np.asarray(values, spec.dtype.as_numpy_dtype)
+        )
+        return tf.reshape(tf.constant(values, spec.dtype), [-1, *spec.shape[1:]])
+
+    return {n: tensor(X[n], s) for n, s in ops.spec.items()} if isinstance(ops.spec, dict) else tensor(X, ops.spec)
+
+
+def compiled(ops, method):
+    return tf.function(getattr(ops, method), input_signature=[ops.spec])
+
+
+def converted(estimator, X, method="transform"):
+    ops = to_tensorflow(estimator)
+    return compiled(ops, method)(fed(ops, X)).numpy()
+
+
+def expected(estimator, X, method="transform"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answer = getattr(estimator, method)(X)
+    answer = answer.toarray() if hasattr(answer, "toarray") else np.asarray(answer)
+    if answer.dtype.kind in "OU":
+        return np.vectorize(lambda one: one if isinstance(one, bytes) else one.encode(), otypes=[object])(answer)
+    return answer
+
+
+def assert_same(estimator, X, methods=None, atol=0.0, rtol=0.0):
+    """Assert that all methods, or some, give what scikit-learn gives: the same bits, unless told for each."""
+    ops = to_tensorflow(estimator)
+    methods = methods or ops.methods
+    call = tf.function(lambda X: [getattr(ops, method)(X) for method in methods], input_signature=[ops.spec])
+    for method, ours in zip(methods, call(fed(ops, X)), strict=True):
+        ours, theirs = ours.numpy(), expected(estimator, X, method)
+        assert ours.shape == theirs.shape
+        if theirs.dtype.kind == "f":
+            near = [one.get(method, 0) if isinstance(one, dict) else one for one in (atol, rtol)]
+            np.testing.assert_allclose(ours, theirs, err_msg=method, atol=near[0], rtol=near[1])
+        else:
+            assert ours.dtype == theirs.dtype
+            assert np.array_equal(ours, theirs), method
+
+
+def beside(values):
+    """Return values, their neighbours on both sides, and what lies far away."""
+    values = np.unique(values[~np.isnan(values)])
+    middle = (values[1:] + values[:-1]) / 2
+    far = np.array([0.0, -0.0, 1e-200, 1e4, -1e4, 1e8, -1e8, 1e300, -1e300])
+    return np.concatenate([values, np.nextafter(values, -np.inf), np.nextafter(values, np.inf), middle, far])
+
+
+def normal_numbers(values):
+    """Return values without those whose neighbours are so near that TensorFlow may count the difference as 0."""
+    return np.where(np.abs(values) < 1e-280, 0.0, values)
+
+
+def columns_beside(X):
+    """Return rows whose columns hold what is beside the values of each column."""
+    longest = max(len(beside(column)) for column in X.T)
+    return normal_numbers(np.stack([np.resize(beside(column), longest) for column in X.T], axis=1))
+
+
+# --- scalers and the imputer -------------------------------------------------------------------------------------
+
+SCALERS = [
+    StandardScaler(),
+    StandardScaler(with_mean=False),
+    StandardScaler(with_std=False),
+    MinMaxScaler(),
+    MinMaxScaler(feature_range=(-3, 2), clip=True),
+    RobustScaler(),
+    RobustScaler(with_centering=False, quantile_range=(10, 90), unit_variance=True),
+    RobustScaler(with_scaling=False),
+    make_pipeline(MinMaxScaler(feature_range=(0.1, 0.7)), StandardScaler(), RobustScaler(), StandardScaler()),
+]
+IMPUTERS = [
+    SimpleImputer(),
+    SimpleImputer(strategy="median", add_indicator=True),
+    SimpleImputer(strategy="most_frequent"),
+    SimpleImputer(strategy="constant", fill_value=-7.5),
+    SimpleImputer(strategy="constant", keep_empty_features=True, add_indicator=True),
+]
+
+
+@pytest.mark.parametrize("scaler", [*SCALERS, *IMPUTERS], ids=str)
+def test_scalers_and_imputers_give_the_same_bits(scaler):
+    X = np.column_stack([MISSING, np.full(300, 3.0)])
+    assert_same(scaler.fit(X), np.vstack([X, columns_beside(X), np.full((1, 5), np.nan)]))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16, np.int8, np.uint8, bool])
+def test_what_comes_in_is_computed_in_float64(kind):
+    scaler = StandardScaler().fit(ROWS)
+    X = (RANDOM.normal(size=(20, 4)) * 50).astype(np.int8).astype(kind)
+    ours = to_tensorflow(scaler).transform(tf.constant(X))
+    assert ours.dtype == tf.float64
+    assert np.array_equal(ours, scaler.transform(X.astype(np.float64)))
+
+
+def test_imputers_of_other_marks_whole_numbers_empty_columns_and_strings():
+    X = np.where(RANDOM.random(ROWS.shape) < 0.2, -1.0, np.round(ROWS))
+    for strategy in ("mean", "most_frequent"):
+        imputer = SimpleImputer(missing_values=-1, strategy=strategy, add_indicator=True).fit(X)
+        assert_same(imputer, X)
+        assert_refused_like_scikit_learn(imputer, MISSING)
+    whole = np.array([[1, 7], [1, 8], [2, 8]])
+    assert_same(SimpleImputer(missing_values=1, strategy="constant", fill_value=9).fit(whole), whole * 1.0)
+    empty = np.column_stack([MISSING, np.full(300, np.nan)])
+    for keep in (True, False):
+        assert_same(SimpleImputer(keep_empty_features=keep, add_indicator=True).fit(empty), empty)
+    imputer = SimpleImputer(missing_values="", strategy="most_frequent").fit(STRINGS)
+    assert_same(imputer, STRINGS)
+    assert_same(make_pipeline(imputer, OneHotEncoder()).fit(STRINGS), STRINGS)
+
+
+# --- quantiles ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_quantiles", [1, 2, 100, 300])
+@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize(("distribution", "atol"), [("uniform", 0.0), ("normal", 2 * ULP)])
+def test_quantiles_on_knots_and_beside_them(n_quantiles, rounded, distribution, atol):
+    X = np.round(MISSING) if rounded else MISSING
+    transformer = QuantileTransformer(n_quantiles=n_quantiles, output_distribution=distribution).fit(X)
+    assert_same(transformer, np.vstack([X, columns_beside(transformer.quantiles_), MISSING * 3]), atol=atol, rtol=ULP)
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "normal"])
+@pytest.mark.parametrize("offset", [0, 1e8, -1e12])
+def test_quantiles_of_repeated_values_far_from_0(offset, distribution):
+    # Far from 0, what scikit-learn allows at the ends of a normal distribution is below the spacing of floats.
+    column = offset + np.array([0, 0, 0, 1, 2, 2, 3, 3, 3, 3.0])
+    transformer = QuantileTransformer(n_quantiles=10, output_distribution=distribution).fit(column[:, np.newaxis])
+    X = np.concatenate([beside(column), column + 0.5, column - 1e-7, column + 1e-7])[:, np.newaxis]
+    assert_same(transformer, normal_numbers(X), atol=2 * ULP, rtol=ULP)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(-5, 5) | st.floats(-5, 5, allow_subnormal=False), min_size=1, max_size=30), st.data())
+def test_uniform_quantiles_of_any_column_are_equal_to_the_bit(column, data):
+    column = normal_numbers(np.array(column, np.float64))
+    n_quantiles = data.draw(st.integers(1, len(column)))
+    transformer = QuantileTransformer(n_quantiles=n_quantiles).fit(column[:, np.newaxis])
+    assert_same(transformer, normal_numbers(beside(column))[:, np.newaxis])
+
+
+# --- encoders ----------------------------------------------------------------------------------------------------
+
+ENCODERS = [
+    OneHotEncoder(handle_unknown="ignore"),
+    OneHotEncoder(handle_unknown="ignore", drop="first"),
+    OneHotEncoder(drop="if_binary", handle_unknown="ignore", sparse_output=False),
+    OneHotEncoder(handle_unknown="ignore", min_frequency=40),
+    OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=0.2),
+    OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=3, drop="first"),
+    OneHotEncoder(handle_unknown="warn", max_categories=2),
+    *(
+        OrdinalEncoder(handle_unknown="use_encoded_value", **options)
+        for options in (
+            {"unknown_value": -1, "encoded_missing_value": -2},
+            {"unknown_value": np.nan, "min_frequency": 40},
+            {"unknown_value": 99, "max_categories": 2, "encoded_missing_value": 98},
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=str)
+@pytest.mark.parametrize("kind", ["strings", "numbers", "two"])
+def test_encoders_of_known_and_unknown_values(encoder, kind):
+    X, more = {
+        "strings": (STRINGS, UNKNOWN_STRINGS),
+        "numbers": (NUMBERS, columns_beside(NUMBERS)),
+        "two": (np.where(STRINGS == "a", "a", "ß").astype(object), UNKNOWN_STRINGS),
+    }[kind]
+    assert_same(clone(encoder).fit(X), np.vstack([X, more]))
+
+
+def test_encoders_with_dtypes_orders_and_names_of_what_is_dropped():
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.int16).fit(STRINGS)
+    asked = np.vstack([STRINGS, UNKNOWN_STRINGS])
+    assert np.array_equal(converted(encoder, asked), encoder.transform(asked).astype(np.float64))
+    order = [["b c", "", "日本", "Ä", "a", "never seen"], ["日本", "a", "b c", "Ä", ""]]
+    for encoder in (OneHotEncoder(categories=order), OrdinalEncoder(categories=order), OneHotEncoder(drop=["Ä", "a"])):
+        assert_same(encoder.fit(STRINGS), STRINGS)
+    assert_same(OneHotEncoder(drop=[np.nan, 0.5]).fit(NUMBERS), NUMBERS)
+
+
+@pytest.mark.parametrize("encoder", [OneHotEncoder(), OrdinalEncoder(), OneHotEncoder(drop="first")], ids=str)
+@pytest.mark.parametrize(("X", "bad"), [(STRINGS, "unknown"), (NUMBERS, 0.75), (NUMBERS[:, 1:], 7.0)])
+def test_an_unknown_category_stops_the_graph_where_scikit_learn_raises(encoder, X, bad):
+    assert_same(encoder.fit(X), X)
+    wrong = X[:5].copy()
+    wrong[3, -1] = bad
+    with pytest.raises(ValueError, match="Found unknown categories"):
+        encoder.transform(wrong)
+    name = type(encoder).__name__
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"{name}: unknown category in column {X.shape[1] - 1}\."):
+        converted(encoder, wrong)
+
+
+def test_nan_is_unknown_where_none_was_seen():
+    assert_same(OneHotEncoder(handle_unknown="ignore").fit([[1.0], [2.0]]), np.array([[np.nan], [1.0]]))
+    assert_same(OneHotEncoder(handle_unknown="ignore").fit([[np.nan], [np.nan]]), np.array([[np.nan], [1.0]]))
+
+
+def test_whole_numbers_that_float64_cannot_tell_apart():
+    large = np.array([[2**60], [2**60 + 1], [2**60 + 2], [5]])
+    for X in (large, pd.DataFrame({"id": large[:, 0]})):
+        encoder = OrdinalEncoder().fit(X)
+        assert_same(encoder, X)
+    assert to_tensorflow(encoder).spec == {"id": tf.TensorSpec((None,), tf.int64, "id")}
+
+
+def test_categories_of_bool_bytes_and_objects():
+    flags = np.array([[True], [False], [True]])
+    assert_same(OneHotEncoder().fit(flags), flags)
+    objects = np.array([[3], [1], [2]], object)
+    assert_same(OrdinalEncoder(categories=[[3, 1, 2]]).fit(objects), objects)
+    octets = np.array([[b"x"], [b"\xff"]], "S1")
+    assert_same(OneHotEncoder().fit(octets), octets)
+
+
+# --- projections, centres, linear models -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pca", [PCA(), PCA(3, whiten=True), PCA(2, svd_solver="randomized", random_state=0)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_pca(pca, dtype):
+    X = ROWS * [1, 1, 0.01, 1]
+    assert_same(pca.fit(X.astype(dtype)), np.vstack([X, X * 3 - 7]), atol=1e-12)
+
+
+@pytest.mark.parametrize("offset", [0, 1e4, 1e8])
+def test_nearest_centres_are_right_wherever_the_data_lie(offset):
+    X = RANDOM.normal(size=(500, 3)) * 4
+    kmeans = KMeans(6, random_state=0, n_init=2).fit(X + offset)
+    far = X * 2 + offset
+    # cdist subtracts and does not multiply: exact however far away.
+    distances = cdist(far, kmeans.cluster_centers_)
+    assert np.array_equal(converted(kmeans, far, "predict"), distances.argmin(axis=1))
+    np.testing.assert_allclose(converted(kmeans, far), distances, rtol=1e-12, atol=2e-7)
+    if offset <= 1e4:
+        assert_same(kmeans, far, atol=1e-6)
+
+
+def test_float32_rows_far_from_0_get_the_labels_that_float64_gives_them():
+    X = (RANDOM.normal(size=(2000, 2)) + 1e4).astype(np.float32)
+    kmeans = KMeans(8, random_state=0, n_init=1).fit(X.astype(np.float64))
+    ours = to_tensorflow(kmeans).predict(tf.constant(X)).numpy()
+    assert np.array_equal(ours, kmeans.predict(X.astype(np.float64)))
+
+
+CLASSES = {
+    "binary": BINARY,
+    "bool": BINARY == 1,
+    "int8": THREE.astype(np.int8),
+    "float": THREE / 1.0,
+    "strings": np.array(["ä", "b", "ccc"])[THREE],
+    "objects": np.array(["ä", "b", "ccc"], object)[THREE],
+    "two strings": np.array(["no", "yes"])[BINARY],
+}
+
+
+@pytest.mark.parametrize("y", CLASSES.values(), ids=CLASSES)
+def test_logistic_regression(y):
+    model = LogisticRegression(max_iter=500).fit(SMALL, y)
+    near = {"decision_function": 1e-9, "predict_proba": 2 * ULP}
+    X = np.vstack([ROWS / 10, ROWS * 1e3])
+    assert_same(model, X, atol=near, rtol={"decision_function": 1e-14, "predict_proba": 0})
+
+
+def test_options_of_logistic_regression():
+    sparse = LogisticRegression(l1_ratio=1, solver="saga", tol=0.1).fit(ROWS, THREE).sparsify()
+    for model in (sparse, LogisticRegression(fit_intercept=False, solver="liblinear").fit(ROWS, BINARY)):
+        assert_same(model, ROWS, ["predict", "predict_proba"], atol=2 * ULP)
+
+
+def test_scores_that_tie_go_to_the_class_that_scikit_learn_takes():
+    X = np.array([[0.0, 0, 0, 0], [-0.0, 0, 0, 0], [1, 0, 0, 0], [-1, 0, 0, 0]])
+    for y, coefficients in ((BINARY, [[1, 0, 0, 0]]), (THREE, [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]])):
+        model = LogisticRegression().fit(ROWS, y)
+        model.coef_[:], model.intercept_[:] = coefficients, 0
+        assert_same(model, X, ["predict"])
+
+
+# --- calibration -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("out_of_bounds", ["nan", "clip"])
+@pytest.mark.parametrize("increasing", [True, False])
+@pytest.mark.parametrize(
+    ("x", "y", "dtype"),
+    [
+        (np.round(ROWS[:, 1], 1), BINARY, np.float64),
+        (np.round(ROWS[:, 1], 1), BINARY, np.float32),
+        # So uneven that a slope times a distance misses some of the knots by a bit.
+        (*np.sort(np.random.default_rng(1).normal(size=(2, 3000))), np.float64),
+        (*np.cumsum(np.random.default_rng(1).lognormal(sigma=2, size=(2, 3000)), axis=1), np.float32),
+        (np.array([2.0, 2.0]), np.array([1.0, 4.0]), np.float64),
+    ],
+    ids=["steps", "steps, float32", "curve", "curve, float32", "one point"],
+)
+def test_isotonic_regression_on_knots_and_beside_them(x, y, dtype, increasing, out_of_bounds):
+    model = IsotonicRegression(out_of_bounds=out_of_bounds, increasing=increasing).fit(x.astype(dtype), y.astype(dtype))
+    asked = beside(model.X_thresholds_)
+    asked = np.where(np.abs(asked) < 1e-30, 0, np.clip(asked, -1e30, 1e30)).astype(dtype)
+    assert_same(model, asked)
+    ops = to_tensorflow(model)
+    assert np.array_equal(ops.predict(asked), ops.predict(asked[:, np.newaxis]), equal_nan=True)
+
+
+def test_isotonic_regression_refuses_what_is_out_of_bounds():
+    model = IsotonicRegression(out_of_bounds="raise").fit([1.0, 2, 3], [1.0, 2, 4])
+    assert_same(model, np.array([1, 1.5, 3]), ["predict"])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="IsotonicRegression: X holds values outside"):
+        converted(model, np.array([1, np.nextafter(3, 4)]), "predict")
+
+
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic", "temperature"])
+@pytest.mark.parametrize("averaged", [True, False])
+@pytest.mark.parametrize(
+    ("base", "y"),
+    [
+        (LogisticRegression(), CLASSES["strings"]),
+        (make_pipeline(StandardScaler(), LogisticRegression()), CLASSES["bool"]),
+        (RandomForestClassifier(5, random_state=0), CLASSES["strings"]),
+        (RandomForestClassifier(5, random_state=0), CLASSES["bool"]),
+        (FrozenEstimator(GradientBoostingClassifier(n_estimators=5).fit(SMALL, BINARY)), BINARY),
+    ],
+    ids=["logistic, three", "pipeline, binary", "forest, three", "forest, binary", "frozen, binary"],
+)
+def test_calibrated_classifiers(base, y, averaged, method):
+    model = CalibratedClassifierCV(base, method=method, ensemble=averaged, cv=2).fit(SMALL, y)
+    assert_same(model, np.vstack([SMALL, SMALL * 4, SMALL * 30]), atol=2e-13)
+
+
+def test_a_row_that_no_class_wants_gets_equal_probabilities():
+    model = CalibratedClassifierCV(LogisticRegression(), method="isotonic", ensemble=False).fit(ROWS, THREE)
+    for curve in model.calibrated_classifiers_[0].calibrators:
+        curve.y_thresholds_[:] = 0
+        curve._build_f(curve.X_thresholds_, curve.y_thresholds_)
+    assert (converted(model, ROWS[:3], "predict_proba") == 1 / 3).all()
+    assert_same(model, ROWS[:3])
+
+
+# --- trees -------------------------------------------------------------------------------------------------------
+
+CLASSIFIERS = [
+    RandomForestClassifier(30, random_state=0),
+    RandomForestClassifier(150, max_leaf_nodes=3, random_state=0, criterion="entropy"),
+    GradientBoostingClassifier(n_estimators=50),
+    GradientBoostingClassifier(n_estimators=7, max_depth=9, init="zero"),
+    HistGradientBoostingClassifier(max_iter=10),
+    HistGradientBoostingClassifier(max_iter=3, max_leaf_nodes=None, min_samples_leaf=1),
+]
+REGRESSORS = [
+    RandomForestRegressor(30, random_state=0, criterion="poisson"),
+    GradientBoostingRegressor(),
+    GradientBoostingRegressor(loss="huber", max_depth=8, n_estimators=9),
+    GradientBoostingRegressor(loss="quantile", n_estimators=9, init="zero"),
+    HistGradientBoostingRegressor(max_iter=10, max_leaf_nodes=90, min_samples_leaf=1),
+    HistGradientBoostingRegressor(loss="absolute_error", max_iter=5),
+]
+
+
+def beside_thresholds(model, X):
+    """Return rows on the thresholds of the trees and beside them, in float32 where the trees compare so."""
+    if hasattr(model, "_predictors"):
+        parts = [(tree.nodes["feature_idx"], tree.nodes["num_threshold"]) for one in model._predictors for tree in one]
+    else:
+        parts = [(one.tree_.feature, one.tree_.threshold) for one in np.ravel(model.estimators_)]
+    features, thresholds = map(np.concatenate, zip(*parts, strict=True))
+    columns = []
+    for column in range(X.shape[1]):
+        at = thresholds[(features == column) & np.isfinite(thresholds)]
+        near = [at, np.nextafter(at, -np.inf), np.nextafter(at, np.inf)]
+        single = at.astype(np.float32)
+        near += [single, np.nextafter(single, np.float32(-np.inf)), np.nextafter(single, np.float32(np.inf))]
+        columns.append(np.resize(np.concatenate([*near, X[:, column]]).astype(np.float64), 900))
+    return RANDOM.permuted(np.stack(columns, axis=1), axis=0)
+
+
+@pytest.mark.parametrize("model", CLASSIFIERS, ids=str)
+@pytest.mark.parametrize("y", [BINARY == 1, CLASSES["strings"]], ids=["binary", "three"])
+def test_trees_that_classify(model, y):
+    model.fit(ROWS, y)
+    asked = np.vstack([ROWS * 1.1, beside_thresholds(model, ROWS)])
+    boosted = hasattr(model, "decision_function")
+    assert_same(model, asked, atol={"decision_function": 0, "predict_proba": 2 * ULP if boosted else 0})
+
+
+@pytest.mark.parametrize("model", REGRESSORS, ids=str)
+def test_trees_that_regress_give_the_same_bits(model):
+    model.fit(ROWS, TARGET)
+    assert_same(model, np.vstack([ROWS * 1.1, beside_thresholds(model, ROWS)]), ["predict"])
+
+
+def test_losses_whose_score_is_no_mean_and_no_log_odds():
+    for loss in ("poisson", "gamma"):
+        model = HistGradientBoostingRegressor(loss=loss, max_iter=5).fit(ROWS, TARGET + 1)
+        assert_same(model, ROWS * 1.5, ["predict"], rtol=2 * ULP)
+    model = GradientBoostingClassifier(loss="exponential", n_estimators=9).fit(ROWS, BINARY)
+    assert_same(model, ROWS * 1.5, atol={"decision_function": 0, "predict_proba": 2 * ULP})
+
+
+def test_scores_and_probabilities_of_trees_that_tie():
+    even = np.zeros((20, 1)), np.tile([0, 1], 10)
+    for model in (GradientBoostingClassifier(n_estimators=1), HistGradientBoostingClassifier(max_iter=1)):
+        model.fit(*even)
+        assert (model.decision_function([[0.0]]) == 0).all()
+        assert_same(model, np.array([[0.0]]))
+    X, y = np.array([[0.0], [0.0], [1.0]]), [2, 0, 1]
+    model = RandomForestClassifier(4, bootstrap=False, max_depth=1, random_state=0).fit(X, y)
+    assert_same(model, np.array([[0.0], [1.0]]))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [RandomForestClassifier(20, max_leaf_nodes=60, random_state=0), HistGradientBoostingClassifier(max_iter=5)],
+    ids=["forest", "boosting"],
+)
+def test_missing_values_go_where_scikit_learn_sends_them(model):
+    holes = np.where(RANDOM.random(ROWS.shape) < 0.3, np.nan, ROWS)
+    # Here it says much whether a value is missing: a threshold is infinity.
+    holes[:, 3] = np.where(THREE == 1, np.nan, 0.5)
+    boosted = isinstance(model, HistGradientBoostingClassifier)
+    for X in (ROWS, holes):
+        model.fit(X, THREE)
+        asked = np.vstack([holes, np.full((1, 4), np.nan), np.full((1, 4), 1e30)])
+        if boosted:
+            asked = np.vstack([asked, np.full((1, 4), np.inf), np.full((1, 4), -np.inf), [[np.inf, 0, np.nan, np.inf]]])
+        assert_same(model, asked, atol={"predict_proba": 2 * ULP if boosted else 0})
+
+
+def test_trees_that_never_split_and_a_forest_of_one_class():
+    X = np.zeros((9, 2))
+    for model in (
+        RandomForestRegressor(3),
+        GradientBoostingRegressor(n_estimators=3),
+        HistGradientBoostingRegressor(max_iter=3),
+    ):
+        assert_same(model.fit(X, np.arange(9.0)), np.ones((4, 2)), ["predict"])
+    assert_same(RandomForestClassifier(3).fit(X, np.full(9, 7)), np.ones((4, 2)))
+
+
+def test_rows_in_chunks_are_the_rows_at_once(monkeypatch):
+    monkeypatch.setattr(trees, "_PAIRS", 10 * 7)
+    model = RandomForestClassifier(10, random_state=0).fit(ROWS, THREE)
+    for n in (1, 6, 7, 8, 14, 50):
+        assert_same(model, ROWS[:n])
+
+
+# --- compositions ------------------------------------------------------------------------------------------------
+
+TABLE = pd.DataFrame(
+    {
+        "width": MISSING[:, 0],
+        "height": ROWS[:, 1].astype(np.float32),
+        "town": STRINGS[:, 0],
+        "floor": RANDOM.integers(0, 4, 300),
+        "lift": RANDOM.random(300) > 0.5,
+        "street": STRINGS[:, 1],
+    }
+)
+
+
+def table_steps(**options):
+    numbers = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
+    steps = [
+        ("numbers", numbers, ["width", "height"]),
+        ("town", OneHotEncoder(drop="first", handle_unknown="ignore"), ["town", "floor"]),
+        ("lift", "passthrough", ["lift"]),
+    ]
+    return ColumnTransformer(steps, **options)
+
+
+TABLE_STEPS = {
+    "remainder dropped": table_steps(),
+    "remainder encoded": table_steps(remainder=OrdinalEncoder()),
+    "weights": table_steps(transformer_weights={"numbers": 0.3, "lift": 2.0}),
+    "positions": ColumnTransformer([("a", StandardScaler(), [1, 0]), ("b", OrdinalEncoder(), slice(2, 4))]),
+    "mask": ColumnTransformer([("a", RobustScaler(), [True, True, False, True, False, False]), ("d", "drop", [2])]),
+    "selector": ColumnTransformer(
+        [
+            ("a", SimpleImputer(), make_column_selector(dtype_include="number")),
+            ("b", OneHotEncoder(), make_column_selector(dtype_exclude=["number", "bool"])),
+        ],
+        remainder="passthrough",
+    ),
+    "twice": ColumnTransformer([("a", OneHotEncoder(), ["floor"]), ("b", StandardScaler(), ["floor", "height"])]),
+    "nested": ColumnTransformer(
+        [("a", ColumnTransformer([("x", "drop", ["height"]), ("y", OneHotEncoder(), ["town"])]), ["height", "town"])]
+    ),
+}
+
+
+@pytest.mark.parametrize("steps", TABLE_STEPS.values(), ids=TABLE_STEPS)
+def test_tables(steps):
+    steps.fit(TABLE)
+    asked = TABLE.iloc[::-1][[*TABLE.columns[::-1]]]
+    assert_same(steps, asked)
+    ops = to_tensorflow(steps)
+    assert all((spec.dtype == tf.string) == (name in ("town", "street")) for name, spec in ops.spec.items())
+    as_columns = {name: tensor[:, tf.newaxis] for name, tensor in fed(ops, asked).items()}
+    assert np.array_equal(ops.transform(as_columns), expected(steps, asked), equal_nan=True)
+
+
+def test_a_table_goes_through_to_a_label_and_asks_for_the_columns_that_are_needed():
+    model = make_pipeline(table_steps(), HistGradientBoostingClassifier(max_iter=3)).fit(TABLE, CLASSES["strings"])
+    assert_same(model, TABLE, ["decision_function", "predict"])
+    ops = to_tensorflow(model)
+    assert ops.methods == ("decision_function", "predict_proba", "predict")
+    assert set(ops.spec) == {"width", "height", "town", "floor", "lift"}
+    assert ops.spec["town"] == tf.TensorSpec((None,), tf.string, "town")
+
+
+def test_steps_that_hand_on_tables():
+    pipeline = make_pipeline(
+        ColumnTransformer([("a", StandardScaler(), ["height", "floor"])]).set_output(transform="pandas"),
+        ColumnTransformer([("b", MinMaxScaler(), ["a__floor"])], remainder="passthrough"),
+    ).fit(TABLE)
+    assert_same(pipeline, TABLE)
+
+
+def test_arrays_by_position():
+    steps = ColumnTransformer([("a", StandardScaler(), [3, 1]), ("b", "passthrough", [-2])], remainder=PCA(1)).fit(ROWS)
+    assert_same(steps, ROWS, atol=1e-12)
+    scaler = StandardScaler().fit(TABLE[["height", "floor"]])
+    # A table without strings is a tensor too.
+    matrix = TABLE[["height", "floor"]].to_numpy(np.float64)
+    assert np.array_equal(to_tensorflow(scaler).transform(matrix), converted(scaler, TABLE))
+    strings = ColumnTransformer([("a", OneHotEncoder(), [1])], remainder=OrdinalEncoder()).fit(STRINGS)
+    assert to_tensorflow(strings).spec == tf.TensorSpec((None, 2), tf.string)
+    assert_same(strings, STRINGS)
+
+
+def test_pipelines_skip_what_does_nothing():
+    steps = [("a", "passthrough"), ("b", StandardScaler()), ("c", None), ("d", PCA(2)), ("e", "passthrough")]
+    assert_same(Pipeline(steps).fit(ROWS), ROWS, atol=1e-12)
+    assert to_tensorflow(make_pipeline(KMeans(2), "passthrough").fit(ROWS)).methods == ("transform",)
+    assert_same(make_pipeline(FunctionTransformer(), StandardScaler()).fit(ROWS), ROWS)
+
+
+# --- what every conversion promises ------------------------------------------------------------------------------
+
+# Converges also where columns are of several sizes.
+LOGISTIC = LogisticRegression(solver="newton-cholesky")
+NUMERIC = {
+    "StandardScaler": StandardScaler().fit(ROWS),
+    "MinMaxScaler": MinMaxScaler(clip=True).fit(ROWS),
+    "RobustScaler": RobustScaler().fit(ROWS),
+    "uniform": QuantileTransformer(n_quantiles=50).fit(ROWS),
+    "normal": QuantileTransformer(n_quantiles=50, output_distribution="normal").fit(ROWS),
+    "SimpleImputer": SimpleImputer(add_indicator=True).fit(MISSING),
+    "OneHotEncoder": OneHotEncoder(handle_unknown="ignore").fit(ROWS[:20]),
+    "OrdinalEncoder": OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1).fit(ROWS[:20]),
+    "PCA": PCA(2).fit(ROWS),
+    "KMeans": KMeans(3, random_state=0).fit(ROWS),
+    "LogisticRegression": clone(LOGISTIC).fit(ROWS, CLASSES["strings"]),
+    "sigmoid": CalibratedClassifierCV(LOGISTIC, cv=2).fit(ROWS, THREE),
+    "isotonic": CalibratedClassifierCV(LOGISTIC, cv=2, method="isotonic").fit(ROWS, BINARY),
+    "temperature": CalibratedClassifierCV(LOGISTIC, cv=2, method="temperature").fit(ROWS, THREE),
+    "RandomForestClassifier": RandomForestClassifier(10, random_state=0).fit(ROWS, THREE),
+    "RandomForestRegressor": RandomForestRegressor(10, max_depth=3, random_state=0).fit(ROWS, TARGET),
+    "GradientBoostingClassifier": GradientBoostingClassifier(n_estimators=9).fit(ROWS, THREE),
+    "GradientBoostingRegressor": GradientBoostingRegressor(n_estimators=9).fit(ROWS, TARGET),
+    "HistGradientBoostingClassifier": HistGradientBoostingClassifier(max_iter=5).fit(ROWS, BINARY),
+    "HistGradientBoostingRegressor": HistGradientBoostingRegressor(max_iter=5).fit(ROWS, TARGET),
+    "Pipeline": make_pipeline(SimpleImputer(), StandardScaler(), PCA(2), KMeans(3, random_state=0)).fit(MISSING),
+    "ColumnTransformer": ColumnTransformer([("a", StandardScaler(), [0])], remainder="passthrough").fit(ROWS),
+}
+EACH = pytest.mark.parametrize("estimator", NUMERIC.values(), ids=NUMERIC)
+
+
+@EACH
+def test_one_graph_for_every_number_of_rows_also_none_and_no_graph_at_all(estimator):
+    ops = to_tensorflow(estimator)
+    for method in ops.methods:
+        call, theirs = compiled(ops, method), expected(estimator, ROWS, method)
+        answers = {n: call(ROWS[:n]) for n in (300, 1, 0, 7)}
+        assert call.experimental_get_tracing_count() == 1
+        for n, ours in [*answers.items(), (5, getattr(ops, method)(ROWS[:5]))]:
+            assert ours.shape == (n, *theirs.shape[1:])
+            assert np.array_equal(ours, theirs[:n]) if theirs.dtype.kind != "f" else np.allclose(ours, theirs[:n])
+
+
+def assert_refused_like_scikit_learn(estimator, *bad):
+    """Assert that each method of the graph stops where scikit-learn raises, and nowhere else."""
+    ops = to_tensorflow(estimator)
+    for method in ops.methods:
+        call = compiled(ops, method)
+        for X in bad:
+            try:
+                expected(estimator, X, method)
+            except ValueError:
+                with pytest.raises(tf.errors.InvalidArgumentError, match=r": X holds (NaN or )?infinity\."):
+                    call(X)
+            else:
+                call(X)
+
+
+@EACH
+def test_nan_and_infinity_stop_the_graph_where_scikit_learn_raises(estimator):
+    bad = []
+    # The last is too large for float32, in which some trees compare.
+    for value in (np.nan, np.inf, -np.inf, 1e39):
+        bad.append(ROWS[:6].copy())
+        bad[-1][4, 0] = value
+    assert_refused_like_scikit_learn(estimator, *bad)
+
+
+def test_everything_runs_in_the_c_runtime_and_gives_the_same_bits(tmp_path):
+    everything = {name: to_tensorflow(estimator) for name, estimator in NUMERIC.items()}
+    strings = to_tensorflow(OneHotEncoder(handle_unknown="ignore").fit(STRINGS))
+    curve = to_tensorflow(IsotonicRegression(out_of_bounds="clip").fit(ROWS[:, 0], BINARY))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float64, "X"), tf.TensorSpec((None, 2), tf.string, "S")])
+    def serve(X, S):
+        answers = {
+            f"{name} {method}": getattr(ops, method)(X) for name, ops in everything.items() for method in ops.methods
+        }
+        return {**answers, "strings": strings.transform(S), "curve": curve.predict(X[:, :1])}
+
+    saved = tf.Module()
+    saved.serve = serve
+    tf.saved_model.save(saved, str(tmp_path / "1"), signatures=serve)
+    assert serving.python_ops(tmp_path / "1") == []
+    rows = {"X": ROWS, "S": np.vstack([STRINGS[:-5], UNKNOWN_STRINGS])}
+    there = serving.run_without_python(tmp_path / "1", rows)
+    here = serve(tf.constant(rows["X"]), tf.constant(rows["S"].tolist()))
+    assert there.keys() == here.keys()
+    for name, tensor in here.items():
+        assert np.array_equal(there[name], tensor.numpy(), equal_nan=tensor.dtype.is_floating), name
+    with pytest.raises(RuntimeError, match="X holds NaN or infinity"):
+        serving.run_without_python(tmp_path / "1", {"X": MISSING, "S": STRINGS})
+
+
+# --- extension ---------------------------------------------------------------------------------------------------
+
+
+def test_an_estimator_is_added_as_the_module_says():
+    assert "@converts(MaxAbsScaler)" in module.__doc__
+    scaler = make_pipeline(MaxAbsScaler(), StandardScaler()).fit(MISSING)
+    with pytest.raises(TypeError, match=r"^MaxAbsScaler has no exact conversion"):
+        to_tensorflow(scaler)
+    lines = module.__doc__.partition("    @converts(MaxAbsScaler)\n")[2].partition("\n\n")[0]
+    exec(
+        "@converts(MaxAbsScaler)\n" + lines.replace("\n    ", "\n").removeprefix("    "), {**vars(module), **globals()}
+    )
+    assert_same(scaler, np.vstack([MISSING, columns_beside(MISSING)]))
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------
+
+
+class Tripled(StandardScaler):
+    def transform(self, X, copy=None):
+        return 3 * super().transform(X)
+
+
+UNKNOWN = {
+    "MiniBatchKMeans": MiniBatchKMeans(2).fit(ROWS),
+    "Tripled": Tripled().fit(ROWS),
+    "LinearSVC": CalibratedClassifierCV(LinearSVC(), cv=2).fit(SMALL, BINARY),
+    "str": "passthrough",
+    "StandardScaler": StandardScaler,
+}
+
+
+@pytest.mark.parametrize(("name", "estimator"), UNKNOWN.items(), ids=UNKNOWN)
+def test_what_is_not_known_to_be_exact_is_refused_by_name(name, estimator):
+    with pytest.raises(TypeError, match=f"^{name} has no exact conversion to TensorFlow ops; there is one for [^\n]+$"):
+        to_tensorflow(estimator)
+
+
+@pytest.mark.parametrize("estimator", [KMeans(), Pipeline([("a", PCA())]), FrozenEstimator(PCA())], ids=str)
+def test_what_is_not_fitted_is_refused_by_name(estimator):
+    with pytest.raises(ValueError, match=f"{type(estimator).__name__} instance is not fitted yet"):
+        to_tensorflow(estimator)
+
+
+CATEGORY = pd.DataFrame({"c": pd.Categorical(np.where(BINARY == 1, "x", "y")), "n": ROWS[:, 0]})
+MIXED = np.column_stack([STRINGS[:, 0], np.arange(300)]).astype(object)
+NO_STRING = np.where(STRINGS == "a", np.nan, STRINGS)
+REFUSED = {
+    "HistGradientBoostingClassifier with categorical features is not": HistGradientBoostingClassifier(max_iter=1).fit(
+        CATEGORY, THREE
+    ),
+    "RandomForestRegressor with 2 outputs is not": RandomForestRegressor(2).fit(ROWS, ROWS[:, :2]),
+    "GradientBoostingRegressor with init=RandomForestRegressor is not": GradientBoostingRegressor(
+        n_estimators=1, init=RandomForestRegressor(2)
+    ).fit(ROWS, TARGET),
+    "Pipeline with no step that does anything is not": Pipeline([("a", "passthrough")]).fit(ROWS),
+    "FunctionTransformer with a function is not": make_pipeline(FunctionTransformer(np.abs), PCA()).fit(ROWS),
+    "ColumnTransformer with column 2 as string and as float64 is not": ColumnTransformer(
+        [("a", OneHotEncoder(), ["town"]), ("b", "passthrough", ["town"])]
+    ).fit(TABLE),
+    "SimpleImputer was fitted on strings, and .* not nan, and": SimpleImputer(strategy="most_frequent").fit(NO_STRING),
+    "OneHotEncoder: column 0 holds strings and nan, which no tensor holds; fill": OneHotEncoder().fit(NO_STRING),
+    "OneHotEncoder takes strings and numbers, and no tensor holds both; fit it": OneHotEncoder().fit(MIXED),
+    "ColumnTransformer takes strings and numbers, and no tensor holds both; fit it": ColumnTransformer(
+        [("a", OneHotEncoder(), [0]), ("b", StandardScaler(), [1])]
+    ).fit(MIXED),
+}
+
+
+@pytest.mark.parametrize(("sentence", "estimator"), REFUSED.items(), ids=str)
+def test_what_cannot_be_converted_is_refused_with_one_sentence(sentence, estimator):
+    with pytest.raises(ValueError, match=f"^{sentence}[^\n]*$"):
+        to_tensorflow(estimator)
+
+
+MIXED_OUTPUT = ColumnTransformer(
+    [("a", SimpleImputer(missing_values="", strategy="most_frequent"), ["town"]), ("b", StandardScaler(), ["height"])]
+)
+SCALER = StandardScaler().fit(ROWS)
+BAD_INPUT = [
+    (SCALER, ROWS[:, :3], ValueError, r"StandardScaler takes shape \(n, 4\); got \(300, 3\)\."),
+    (SCALER, ROWS[0], ValueError, r"StandardScaler takes shape \(n, 4\); got \(4,\)\."),
+    (SCALER, [["a"] * 4], TypeError, r"StandardScaler takes numbers; got string\."),
+    (SCALER, ROWS * 1j, TypeError, r"StandardScaler takes numbers; got complex128\."),
+    (SCALER, {"a": [1.0]}, TypeError, "StandardScaler was fitted without names of columns; "),
+    (OneHotEncoder().fit(STRINGS), ROWS[:, :2], TypeError, r"OneHotEncoder: column 0 holds strings; got float64\."),
+    (OneHotEncoder().fit(ROWS), [["a"] * 4], TypeError, r"OneHotEncoder: column 0 holds numbers; got string\."),
+    (
+        table_steps().fit(TABLE),
+        {"width": [1.0]},
+        ValueError,
+        "ColumnTransformer misses column 'height'; it got 'width'",
+    ),
+    (MIXED_OUTPUT.fit(TABLE), TABLE, TypeError, "ColumnTransformer would return strings beside numbers, and no tensor"),
+    (PCA(1).fit(TABLE[["height", "floor"]]), {"height": [1.0], "floor": [1], "x": [1]}, ValueError, "PCA .* 'x'"),
+]
+
+
+@pytest.mark.parametrize(("estimator", "X", "error", "sentence"), BAD_INPUT)
+def test_bad_input_is_refused_with_one_sentence(estimator, X, error, sentence):
+    ops = to_tensorflow(estimator)
+    with pytest.raises(error, match=f"^{sentence}[^\n]*$"):
+        ops.transform(fed(ops, X) if X is TABLE else X)
+
+
+def test_a_method_that_the_estimator_lacks_is_missing():
+    ops = to_tensorflow(NUMERIC["KMeans"])
+    assert ops.methods == ("predict", "transform")
+    assert not hasattr(ops, "predict_proba")
+    with pytest.raises(AttributeError, match="KMeans has no 'fit'; it has: predict, transform"):
+        ops.fit(ROWS)
