@@ -170,10 +170,9 @@ def fold_interval(values: ArrayLike, folds: Sequence[tuple[Any, Any]]) -> Interv
     >>> print(fold_interval([0.7, 0.8, 0.7, 0.8, 0.75], folds))
     0.750 (0.657 to 0.843)
     """
-    row = column_or_1d(values, input_name="values")
-    scores = check_array(row, ensure_2d=False, dtype=np.float64, ensure_min_samples=2, input_name="values")
-    if len(scores) != len(folds):
-        raise ValueError(f"there are {len(scores)} values and {len(folds)} folds; one value for each is needed.")
+    scores = check_array(values, ensure_2d=False, dtype=float, ensure_min_samples=2, input_name="values")
+    if scores.shape != (len(folds),):
+        raise ValueError(f"values must hold one score for each of the {len(folds)} folds; got shape {scores.shape}.")
     ratio = float(np.mean([len(test) / len(train) for train, test in folds]))
     spread = np.sqrt((1 / len(scores) + ratio) * scores.var(ddof=1))
     reach = float(student_t.ppf(0.975, len(scores) - 1) * spread)
@@ -354,8 +353,8 @@ def _fold(model: Any, X: Any, y: Any, fold: Any, method: str, classes: Any, type
     if classes is None or len(model.classes_) == len(classes):
         return values
     if method == "decision_function":
-        unseen = np.setdiff1d(classes, model.classes_).tolist()
-        raise ValueError(f"a fold has no training rows of class {unseen[0]!r}: there is no {method} for it.")
+        unseen = np.setdiff1d(classes, model.classes_)[0]
+        raise ValueError(f"a fold has no training rows of class {unseen}: there is no {method} for it.")
     whole = np.zeros((len(values), len(classes)), values.dtype)
     whole[:, np.searchsorted(classes, model.classes_)] = values
     return whole
