@@ -68,7 +68,8 @@ class _LogitClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the class of each row, the second one from a probability of 0.5 on."""
-        return self.classes_[(self.decision_function(X) >= 0).astype(int)]
+        labels = (self.decision_function(X) >= 0).astype(int)
+        return self.classes_[labels]
 
     def _check_classes(self, y: NDArray[Any]) -> NDArray[np.int64]:
         check_classification_targets(y)
@@ -386,7 +387,9 @@ def feature_key(model: keras.Model, X: ArrayLike) -> str:
     Parameters
     ----------
     model : keras.Model
-        Its layers, their names and their weights count; its own name, its optimizer and its file do not.
+        Its layers, their names and their weights count; its own name, its optimizer and its file do not. A model that
+        is loaded again keeps the names of its layers; one that is built again in the same session gets new ones, and
+        another key.
     X : array-like
         Its numbers, their type and their order count.
 
@@ -456,8 +459,8 @@ def cached_features(folder: str | os.PathLike[str], model: keras.Model, X: Array
         kept = np.load(path).view(model.outputs[0].dtype)
         if len(kept) == len(rows):
             return kept
-    except (OSError, ValueError, EOFError):
-        # Missing, or damaged: the features can be computed.
+    except Exception:
+        # Missing, or whatever a damaged file does to the reader: the features can be computed.
         pass
     features = compute_features(model, rows)
     path.parent.mkdir(parents=True, exist_ok=True)
