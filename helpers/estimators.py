@@ -424,7 +424,7 @@ def _digest(text: str, arrays: list[NDArray[Any]]) -> str:
     digest = hashlib.sha256(text.encode())
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ravel(array).view(np.uint8))
+        digest.update(np.ravel(array).view(np.uint8).data)
     return digest.hexdigest()[:16]
 
 
