@@ -1,39 +1,38 @@
-"""A Keras model, or its scores alone, where scikit-learn expects a classifier.
+"""Keras models, or scores alone, where scikit-learn expects a classifier or a transformer.
 
 The gap: ``keras.wrappers.SKLearnClassifier`` has no ``predict_proba`` and rejects a model with one sigmoid unit, so
-that neither ``TunedThresholdClassifierCV`` nor ``CalibratedClassifierCV`` can use it; and scikit-learn has no
-classifier for scores that were computed elsewhere. TensorFlow is imported when a Keras model is fitted.
+that neither ``TunedThresholdClassifierCV`` nor ``CalibratedClassifierCV`` can use it; none of Keras's wrappers returns
+the activations of a layer; and scikit-learn has no classifier for scores that were computed elsewhere. ``predict``
+prepares a data pipeline at each call, and joblib's memory takes the same model for another one once it has been loaded
+again.
 
-What a layer of a Keras model says of a row, for the next model: trained, computed fast, and kept.
-
-The gap: scikit-learn's transformers know no Keras, Keras knows no ``clone``; ``predict`` builds a pipeline and compiles
-anew for each call; and joblib's memory keeps pickles, and takes the same model for another one once it has been loaded
-again. Here a key is made of what the numbers depend on, and the file is one that every language reads.
+TensorFlow is imported when a network is fitted or called: scores from a file need none.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import tempfile
-import warnings
 from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
-import pandas as pd
-import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils import check_scalar, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from helpers.decisions import check_probabilities, log_odds
+
+if TYPE_CHECKING:
+    import keras
 
 __all__ = [
     "KerasBinaryClassifier",
@@ -44,11 +43,13 @@ __all__ = [
     "feature_key",
 ]
 
+Build = Callable[[int], Any]
 CHUNK = 8192
+"""Rows of one call: more gain nothing, and the activations of so many fit into little memory."""
 
 
 class _LogitClassifier(ClassifierMixin, BaseEstimator):
-    """What both share: a decision function in log-odds, and probabilities from it."""
+    """Two classes: a decision function in log-odds, and probabilities from it."""
 
     classes_: NDArray[Any]
 
@@ -94,8 +95,8 @@ class KerasBinaryClassifier(_LogitClassifier):
     class_weight : 'balanced', dict or None
         As scikit-learn has it: multiplies the weights of the rows of a class. Probabilities then belong to other base
         rates than those of the data.
-    seed : int or None
-        Set before the model is built; None leaves Keras's state as it is.
+    seed : int
+        Set before the model is built, for Python, NumPy and TensorFlow.
 
     Attributes
     ----------
@@ -106,13 +107,7 @@ class KerasBinaryClassifier(_LogitClassifier):
     """
 
     def __init__(
-        self,
-        build: Callable[[int], Any],
-        *,
-        epochs: int = 10,
-        batch_size: int = 32,
-        class_weight: Any = None,
-        seed: int | None = 0,
+        self, build: Build, *, epochs: int = 10, batch_size: int = 32, class_weight: Any = None, seed: int = 0
     ) -> None:
         self.build = build
         self.epochs = epochs
@@ -135,32 +130,32 @@ class KerasBinaryClassifier(_LogitClassifier):
         -------
         KerasBinaryClassifier
             Itself.
+
+        Raises
+        ------
+        ValueError
+            Not two classes, weights that are negative or all zero, or a model whose output is not one number a row.
         """
         import keras
 
         X, y = validate_data(self, X, y, dtype=keras.config.floatx())
         labels = self._check_classes(y)
-        if self.seed is not None:
-            keras.utils.set_random_seed(self.seed)
-        self.model_ = self.build(X.shape[1])
         weight = None
-        if sample_weight is not None:
+        if sample_weight is not None or self.class_weight is not None:
             weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-            if not weight.any():
-                raise ValueError("sample_weight must not be all zero.")
-        if self.class_weight is not None:
-            of_class = compute_sample_weight(self.class_weight, y)
-            weight = of_class if weight is None else weight * of_class
+            weight = weight * compute_sample_weight(self.class_weight, y)
+        keras.utils.set_random_seed(self.seed)
+        self.model_ = self.build(X.shape[1])
+        if self.model_(X[:1]).shape != (1, 1):
+            raise ValueError(f"build must return a model with one logit a row; got {self.model_(X[:1]).shape[1:]}.")
         self.model_.fit(X, labels, sample_weight=weight, epochs=self.epochs, batch_size=self.batch_size, verbose=0)
         return self
 
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return the logits, of shape (n,)."""
         check_is_fitted(self)
-        import keras
-
-        X = validate_data(self, X, reset=False, dtype=keras.config.floatx())
-        # A direct call in large chunks: `predict` compiles anew for each fresh model, and folds make many.
+        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        # Not `predict`, which compiles anew for each fresh model: cross-validation makes many.
         chunks = [np.asarray(self.model_(X[start : start + CHUNK]))[:, 0] for start in range(0, len(X), CHUNK)]
         return np.concatenate(chunks)
 
@@ -170,13 +165,13 @@ class ScoreClassifier(_LogitClassifier):
 
     The one feature is the probability that the model gave. With it, scikit-learn's calibration and tuning work on
     scores from a file. A probability of exactly 0 or 1 has no log-odds; it is taken as the most certain one that n rows
-    can speak for, 1 / (2 n) from the end, or as the most certain other score if that is nearer to the end.
+    can support, 1 / (2 n) from the end, or as the most certain other score if that is nearer to the end.
 
     Attributes
     ----------
     classes_ : ndarray of shape (2,)
     limits_ : tuple of float
-        What stands for 0 and for 1.
+        What is used in place of 0 and of 1.
 
     Examples
     --------
@@ -186,46 +181,30 @@ class ScoreClassifier(_LogitClassifier):
     """
 
     def fit(self, X: Any, y: Any) -> ScoreClassifier:
-        """Note the two labels, and what stands for a probability of exactly 0 or 1."""
+        """Note the two labels, and what is used for a probability of exactly 0 or 1."""
         X, y = validate_data(self, X, y)
         if X.shape[1] != 1:
             raise ValueError(f"X must have one column, the probability of the second class; got {X.shape[1]}.")
         prob = check_probabilities(X[:, 0], "X")
         self._check_classes(y)
         nearest = 1 / (2 * len(prob))
-        self.limits_ = (
-            float(np.min(prob[prob > 0], initial=nearest)),
-            float(np.max(prob[prob < 1], initial=1 - nearest)),
-        )
+        low, high = np.min(prob[prob > 0], initial=nearest), np.max(prob[prob < 1], initial=1 - nearest)
+        self.limits_ = (float(low), float(high))
         return self
 
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return the log-odds of the probabilities, of shape (n,)."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False)
-        prob = X[:, 0]
+        prob = validate_data(self, X, reset=False)[:, 0]
         return log_odds(np.select([prob == 0, prob == 1], self.limits_, prob))
-
-
-with warnings.catch_warnings():
-    # It asks pandas for an option that pandas has announced to drop.
-    warnings.simplefilter("ignore", FutureWarning)
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import fastparquet
-
-
-CHUNK = 8192
-"""Rows of one call: more gain nothing, and the activations of so many fit into little memory."""
-REFERENCES = ("name", "keras_history", "input_layers", "output_layers")
-"""Where Keras's description of a model names a layer."""
 
 
 class LatentFeatures(TransformerMixin, BaseEstimator):
     """A layer of a Keras model as features: the codes of an autoencoder, or the activations of a classifier.
 
     The gap: none of Keras's wrappers is a transformer. To keep one that was trained on other rows, wrap the fitted
-    transformer in scikit-learn's ``FrozenEstimator``. For a file without pickle, hand ``feature_model_`` to
-    ``save_bundle`` or `export` like any other Keras model: it holds all that `transform` does.
+    transformer in scikit-learn's ``FrozenEstimator``. For a file without pickle, pass ``feature_model_`` to
+    ``save_bundle`` or to ``serving.export`` like any other Keras model: it holds all that `transform` does.
 
     Parameters
     ----------
@@ -237,10 +216,10 @@ class LatentFeatures(TransformerMixin, BaseEstimator):
     target : {'X', 'y'}
         What the model learns. 'X': its own input, an autoencoder; no label is seen, and one more feature follows the
         k: the logarithm of the mean squared error of reconstruction. 'y': a label; then the features of training rows
-        know their labels, and no folds help: each network has axes of its own. Fit it on rows of its own.
+        depend on their labels, and folds do not help: each network has axes of its own. Fit it on rows of its own.
     epochs, batch_size : int
-    seed : int or None
-        Set before the model is built; None leaves Keras's state as it is.
+    seed : int
+        Set before the model is built, for Python, NumPy and TensorFlow.
 
     Attributes
     ----------
@@ -252,6 +231,7 @@ class LatentFeatures(TransformerMixin, BaseEstimator):
 
     Examples
     --------
+    >>> import keras
     >>> def build(n_features):
     ...     layers = [keras.layers.Dense(2, name="latent"), keras.layers.Dense(n_features)]
     ...     model = keras.Sequential([keras.Input((n_features,)), *layers])
@@ -263,13 +243,13 @@ class LatentFeatures(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        build: Callable[[int], Any],
+        build: Build,
         *,
         layer: str = "latent",
-        target: Literal["X", "y"] = "X",
+        target: str = "X",
         epochs: int = 20,
         batch_size: int = 64,
-        seed: int | None = 0,
+        seed: int = 0,
     ) -> None:
         self.build = build
         self.layer = layer
@@ -304,33 +284,20 @@ class LatentFeatures(TransformerMixin, BaseEstimator):
             A wrong `target`, no `y` where one is needed, no layer of that name, a layer or a model of another shape,
             or features that are not finite: the training diverged.
         """
+        import keras
+
         if self.target not in ("X", "y"):
             raise ValueError(f"target must be 'X' or 'y'; got {self.target!r}.")
-        if self.target == "y":
-            if y is None:
-                raise ValueError("target='y' requires y to be passed, but the target y is None.")
-            X, wanted = validate_data(self, X, y, dtype=keras.config.floatx(), y_numeric=True)
-        else:
-            X = wanted = validate_data(self, X, dtype=keras.config.floatx())
-        if self.seed is not None:
-            keras.utils.set_random_seed(self.seed)
-        model = self.build(X.shape[1])
-        names = [layer.name for layer in model.layers]
-        if self.layer not in names:
-            raise ValueError(f"layer {self.layer!r} is not in the model; it has: {', '.join(names)}.")
-        if self.target == "X" and model.output_shape != (None, X.shape[1]):
-            raise ValueError(
-                f"an autoencoder gives back what it gets, rows of {X.shape[1]}; the model gives {model.output_shape}."
-            )
-        code = model.get_layer(self.layer).output
-        if len(code.shape) != 2:
-            raise ValueError(f"layer {self.layer!r} must give a row of numbers; it gives {tuple(code.shape)}.")
-        model.fit(X, wanted, epochs=self.epochs, batch_size=self.batch_size, verbose=0)
-        outputs = code
         if self.target == "X":
-            error = keras.ops.mean(keras.ops.square(model.inputs[0] - model.outputs[0]), axis=1, keepdims=True)
-            outputs = keras.ops.concatenate([code, keras.ops.log(error + keras.config.epsilon())], axis=1)
-        self.model_, self.feature_model_ = model, keras.Model(model.inputs[0], outputs)
+            X = wanted = validate_data(self, X, dtype=keras.config.floatx())
+        elif y is None:
+            raise ValueError("target='y' requires y to be passed, but the target y is None.")
+        else:
+            X, wanted = validate_data(self, X, y, dtype=keras.config.floatx(), y_numeric=True)
+        keras.utils.set_random_seed(self.seed)
+        self.model_ = self.build(X.shape[1])
+        self.feature_model_ = self._feature_model(X.shape[1])
+        self.model_.fit(X, wanted, epochs=self.epochs, batch_size=self.batch_size, verbose=0)
         if not np.isfinite(compute_features(self.feature_model_, X)).all():
             raise ValueError("the features are not finite: the training diverged. Scale X, or lower the learning rate.")
         return self
@@ -338,14 +305,30 @@ class LatentFeatures(TransformerMixin, BaseEstimator):
     def transform(self, X: Any) -> NDArray[np.floating]:
         """Return the features, of shape (n, k), or (n, k + 1) with the error of reconstruction last."""
         check_is_fitted(self)
-        return compute_features(self.feature_model_, validate_data(self, X, reset=False, dtype=keras.config.floatx()))
+        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        return compute_features(self.feature_model_, X)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Return the names of the features."""
         check_is_fitted(self)
-        width = self.feature_model_.output_shape[1]
-        names = [f"{self.layer}{number}" for number in range(width - (self.target == "X"))]
-        return np.array(names + ["log_error"] * (self.target == "X"), dtype=object)
+        error = ["log_error"] if self.target == "X" else []
+        width = self.feature_model_.output_shape[1] - len(error)
+        return np.array([f"{self.layer}{number}" for number in range(width)] + error, dtype=object)
+
+    def _feature_model(self, width: int) -> keras.Model:
+        """From the columns to the layer, with the error of reconstruction beside it for an autoencoder."""
+        import keras
+
+        model = self.model_
+        outputs = model.get_layer(self.layer).output
+        if len(outputs.shape) != 2:
+            raise ValueError(f"layer {self.layer!r} must give a row of numbers; it gives {tuple(outputs.shape)}.")
+        if self.target == "X":
+            if model.output_shape != (None, width):
+                raise ValueError(f"an autoencoder must return its input, (None, {width}); got {model.output_shape}.")
+            error = keras.ops.mean(keras.ops.square(model.inputs[0] - model.outputs[0]), axis=1, keepdims=True)
+            outputs = keras.ops.concatenate([outputs, keras.ops.log(error + keras.config.epsilon())], axis=1)
+        return keras.Model(model.inputs[0], outputs)
 
 
 def compute_features(model: keras.Model, X: ArrayLike, *, batch_size: int = CHUNK) -> NDArray[np.floating]:
@@ -373,24 +356,29 @@ def compute_features(model: keras.Model, X: ArrayLike, *, batch_size: int = CHUN
 
     Examples
     --------
+    >>> import keras
     >>> double = keras.Sequential([keras.Input((1,)), keras.layers.Rescaling(2.0)])
     >>> compute_features(double, [[1.0], [3.0]]).tolist()
     [[2.0], [6.0]]
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise ValueError(f"batch_size must be a whole number of at least 1; got {batch_size!r}.")
+    import tensorflow as tf
+
+    check_scalar(batch_size, "batch_size", Integral, min_val=1)
     spec = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
     rows = np.asarray(X)
     if not spec.shape.is_compatible_with(rows.shape):
         raise ValueError(f"X must have the shape {tuple(spec.shape)}; got {rows.shape}.")
-    run = _apply.get_concrete_function(model, spec)
+    run = _compiled().get_concrete_function(model, spec)
     starts = range(0, max(len(rows), 1), batch_size)
     return np.concatenate([run(tf.cast(rows[start : start + batch_size], spec.dtype)).numpy() for start in starts])
 
 
-@tf.function(autograph=False)
-def _apply(model: keras.Model, batch: tf.Tensor) -> tf.Tensor:
-    return model(batch, training=False)
+@functools.cache
+def _compiled() -> Any:
+    """The forward pass; one graph a model is kept for as long as the model is."""
+    import tensorflow as tf
+
+    return tf.function(lambda model, batch: model(batch, training=False), autograph=False)
 
 
 def feature_key(model: keras.Model, X: ArrayLike) -> str:
@@ -399,7 +387,9 @@ def feature_key(model: keras.Model, X: ArrayLike) -> str:
     Parameters
     ----------
     model : keras.Model
-        Its weights and its layers count, not its name, its optimizer or the file that it came from.
+        Its layers, their names and their weights count; its own name, its optimizer and its file do not. A model that
+        is loaded again keeps the names of its layers; one that is built again in the same session gets new ones, and
+        another key.
     X : array-like
         Its numbers, their type and their order count.
 
@@ -407,120 +397,75 @@ def feature_key(model: keras.Model, X: ArrayLike) -> str:
     -------
     str
 
+    Raises
+    ------
+    ValueError
+        `X` holds Python objects.
+
     Examples
     --------
+    >>> import keras
     >>> double = keras.Sequential([keras.Input((1,)), keras.layers.Rescaling(2.0)])
     >>> feature_key(double, [[1.0]]) == feature_key(keras.models.clone_model(double), [[1.0]])
     True
     """
-    return "-".join(digest[:16] for digest in (_model_digest(model), _data_digest(np.asarray(X))))
+    rows = np.asarray(X)
+    if rows.dtype.hasobject:
+        raise ValueError(f"X must hold numbers; got dtype {rows.dtype}.")
+    # What an adapted lookup layer has learned is neither in its description nor among the weights.
+    lookups = [layer for layer in model._flatten_layers() if hasattr(layer, "get_vocabulary")]
+    tables = [layer.idf_weights for layer in model._flatten_layers() if getattr(layer, "idf_weights", None) is not None]
+    described = [model.get_config() | {"name": None}, [layer.get_vocabulary() for layer in lookups]]
+    weights = [value.numpy() for value in (*model.weights, *tables)]
+    return f"{_digest(json.dumps(described, sort_keys=True, default=str), weights)}-{_digest('', [rows])}"
+
+
+def _digest(text: str, arrays: list[NDArray[Any]]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ravel(array).view(np.uint8).data)
+    return digest.hexdigest()[:16]
 
 
 def cached_features(folder: str | os.PathLike[str], model: keras.Model, X: ArrayLike) -> NDArray[np.floating]:
-    """Return a model's features for rows: from a Parquet file if there is one, else computed and written.
+    """Return a model's features for rows: from an .npy file if there is one, else computed and written.
 
     The file is named by `feature_key`, so that other weights or another row mean another file, and nothing has to be
-    remembered or deleted. Both digests stand in the file whole. A file that is damaged is written anew.
+    remembered or deleted. A file that is damaged is written anew.
 
     Parameters
     ----------
     folder : path-like
         Is made if it is missing.
     model : keras.Model
-        One input, one output of shape (n, k).
+        One input, one output with the batch first.
     X : array-like of shape (n, ...)
 
     Returns
     -------
-    ndarray of shape (n, k)
+    ndarray of shape (n, ...)
         The same bits, computed or read.
 
     Raises
     ------
     ValueError
-        As in `compute_features`, or the model gives no rows of numbers.
+        As in `compute_features` and `feature_key`.
     """
     rows = np.asarray(X)
-    marks = {"model": _model_digest(model), "data": _data_digest(rows)}
-    path = Path(folder).expanduser() / f"{feature_key(model, rows)}.parquet"
-    kept = _read(path, marks, len(rows), model.outputs[0].dtype)
-    if kept is not None:
-        return kept
+    path = Path(folder).expanduser() / f"{feature_key(model, rows)}.npy"
+    try:
+        # A bfloat16 is written as two bytes without a name.
+        kept = np.load(path).view(model.outputs[0].dtype)
+        if len(kept) == len(rows):
+            return kept
+    except Exception:
+        # Missing, or whatever a damaged file does to the reader: the features can be computed.
+        pass
     features = compute_features(model, rows)
-    if features.ndim != 2:
-        raise ValueError(f"features must be rows of numbers, of shape (n, k); the model gives {features.shape}.")
-    # The writer has no floats of two bytes, and every one of them is a float of four.
-    wide = features.astype(np.float32) if features.dtype.itemsize == 2 else features
-    table = pd.DataFrame(wide, columns=[f"feature_{number}" for number in range(features.shape[1])])
     path.parent.mkdir(parents=True, exist_ok=True)
     # Whole or not at all: another process may be reading, or writing the same.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-", ignore_cleanup_errors=True) as scratch:
-        partial = Path(scratch, path.name)
-        fastparquet.write(os.fspath(partial), table, compression="UNCOMPRESSED", custom_metadata=marks)
-        os.replace(partial, path)
+        np.save(Path(scratch, path.name), features)
+        os.replace(Path(scratch, path.name), path)
     return features
-
-
-def _read(path: Path, marks: dict[str, str], n_rows: int, dtype: str) -> NDArray[np.floating] | None:
-    if not path.is_file():
-        return None
-    try:
-        file = fastparquet.ParquetFile(os.fspath(path))
-        if {name: file.key_value_metadata.get(name) for name in marks} != marks:
-            return None
-        features = file.to_pandas().to_numpy(dtype)
-    except Exception:
-        # Whatever a damaged file does to the reader, the features can be computed again.
-        return None
-    return features if len(features) == n_rows else None
-
-
-def _model_digest(model: keras.Model) -> str:
-    described = model.get_config()
-    # Keras counts the names of layers up in each process: what counts is which one is meant.
-    names: dict[str, str] = {}
-    _collect_names(described, names)
-    digest = hashlib.sha256(json.dumps(_renamed(described, names), sort_keys=True, default=str).encode())
-    # What a lookup has learned is no weight.
-    learned = [layer.get_vocabulary() for layer in model._flatten_layers() if hasattr(layer, "get_vocabulary")]
-    tables = [layer.idf_weights for layer in model._flatten_layers() if getattr(layer, "idf_weights", None) is not None]
-    digest.update(json.dumps(learned, default=str).encode())
-    for weight in [*model.weights, *tables]:
-        value = np.ascontiguousarray(weight.numpy())
-        digest.update(f"{value.dtype}{value.shape}".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
-
-
-def _collect_names(config: Any, names: dict[str, str]) -> None:
-    if isinstance(config, dict):
-        name = config.get("name")
-        if isinstance(name, str):
-            names.setdefault(name, f"layer {len(names)}")
-        for key, value in config.items():
-            # A policy of types has a name, too, and that one counts.
-            if key != "dtype":
-                _collect_names(value, names)
-    elif isinstance(config, list | tuple):
-        for value in config:
-            _collect_names(value, names)
-
-
-def _renamed(config: Any, names: dict[str, str], refers: bool = False) -> Any:
-    # Only where a layer is meant: an activation may be called as one is.
-    if isinstance(config, dict):
-        return {
-            key: value if key == "dtype" else _renamed(value, names, refers or key in REFERENCES)
-            for key, value in config.items()
-        }
-    if isinstance(config, list | tuple):
-        return [_renamed(value, names, refers) for value in config]
-    return names.get(config, config) if refers and isinstance(config, str) else config
-
-
-def _data_digest(rows: NDArray[Any]) -> str:
-    if rows.dtype.hasobject:
-        raise ValueError(f"X must hold numbers; got dtype {rows.dtype}.")
-    digest = hashlib.sha256(f"{rows.dtype.str}{rows.shape}".encode())
-    digest.update(np.ascontiguousarray(rows).data)
-    return digest.hexdigest()

@@ -1,120 +1,137 @@
-"""A Keras model, or scores, inside scikit-learn."""
+"""Keras models and scores inside scikit-learn; a layer's output as features: trained, computed fast, kept."""
 
 import logging
+import pickle
 
 import keras
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import StackingClassifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import TunedThresholdClassifierCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import check_class_weight_classifiers, check_estimator
 
-from helpers.estimators import KerasBinaryClassifier, ScoreClassifier
+from helpers import estimators
+from helpers.estimators import KerasBinaryClassifier, LatentFeatures, ScoreClassifier, cached_features, feature_key
+from helpers.notebook import fresh_process
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
+X = np.random.default_rng(0).normal(size=(120, 5))
+Y = (X[:, 0] > 0).astype(int)
+WORDS = np.array(["no", "yes"])[Y]
 
 
-def build(n_features):
-    model = keras.Sequential([keras.Input((n_features,)), keras.layers.Dense(1)])
-    model.compile(optimizer=keras.optimizers.Adam(0.05), loss=keras.losses.BinaryCrossentropy(from_logits=True))
+def build(n_features, units=1, latent=()):
+    model = keras.Sequential([keras.Input((n_features,)), *latent, keras.layers.Dense(units)])
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile(optimizer=keras.optimizers.Adam(0.3), loss=loss, run_eagerly=True)
     return model
 
 
-@pytest.fixture(scope="module")
-def table():
-    X, y = load_breast_cancer(return_X_y=True)
-    return StandardScaler().fit_transform(X), np.array(["malignant", "benign"])[y]
+def classifier_with_latents(n_features):
+    return build(n_features, latent=[keras.layers.Dense(3, "tanh", name="latent")])
+
+
+def autoencoder(n_features, out=None, rate=0.001, latent=None):
+    latent = latent or [keras.layers.Dense(2, name="latent")]
+    noise = keras.layers.GaussianNoise(0.5)
+    model = keras.Sequential([keras.Input((n_features,)), noise, *latent, keras.layers.Dense(out or n_features)])
+    model.compile(optimizer=keras.optimizers.SGD(rate), loss="mse", run_eagerly=True)
+    return model
+
+
+@pytest.fixture
+def latent():
+    return LatentFeatures(autoencoder, epochs=1).fit(X)
+
+
+def failed(estimator, **expected):
+    results = check_estimator(estimator, expected_failed_checks=expected, on_fail=None, on_skip=None)
+    assert sum(result["status"] == "passed" for result in results) > 40
+    return [result["check_name"] for result in results if result["status"] == "failed"]
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_it_is_a_scikit_learn_estimator():
+def test_the_classifier_passes_scikit_learns_checks():
     """Weights are not repetitions for stochastic gradient descent, and one epoch of it follows no weight of 1,000."""
-    expected = {
-        "check_sample_weight_equivalence_on_dense_data": "batches differ",
-        "check_class_weight_classifiers": "one epoch is too short",
-    }
-    results = check_estimator(
-        KerasBinaryClassifier(build, epochs=1), expected_failed_checks=expected, on_fail=None, on_skip=None
-    )
-    assert [result["check_name"] for result in results if result["status"] == "failed"] == []
-    assert sum(result["status"] == "passed" for result in results) > 40
+    weights = {"check_sample_weight_equivalence_on_dense_data": "batches", "check_class_weight_classifiers": "epochs"}
+    assert failed(KerasBinaryClassifier(build, epochs=1, batch_size=128), **weights) == []
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_longer_training_follows_the_weights_of_classes():
-    check_class_weight_classifiers("KerasBinaryClassifier", KerasBinaryClassifier(build, epochs=30))
+    check_class_weight_classifiers("KerasBinaryClassifier", KerasBinaryClassifier(build, epochs=9))
 
 
-def test_probabilities_labels_and_logits_agree(table):
-    X, y = table
-    model = KerasBinaryClassifier(build, epochs=3).fit(X, y)
-    proba = model.predict_proba(X)
-    assert model.classes_.tolist() == ["benign", "malignant"]
-    assert proba.shape == (len(X), 2)
-    np.testing.assert_allclose(proba.sum(axis=1), 1)
-    assert ((proba[:, 1] >= 0.5) == (model.predict(X) == "malignant")).all()
-    assert (model.predict(X) == y).mean() > 0.9
-
-
-def test_a_fit_starts_afresh_and_the_seed_decides(table):
-    X, y = table
-    model = KerasBinaryClassifier(build, epochs=1, seed=3)
-    first = model.fit(X, y).decision_function(X)
-    np.testing.assert_array_equal(model.fit(X, y).decision_function(X), first)
-    np.testing.assert_array_equal(clone(model).fit(X, y).decision_function(X), first)
-    other = KerasBinaryClassifier(build, epochs=1, seed=4).fit(X, y).decision_function(X)
-    assert not np.array_equal(other, first)
-
-
-def test_weights_reach_the_loss(table):
-    X, y = table
-    heavy = np.where(y == "malignant", 1, 1e-6)
-    model = KerasBinaryClassifier(build, epochs=5)
-    plain = (model.fit(X, y).predict(X) == "malignant").mean()
-    weighted = (model.fit(X, y, sample_weight=heavy).predict(X) == "malignant").mean()
-    assert weighted > plain + 0.1
-
-
-def test_class_weights_are_weights_of_rows(table):
-    X, y = table
-    given = np.linspace(0.5, 2, len(y))
-    balanced = compute_sample_weight("balanced", y)
-    for weight, whole in ((None, balanced), (given, given * balanced)):
-        by_class = KerasBinaryClassifier(build, epochs=2, class_weight="balanced").fit(X, y, sample_weight=weight)
-        by_row = KerasBinaryClassifier(build, epochs=2).fit(X, y, sample_weight=whole)
-        np.testing.assert_array_equal(by_class.decision_function(X), by_row.decision_function(X))
-    assert not np.array_equal(
-        by_row.decision_function(X), KerasBinaryClassifier(build, epochs=2).fit(X, y).decision_function(X)
+@pytest.mark.filterwarnings("ignore")
+def test_the_transformer_passes_scikit_learns_checks():
+    # What comes out has the type that Keras calculates in.
+    assert (
+        failed(LatentFeatures(autoencoder, epochs=1, batch_size=128), check_transformer_preserve_dtypes="float32") == []
     )
 
 
-def test_it_works_in_the_three_places_where_the_wrapper_of_keras_does_not(table):
-    X, y = table
-    model = make_pipeline(StandardScaler(), KerasBinaryClassifier(build, epochs=2))
-    proba = cross_val_predict(model, X, y, cv=3, method="predict_proba")
-    assert ((proba[:, 1] > 0.5) == (y == "malignant")).mean() > 0.9
-    tuned = TunedThresholdClassifierCV(model, scoring="balanced_accuracy", cv=3).fit(X, y)
-    assert (tuned.predict(X) == y).mean() > 0.9
-    calibrated = CalibratedClassifierCV(model, method="temperature", cv=3).fit(X, y)
-    assert calibrated.predict_proba(X).shape == (len(X), 2)
+def test_probabilities_labels_and_logits_agree():
+    model = KerasBinaryClassifier(build, epochs=5).fit(X, WORDS)
+    logits, proba = model.decision_function(X), model.predict_proba(X)
+    np.testing.assert_allclose(logits, model.model_.predict(X, verbose=0)[:, 0], atol=1e-5)
+    np.testing.assert_allclose(proba[:, 1], 1 / (1 + np.exp(-logits)), atol=1e-6)
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+    assert model.predict(X).tolist() == model.classes_[(proba[:, 1] >= 0.5).astype(int)].tolist()
+    assert (model.predict(X) == WORDS).mean() > 0.9
 
 
-@pytest.mark.parametrize("y", [np.zeros(10), np.arange(10) % 3])
-def test_two_classes_are_needed(y):
-    with pytest.raises(ValueError, match=r"y must hold two classes; got [13] class\(es\)"):
-        KerasBinaryClassifier(build).fit(np.ones((10, 2)), y)
+def test_a_fit_starts_afresh_and_the_seed_decides():
+    for model, answer in (
+        (KerasBinaryClassifier(build), "decision_function"),
+        (LatentFeatures(autoencoder), "transform"),
+    ):
+        one, other = clone(model).set_params(epochs=1), clone(model).set_params(epochs=1, seed=1)
+        answers = [getattr(fitted.fit(X, Y), answer)(X) for fitted in (one, one, clone(one), other)]
+        assert [np.array_equal(answers[0], found) for found in answers] == [True, True, True, False]
+
+
+def test_class_weights_are_weights_of_rows_and_reach_the_loss():
+    few, given = Y * (np.arange(120) % 4 == 0), np.linspace(0.5, 2, 120)
+    plain = KerasBinaryClassifier(build, epochs=2).fit(X, few).decision_function(X)
+    for weight in (None, given):
+        whole = compute_sample_weight("balanced", few) * (1 if weight is None else weight)
+        by_class = KerasBinaryClassifier(build, epochs=2, class_weight="balanced").fit(X, few, sample_weight=weight)
+        by_row = KerasBinaryClassifier(build, epochs=2).fit(X, few, sample_weight=whole)
+        np.testing.assert_array_equal(by_class.decision_function(X), by_row.decision_function(X))
+        assert by_row.decision_function(X).mean() > plain.mean() + 0.05
+
+
+def test_a_network_works_where_scikit_learn_stacks_tunes_calibrates_and_predicts():
+    model = make_pipeline(StandardScaler(), KerasBinaryClassifier(build, epochs=4))
+    proba = cross_val_predict(model, X, WORDS, cv=2, method="predict_proba")
+    assert ((proba[:, 1] > 0.5) == Y).mean() > 0.8
+    for meta in (
+        TunedThresholdClassifierCV(model, scoring="balanced_accuracy", cv=2),
+        CalibratedClassifierCV(model, method="temperature", cv=2),
+        StackingClassifier([("network", model)], LogisticRegression(), cv=2),
+    ):
+        assert (meta.fit(X, WORDS).predict(X) == WORDS).mean() > 0.8
+
+
+def test_two_classes_and_one_logit_are_needed():
+    for labels in (np.zeros(120), np.arange(120) % 3):
+        with pytest.raises(ValueError, match=r"y must hold two classes; got [13] class\(es\)"):
+            KerasBinaryClassifier(build).fit(X, labels)
+    with pytest.raises(ValueError, match=r"one logit a row; got \(2,\)"):
+        KerasBinaryClassifier(lambda n: build(n, units=2)).fit(X, Y)
 
 
 def test_scores_stand_for_a_model():
-    rng = np.random.default_rng(0)
-    truth = rng.random(4000)
-    y_true = (rng.random(4000) < truth).astype(int)
+    random = np.random.default_rng(0)
+    truth = random.random(4000)
+    y_true = (random.random(4000) < truth).astype(int)
     odds = (truth / (1 - truth)) ** 3
     overconfident = (odds / (1 + odds))[:, np.newaxis]
     scores = ScoreClassifier().fit(overconfident, y_true)
@@ -123,18 +140,127 @@ def test_scores_stand_for_a_model():
     assert np.abs(repaired.predict_proba(overconfident)[:, 1] - truth).max() < 0.03
 
 
-def test_saturated_scores_are_as_certain_as_the_rows_allow_on_both_sides():
+def test_saturated_scores_are_as_certain_as_the_rows_allow_and_others_raise():
     scores = ScoreClassifier().fit([[0.0], [0.0], [0.3], [0.6], [1.0]], [0, 0, 0, 1, 1])
-    assert scores.limits_ == (0.1, 0.9)
-    low, high = scores.decision_function([[0.0], [1.0]])
-    assert low == pytest.approx(-high)
-    assert scores.predict([[0.0], [1.0]]).tolist() == [0, 1]
-    np.testing.assert_allclose(scores.predict_proba([[0.01], [0.995]])[:, 1], [0.01, 0.995])
-    assert ScoreClassifier().fit([[0.0], [0.001], [1.0]], [0, 0, 1]).limits_[0] == 0.001
+    np.testing.assert_allclose(scores.predict_proba([[0.0], [1.0], [0.01]])[:, 1], [0.1, 0.9, 0.01])
+    assert ScoreClassifier().fit([[0.0], [0.001], [1.0]], [0, 0, 1]).limits_ == (0.001, 5 / 6)
+    for wrong, message in ([[-2.0], [3.0]], r"\[0, 1\]"), ([[0.2, 0.8], [0.3, 0.7]], "one column"):
+        with pytest.raises(ValueError, match=message):
+            ScoreClassifier().fit(wrong, [0, 1])
 
 
-def test_scores_that_are_no_probabilities_are_refused():
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        ScoreClassifier().fit([[-2.0], [3.0]], [0, 1])
-    with pytest.raises(ValueError, match="one column"):
-        ScoreClassifier().fit([[0.2, 0.8], [0.3, 0.7]], [0, 1])
+def test_codes_and_the_error_of_reconstruction(latent):
+    found, model = latent.transform(X), latent.model_
+    error = np.log(((X.astype("float32") - model.predict(X, verbose=0)) ** 2).mean(axis=1) + keras.config.epsilon())
+    codes = keras.Model(model.inputs[0], model.get_layer("latent").output).predict(X, verbose=0)
+    np.testing.assert_allclose(found, np.column_stack([codes, error]), atol=1e-5)
+    assert latent.get_feature_names_out().tolist() == ["latent0", "latent1", "log_error"]
+
+
+def test_labels_reach_the_activations_of_target_y_and_no_others():
+    supervised = LatentFeatures(classifier_with_latents, target="y", epochs=1)
+    for model, told in (supervised, True), (LatentFeatures(autoencoder, epochs=1), False):
+        one, other = (model.fit(X, labels).transform(X) for labels in (Y, Y[::-1]))
+        assert one.shape == (120, 3)
+        assert np.array_equal(one, other) != told
+
+
+def test_frozen_it_survives_a_clone_and_a_pickle(latent):
+    before = latent.transform(X)
+    pipeline = clone(make_pipeline(FrozenEstimator(latent), LogisticRegression())).fit(X[:60], Y[:60])
+    np.testing.assert_array_equal(pipeline[0].transform(X), before)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(latent)).transform(X), before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"target": "labels"}, "target must be 'X' or 'y'; got 'labels'"),
+        ({"target": "y"}, "target='y' requires y"),
+        ({"layer": "code"}, "No such layer: code"),
+        ({"build": lambda n: autoencoder(n, out=3)}, r"must return its input, \(None, 5\); got \(None, 3\)"),
+        ({"build": lambda n: autoencoder(n, latent=[keras.layers.Reshape((n, 1), name="latent")])}, "a row of numbers"),
+        ({"build": lambda n: autoencoder(n, rate=1e6), "epochs": 3}, "the training diverged"),
+    ],
+)
+def test_what_gives_no_features_raises(settings, message):
+    with pytest.raises(ValueError, match=message):
+        LatentFeatures(**{"build": autoencoder, "epochs": 1, **settings}).fit(X)
+
+
+def test_batches_give_what_predict_gives_and_further_training_is_seen(latent):
+    model = latent.feature_model_
+    for _ in range(2):
+        expected = model.predict(X, verbose=0)
+        for size in (1, 7, 120, 10_000):
+            found = estimators.compute_features(model, X, batch_size=size)
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+        model.set_weights([2 * weight for weight in model.get_weights()])
+    assert estimators.compute_features(model, X[:0]).shape == (0, 3)
+    for rows, size, message in (X[:, :4], 1, r"shape \(None, 5\); got \(120, 4\)"), (X, 0, "must be >= 1"):
+        with pytest.raises(ValueError, match=message):
+            estimators.compute_features(model, rows, batch_size=size)
+
+
+def alone(layer, known=(), dtype="float32"):
+    if known:
+        layer.adapt(np.array(known))
+    return keras.Sequential([keras.Input(() if known else (5,), dtype=dtype, name="rows"), layer])
+
+
+def test_a_key_belongs_to_weights_layers_and_numbers(latent):
+    def dense(activation="tanh", dtype="float32"):
+        return alone(keras.layers.Dense(2, activation, kernel_initializer="ones", dtype=dtype, name="code"))
+
+    changed = keras.models.clone_model(latent.feature_model_)
+    assert feature_key(dense(), X) == feature_key(dense(), np.asfortranarray(X))
+    changed.set_weights([weight + 1e-6 for weight in latent.feature_model_.get_weights()])
+    models = [latent.feature_model_, changed, latent.model_, dense(), dense("relu")]
+    models += [dense(dtype="mixed_float16"), dense(dtype="mixed_bfloat16")]
+    # A layer with the name of its activation; and what lookup layers have learned, which is no weight.
+    models += [alone(keras.layers.Activation(name, name=name)) for name in ("relu", "tanh")]
+    models += [alone(keras.layers.IntegerLookup(name="ids"), known, "int64") for known in ((1, 2), (7, 8))]
+    idf = {"output_mode": "tf_idf", "name": "words"}
+    models += [alone(keras.layers.TextVectorization(**idf), ("a b", last), "string") for last in ("a b", "a")]
+    assert len({feature_key(model, X) for model in models}) == len(models)
+    assert len({feature_key(changed, rows) for rows in (X, X[::-1], X.astype("float32"), X.reshape(-1), X[:0])}) == 5
+    with pytest.raises(ValueError, match="X must hold numbers"):
+        feature_key(changed, np.array([["a"]], dtype=object))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16", "float64"])
+def test_what_is_read_has_the_type_and_shape_that_was_computed(tmp_path, policy, monkeypatch):
+    layers = [keras.layers.Dense(2, dtype=policy), keras.layers.Reshape((2, 1), dtype=policy)]
+    model = keras.Sequential([keras.Input((5,)), *layers])
+    first = [cached_features(tmp_path, model, X[:n_rows]) for n_rows in (0, 1, 120)]
+    monkeypatch.setattr(estimators, "compute_features", lambda *_: pytest.fail("computed anew"))
+    for computed in first:
+        read = cached_features(tmp_path, model, X[: len(computed)])
+        assert read.dtype == computed.dtype == policy.removeprefix("mixed_")
+        assert read.shape == (len(computed), 2, 1)
+        assert read.tobytes() == computed.tobytes()
+
+
+def test_a_file_is_whole_found_by_other_processes_and_written_anew_if_damaged(latent, tmp_path, monkeypatch):
+    model, kept = latent.feature_model_, tmp_path / "kept"
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", lambda path, array: path.write_bytes(array.tobytes()) and 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            cached_features(kept, model, X)
+    assert list(kept.iterdir()) == []
+    first = cached_features(kept, model, X)
+    (file,) = kept.iterdir()
+    assert file.name == f"{feature_key(model, X)}.npy"
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"PK\3\4", pickle.dumps(first)):
+        file.write_bytes(damaged)
+        np.testing.assert_array_equal(cached_features(kept, model, X), first)
+        assert file.read_bytes() == whole
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "X.npy", X)
+    (tmp_path / "key.py").write_text(
+        "import sys, keras, numpy as np\nfrom helpers.estimators import feature_key\n"
+        "print(feature_key(keras.saving.load_model(sys.argv[1]), np.load(sys.argv[2])))"
+    )
+    there = fresh_process(tmp_path / "key.py", tmp_path / "model.keras", tmp_path / "X.npy")
+    assert there.split()[-1] == feature_key(model, X)
