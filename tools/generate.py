@@ -61,8 +61,8 @@ def compile_lock(extra: str, constraints: Path, output: Path) -> str:
     """Resolve one extra of pyproject.toml; no index address is written into the text."""
     command = [Path(sys.executable).parent / "uv", "pip", "compile", "pyproject.toml", "--extra", extra, "--upgrade"]
     options = ["--universal", "--quiet", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url"]
-    options += ["--no-header", "--no-annotate", "--constraint", constraints, "--output-file", output]
-    subprocess.run([*map(str, command), *map(str, options)], cwd=ROOT, check=True)
+    options += ["--no-header", "--no-annotate", "--constraint", str(constraints), "--output-file", str(output)]
+    subprocess.run([*map(str, command), *options], cwd=ROOT, check=True)
     return output.read_text(encoding="utf-8")
 
 
