@@ -221,7 +221,9 @@ def test_a_key_belongs_to_weights_layers_and_numbers(latent):
     models += [alone(keras.layers.Activation(name, name=name)) for name in ("relu", "tanh")]
     models += [alone(keras.layers.IntegerLookup(name="ids"), known, "int64") for known in ((1, 2), (7, 8))]
     idf = {"output_mode": "tf_idf", "name": "words"}
-    models += [alone(keras.layers.TextVectorization(**idf), ("a b", last), "string") for last in ("a b", "a")]
+    models += [
+        alone(keras.layers.TextVectorization(**idf), texts, "string") for texts in (("a b", "a"), ("a b", "a", "a"))
+    ]
     assert len({feature_key(model, X) for model in models}) == len(models)
     assert len({feature_key(changed, rows) for rows in (X, X[::-1], X.astype("float32"), X.reshape(-1), X[:0])}) == 5
     with pytest.raises(ValueError, match="X must hold numbers"):
