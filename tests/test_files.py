@@ -1,12 +1,10 @@
 """The files around the code: the lock, what is generated, cards, links, and the sanitizing of outputs."""
 
 import ast
-import io
 import re
 import shutil
 import subprocess
 import sys
-import tokenize
 import tomllib
 
 import nbformat
@@ -246,28 +244,3 @@ def test_arrows_point_one_way_and_at_public_names(package, forbidden):
         for module, name in imported(file):
             assert not re.match(rf"({forbidden})\b", module), (file.name, module)
             assert not (re.match(r"(helpers|serving)\b", module) and name.startswith("_")), (file.name, name)
-
-
-def code_lines(path):
-    """Lines that hold code: no blank lines, comments or docstrings."""
-    text, counted = path.read_text(encoding="utf-8"), set()
-    silent = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type not in silent:
-            counted |= set(range(token.start[0], token.end[0] + 1))
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node, clean=False):
-            counted -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
-    return len(counted)
-
-
-def test_the_packages_stay_small():
-    lines = {
-        name: sum(code_lines(path) for path in (ROOT / name).glob("*.py")) for name in ("helpers", "serving", "tools")
-    }
-    assert lines["helpers"] <= 3000
-    assert lines["serving"] <= 1300
-    assert sum(lines.values()) <= 5000
-    assert len(list((ROOT / "helpers").glob("[a-z]*.py"))) == 12
-    assert code_lines(ROOT / "serving" / "local_server.py") <= 200
-    assert code_lines(ROOT / "serving" / "client.py") <= 100
