@@ -77,7 +77,7 @@ def read_image(source: str | os.PathLike[str] | BinaryIO | NDArray[Any]) -> NDAr
 
 
 def _rgb(source: Any) -> NDArray[np.uint8]:
-    pixels, _ = _pillow(source, IMAGE_MODES, pages=np.inf)
+    pixels, _ = _pillow(source, IMAGE_MODES, first_page=True)
     if pixels.dtype.itemsize == 2:
         pixels = (pixels // 257).astype(np.uint8)
     require(pixels.dtype == np.uint8, "it holds 32-bit values: scale them to 0-255 and save as 8 bit")
@@ -258,10 +258,10 @@ def _read(path: Path, modes: tuple[str, ...]) -> tuple[NDArray[Any], str]:
     return pixels[..., :1] if (pixels == pixels[..., :1]).all() else pixels, note
 
 
-def _pillow(source: Any, modes: tuple[str, ...], pages: float = 1) -> tuple[NDArray[Any], str]:
+def _pillow(source: Any, modes: tuple[str, ...], first_page: bool = False) -> tuple[NDArray[Any], str]:
     with Image.open(source) as image:
         # The further pages of MPO, a JPEG of a phone, are previews.
-        require(image.format == "MPO" or getattr(image, "n_frames", 1) <= pages, PAGES)
+        require(first_page or image.format == "MPO" or getattr(image, "n_frames", 1) == 1, PAGES)
         lossy = image.format in LOSSY or image.info.get("compression") == "jpeg"
         reduced = image.mode.startswith("RGB") and any(";16" in str(tile.args) for tile in image.tile)
         image.load()
