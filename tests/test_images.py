@@ -81,19 +81,13 @@ def refused(read, *parts):
 # --- one image, and folders of two classes -----------------------------------------------------------------------
 
 
-@pytest.fixture
-def photos(tmp_path):
-    """A folder of images of two classes, in every mode and size that readers bring."""
+def test_a_folder_of_two_classes(tmp_path):
+    photos = tmp_path / "photos"
     for label in ("cat", "dog"):
-        (tmp_path / "photos" / label).mkdir(parents=True)
+        (photos / label).mkdir(parents=True)
         for number, mode in enumerate(("RGB", "L", "P", "RGBA", "CMYK", "1", "LA") * 2):
-            pixels = RNG.integers(0, 255, (20 + number, 30, 3), dtype=np.uint8)
-            suffix = "tiff" if mode in ("CMYK", "1") else "png"
-            Image.fromarray(pixels).convert(mode).save(tmp_path / "photos" / label / f"{number}.{suffix}")
-    return tmp_path / "photos"
-
-
-def test_a_folder_of_two_classes(photos):
+            pixels = Image.fromarray(RNG.integers(0, 255, (20 + number, 30, 3), dtype=np.uint8)).convert(mode)
+            save(photos / label / f"{number}.{'tiff' if mode in ('CMYK', '1') else 'png'}", pixels)
     (photos / "cat" / "Thumbs.db").write_bytes(b"no image")
     (photos / ".hidden").mkdir()
     save(photos / ".hidden" / "a.png", GREY)
@@ -362,6 +356,8 @@ MASKS = [
 @pytest.mark.parametrize(("suffix", "pixels", "options", "expected", "note"), MASKS)
 def test_each_value_is_an_object_or_each_region_of_a_binary_mask(folders, suffix, pixels, options, expected, note):
     replace(folders[1], pixels, suffix, **options)
+    if note == "one value":
+        save(folders[1] / "1.png", MASK // 5)
     dataset = images.open_pairs(*folders)
     for labels in dataset.y:
         assert sorted(np.unique(labels)) == list(range(len(np.unique(expected))))
@@ -429,11 +425,6 @@ def picture(scale=1):
     return image
 
 
-def jpeg(image):
-    image.save(buffer := io.BytesIO(), format="JPEG", quality=50)
-    return Image.open(buffer).copy()
-
-
 @pytest.fixture
 def discs(folders):
     replace(folders[0], np.zeros((80, 96), dtype=np.uint8))
@@ -457,9 +448,10 @@ SMOOTH = [
     picture(2).resize((96, 80), Image.Resampling.BILINEAR),
     picture().resize((48, 40), Image.Resampling.NEAREST).resize((96, 80)),
 ]
+picture().save(JPEG := io.BytesIO(), format="JPEG", quality=50)
 SPOILT = [
     SMALL.resize((96, 80), Image.Resampling.BICUBIC),
-    jpeg(picture()),
+    Image.open(JPEG).copy(),
     Image.fromarray(DOTS.astype(np.uint8)).resize((61, 47), Image.Resampling.LANCZOS).resize((96, 80)),
 ]
 
