@@ -182,19 +182,17 @@ LINES = [
     ("__label__{label} See you, {n}", "See you, 1"),
     # str.splitlines would break here and make a line of half a sentence.
     ("{label}\tone\u0085two\u2028three {n}", "one\u0085two\u2028three 1"),
-    ("{label}\tSee you, {n}\r", "See you, 1"),
+    *(("{label}\tSee you, {n}\r", "See you, 1"), ("{label}\t{n}\r", "1")),
     ('"See you, {n}\t{label}', '"See you, 1'),
 ]
 
 
 @pytest.mark.parametrize(("line", "text"), LINES)
 def test_text_files(write, line, text):
-    lines = [line.format(label=("spam", "ham")[n % 2], n=n) for n in range(30)]
-    empty = [line.format(label="ham", n="").replace("See you, ", "").strip("\r")]
-    dataset = data.open_data(write("\n".join([*lines, *empty, "", " ", ""]), "a.txt"))
-    assert (dataset.kind, dataset.class_names, dataset.y.tolist()) == ("text", ("ham", "spam"), [1, 0] * 15 + [0])
-    assert dataset.X[1] == text
-    assert dataset.X[30] == ("" if text == "See you, 1" else text[:-1].replace("See you, ", "").strip())
+    lines = [line.format(label=("spam", "ham")[n % 2], n=n or "") for n in range(30)]
+    dataset = data.open_data(write("\n".join([*lines, "", " ", ""]), "a.txt"))
+    assert (dataset.kind, dataset.class_names, dataset.y[:2].tolist()) == ("text", ("ham", "spam"), [1, 0])
+    assert dataset.X[:2].tolist() == [text.replace("1", "").strip(), text]
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
@@ -207,10 +205,7 @@ FAULTS = [
     ("a.csv", "a,b\n1,2\n", {}, f"label_column 'label' {COLUMN}there are: 'a', 'b'"),
     ("a.csv", "a,Labell\n1,2\n", {}, f"label_column 'label' {COLUMN}did you mean 'Labell'"),
     *(("a.csv", TABLE, {f"{kind}_column": "days"}, f"{kind}_column 'days' {COLUMN}") for kind in KINDS),
-    *(
-        ("a.csv", TABLE, {f"{kind}_column": "label"}, "columns of their own; got 'label', 'label'")
-        for kind in KINDS[1:]
-    ),
+    *(("a.csv", TABLE, {f"{kind}_column": "label"}, "of their own; got 'label', 'label'") for kind in KINDS[1:]),
     ("a.csv", TABLE, {"positive_label": "maybe"}, "'maybe' is no label of column 'label' of a.csv: 'no', 'yes'"),
     ("a.csv", HEAD + "1,a\n" * 30, {}, "one class only"),
     ("a.csv", HEAD + "1,a\n" * 30 + "1,b\n" * 9, {}, "9 rows of class 'b': at least 10"),
@@ -260,13 +255,12 @@ def test_unknown_names():
 
 def test_split_keeps_classes_in_proportion_and_covers_all_rows():
     dataset = data.load("breast_cancer")
-    train, test = data.split(dataset, test_size=0.3, seed=1)
-    assert sorted([*train, *test]) == list(range(len(dataset)))
-    assert train.tolist() == sorted(train)
-    assert data.split(dataset, seed=1)[1].tolist() == test.tolist()
-    tests = [data.split(dataset, seed=seed)[1] for seed in range(5)]
-    assert len({tuple(test) for test in tests}) == 5
-    assert {dataset.y[test].sum() for test in tests} == {64}
+    parts = [data.split(dataset, test_size=0.3, seed=seed) for seed in range(5)]
+    for train, test in parts:
+        assert [*train] == sorted(train) and sorted([*train, *test]) == list(range(len(dataset)))
+        assert dataset.y[test].sum() == 64
+    assert data.split(dataset, seed=1)[1].tolist() == parts[1][1].tolist()
+    assert len({tuple(test) for _, test in parts}) == 5
     for test_size in (0, 1, 30, float("nan")):
         with pytest.raises(ValueError, match=r"test_size must lie in \(0, 1\)"):
             data.split(dataset, test_size=test_size)
@@ -375,10 +369,7 @@ SERIES_FAULTS = [
 VALUES = [
     ("level", "none", LEVEL, "'level' of a.csv holds 'none' in line 6, which is no finite number"),
     *(("level", value, LEVEL, f"holds '{value}' in line 6, which is no finite number") for value in ("1,5", "inf")),
-    *(
-        ("time", time, {}, f"'time' of a.csv holds '{time}' in line 6: write .* ISO 8601, to the second")
-        for time in TIMES
-    ),
+    *(("time", at, {}, f"'time' of a.csv holds '{at}' in line 6: write .* 8601, to the second") for at in TIMES),
     ("time", f"{AT}10", {}, "are 3,600 seconds apart.* but not line 6: average"),
     ("time", f"{AT}00Z", {}, "an offset.* without one in lines 2, 3, 4, 5, 7, …"),
     ("time", "2013-03-01 03:00", {}, "03:00:00 stands in lines 5, 6 of a.csv: keep one"),
