@@ -257,7 +257,10 @@ def require(condition: object, message: str) -> None:
 
 
 def existing_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
-    """Return a path with its ``~`` expanded; FileNotFoundError, with the working directory, if nothing is there."""
+    """Return a path with its ``~`` expanded; UserError if it is empty, FileNotFoundError if nothing is there.
+
+    As a path, an empty text would be the folder in which the process happens to run, which the error names.
+    """
     require(os.fspath(path), f"{argument} is empty: name a file or a folder.")
     found = Path(path).expanduser()
     if not found.exists():
