@@ -241,7 +241,8 @@ def test_two_files_of_one_name(folders, which):
     for name, other in (("3.png", "3.bmp"), ("7_img.png", "img_7.png")):
         for path in (folders[which] / name, folders[which] / other, folders[0] / "7.png"):
             save(path, GREY)
-        (folders[0] / "7.png").unlink() if which == 0 else None
+        if which == 0:
+            (folders[0] / "7.png").unlink()
         refused(folders, f"two {NOUNS[which]} go by the name '{name[0]}'", f"'{name}'", f"'{other}'")
         (folders[which] / other).unlink()
 
