@@ -16,7 +16,6 @@ import re
 import runpy
 import unicodedata
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -44,8 +43,8 @@ __all__ = [
     "split",
 ]
 
-MIN_ROWS_PER_CLASS = 10
-MIN_GROUPS_PER_CLASS = 6
+MIN_ROWS = 10
+MIN_GROUPS = 6
 MIN_TIMES = 50
 MOST_CATEGORIES = 1000
 MISSING = ["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "None", "null", "NULL"]
@@ -57,7 +56,6 @@ LINES: dict[str, Any] = {"sep": "\x1f", "header": None, "quoting": 3}
 ZONE = r"(?:Z|UTC|[+-]\d\d(?::?\d\d)?)"
 ISO = rf"\d{{4}}-\d\d(?:-\d\d(?:[T ]\d\d(?::?\d\d(?::?\d\d(?:\.\d+)?)?)?\s*{ZONE}?)?)?"
 DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b.*"
-Times = NDArray[np.datetime64]
 
 
 @dataclass(frozen=True)
@@ -114,22 +112,21 @@ class Dataset:
         return values[:, self.feature_names.index(name)]
 
     def __str__(self) -> str:
+        negative, positive = self.class_names or ("", "")
         if self.kind == "series":
-            first, last = (np.datetime_as_string(time, unit="m").replace("T", " ") for time in self.X[[0, -1]])
+            first, last = (str(time.astype("datetime64[m]")).replace("T", " ") for time in self.X[[0, -1]])
             series, missing = ", ".join(map(repr, self.feature_names)), np.isnan(self.y).sum()
             what = f"times from {first} to {last}, every {_step_name(self.X)}: {series}; {missing} values missing"
         elif self.kind == "mask":
-            positive = self.class_names[1]
             share = np.mean([(labels > 0).mean() for labels in self.y])
             objects = sum(int(labels.max()) for labels in self.y)
             what = f"image{'s' * (len(self) > 1)} with masks, {objects} objects, {share:.1%} of the pixels {positive!r}"
         else:
-            negative, positive = self.class_names
             what = f"{self.kind} rows, {self.y.mean():.1%} {positive!r} (1), the rest {negative!r} (0)"
         return "\n".join([f"{self.name}: {len(self)} {what}", *(f"  note: {note}" for note in self.notes)])
 
 
-def _step_name(times: Times) -> str:
+def _step_name(times: NDArray[Any]) -> str:
     """Return the step of times that are evenly apart, in words."""
     seconds = np.diff(times.astype("datetime64[s]")).astype(np.int64)
     if (seconds == seconds[0]).all():
@@ -260,7 +257,11 @@ def require(condition: object, message: str) -> None:
 
 
 def existing_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
-    """Return a path with its ``~`` expanded; FileNotFoundError, with the working directory, if nothing is there."""
+    """Return a path with its ``~`` expanded; UserError if it is empty, FileNotFoundError if nothing is there.
+
+    As a path, an empty text would be the folder in which the process happens to run, which the error names.
+    """
+    require(os.fspath(path), f"{argument} is empty: name a file or a folder.")
     found = Path(path).expanduser()
     if not found.exists():
         raise FileNotFoundError(f"{argument}: nothing is at {str(found)!r} (looked in {Path.cwd()}).")
@@ -301,27 +302,18 @@ def binary_labels(
     >>> y[:2].tolist(), class_names
     ([1, 0], ('ham', 'spam'))
     """
-    counts = Counter(labels)
-    found = sorted(counts)
-    require(not counts[""], f"{where} has no label in {counts['']} of {len(labels)} rows.")
-    require(
-        not positive_label or positive_label in counts,
-        f"positive_label {positive_label!r} is not among the labels of {where}: {some(found)}.",
-    )
-    require(len(found) > 1, f"{where} holds one class only ({some(found)}): two are needed to learn a difference.")
-    require(
-        len(found) == 2 or positive_label,
-        f"{where} holds {len(found)} labels ({some(found)}), two are needed: name one as positive_label to set it"
-        " against all others, or remove a header that was taken for one.",
-    )
-    positive = positive_label or found[-1]
-    others = [label for label in found if label != positive]
+    found = some(names := sorted(set(labels)))
+    require("" not in names, f"{where} has no label in {list(labels).count('')} of {len(labels)} rows.")
+    require(positive_label in ("", *names), f"positive_label {positive_label!r} is no label of {where}: {found}.")
+    require(len(names) > 1, f"{where} holds one class only ({found}): two are needed to learn a difference.")
+    hint = "name one as positive_label to set it against all others, or remove a header that was taken for one"
+    require(len(names) == 2 or positive_label, f"{where} holds {len(names)} labels ({found}), two are needed: {hint}.")
+    positive = positive_label or names[-1]
+    negative = names[names[0] == positive] if len(names) == 2 else f"not {positive}"
     y = np.array([label == positive for label in labels], dtype=np.int64)
-    class_names = (others[0] if len(others) == 1 else f"not {positive}", positive)
-    for name, rows in zip(class_names, np.bincount(y, minlength=2), strict=True):
-        enough = f"at least {MIN_ROWS_PER_CLASS} of each are needed"
-        require(rows >= MIN_ROWS_PER_CLASS, f"{where} has {rows} rows of class {name!r}: {enough}.")
-    return y, class_names
+    rows, name = min((np.sum(y == 0), negative), (np.sum(y == 1), positive))
+    require(rows >= MIN_ROWS, f"{where} has {rows} rows of class {name!r}: at least {MIN_ROWS} are needed.")
+    return y, (negative, positive)
 
 
 def open_data(
@@ -375,8 +367,7 @@ def open_data(
     is_table = bool({".csv", ".tsv"} & {suffix.lower() for suffix in path.suffixes})
     if not is_table:
         lines = _read(path, **LINES, skip_blank_lines=False)[0]
-        header = lines[0].split("\t")
-        is_table = len(header) > 1 and label_column in header
+        is_table = "\t" in lines[0] and label_column in lines[0].split("\t")
     if is_table:
         return _open_table(path, label_column, text_column, group_column, positive_label, words)
     return _open_text(path, lines, positive_label)
@@ -387,20 +378,15 @@ def _open_text(path: Path, lines: pd.Series[str], positive_label: str) -> Datase
     fast_text = bool(lines.str.startswith("__label__")[:1].all())
     separator = " " if fast_text else "\t"
     unlike = lines[~lines.str.contains("^__label__[^ ]* " if fast_text else separator)]
-    if unlike.size:
-        raise UserError(
-            f"line {unlike.index[0] + 1} of {path.name} is neither label<TAB>text, text<TAB>label nor"
-            f" __label__name text: {unlike.iloc[0][:60]!r}."
-        )
-    label_first = [line.partition(separator)[::2] for line in lines]
-    label_last = [line.rpartition(separator)[::-2] for line in lines]
+    for line, text in zip(unlike.index[:1] + 1, unlike, strict=False):
+        forms = "label<TAB>text, text<TAB>label nor __label__name text"
+        raise UserError(f"line {line} of {path.name} is neither {forms}: {text[:60]!r}.")
+    first, last = lines.str.partition(separator)[[0, 2]], lines.str.rpartition(separator)[[2, 0]]
     # The side with fewer different values is the label.
-    fewest = min(label_first, label_last, key=lambda pairs: len({label for label, _ in pairs}))
-    pairs = label_first if fast_text else fewest
-    labels = [label.strip().removeprefix("__label__") for label, _ in pairs]
-    y, class_names = binary_labels(labels, positive_label, path.name)
-    texts = np.array([text.strip() for _, text in pairs], dtype=object)
-    return Dataset(path.name, "text", texts, y, class_names, str(path), OWN)
+    label_first = fast_text or first[0].nunique() <= last[2].nunique()
+    labels, texts = (column.str.strip() for _, column in (first if label_first else last).items())
+    y, class_names = binary_labels(list(labels.str.removeprefix("__label__")), positive_label, path.name)
+    return Dataset(path.name, "text", texts.to_numpy(dtype=object), y, class_names, str(path), OWN)
 
 
 def _open_table(path: Path, label: str, text: str, group: str, positive_label: str, words: bool) -> Dataset:
@@ -411,14 +397,13 @@ def _open_table(path: Path, label: str, text: str, group: str, positive_label: s
     require(len(set(given)) == len(given), f"label, text and group need columns of their own; got {some(given)}.")
     y, class_names = binary_labels(frame[label].tolist(), positive_label, f"column {label!r} of {path.name}")
     groups = _groups(frame[group], y, class_names, path.name) if group else None
-    X: Any
-    if text:
-        missing = frame[text].isin(MISSING)
-        notes = [f"{missing.sum()} rows without text are kept as empty texts"] if missing.any() else []
-        X, kind, names = frame[text].mask(missing, "").to_numpy(dtype=object), "text", list[str]()
-    else:
+    if not text:
         X, notes = _features(frame.drop(columns=given), words, path.name)
         X, kind, names = X if words else X.to_numpy(), "table" if words else "numeric", list(X)
+    else:
+        missing = frame[text].isin(MISSING)
+        notes = [f"{missing.sum()} rows without text are kept as empty texts"] if missing.any() else []
+        X, kind, names = frame[text].mask(missing, "").to_numpy(dtype=object), "text", []
     return Dataset(path.name, kind, X, y, class_names, str(path), OWN, tuple(names), groups, tuple(notes))
 
 
@@ -426,16 +411,13 @@ def _groups(column: pd.Series[str], y: NDArray[np.int64], class_names: tuple[str
     groups = pd.factorize(column.mask(column == ""))[0]
     alone = groups < 0
     groups[alone] = groups.max() + 1 + np.arange(alone.sum())
-    for label, name in enumerate(class_names):
-        require(
-            (found := len(np.unique(groups[y == label]))) >= MIN_GROUPS_PER_CLASS,
-            f"group_column {str(column.name)!r} of {file} puts {name!r} into {found} groups: at least"
-            f" {MIN_GROUPS_PER_CLASS} are needed, for folds within folds.",
-        )
+    for name, found in zip(class_names, (len(np.unique(groups[y == label])) for label in (0, 1)), strict=True):
+        few = f"group_column {str(column.name)!r} of {file} puts {name!r} into {found} groups"
+        require(found >= MIN_GROUPS, f"{few}: at least {MIN_GROUPS} are needed.")
     return groups
 
 
-def _features(frame: pd.DataFrame, words: bool, file: str) -> tuple[pd.DataFrame, list[str]]:
+def _features(frame: pd.DataFrame, words: bool, file: str) -> tuple[Any, list[str]]:
     """Return the columns that a model can use, and notes on what was done with the others."""
     parsed = {str(name): _feature(column, words) for name, column in frame.items()}
     features = pd.DataFrame({name: values for name, (values, _) in parsed.items() if values is not None})
@@ -469,7 +451,7 @@ def _feature(column: pd.Series[str], words: bool) -> tuple[pd.Series[Any] | None
     if rest.empty:
         return numbers, "numbers"
     if known.str.lower().isin(["true", "false"]).all():
-        return (known.str.lower() == "true").astype(np.float64).reindex(column.index), "numbers"
+        return (known.str.lower() == "true").astype(np.float64).reindex(column.index), "truth values"
     if not words:
         return None, "not numeric"
     times = _parse_times(known)
@@ -549,12 +531,10 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
 def _read(path: Path, **options: Any) -> pd.DataFrame:
     try:
         return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{str(path)!r} is not UTF-8 text: save it as UTF-8 first.") from error
-    except pd.errors.EmptyDataError as error:
-        raise UserError(f"{str(path)!r} is empty.") from error
     except Exception as error:  # Over a damaged archive, pandas raises what the archive's library stumbles on.
-        raise UserError(f"{str(path)!r} cannot be read: {str(error).strip()}.") from error
+        why = {UnicodeDecodeError: "is not UTF-8 text: save it as UTF-8 first", pd.errors.EmptyDataError: "is empty"}
+        sentence = why.get(type(error), f"cannot be read: {str(error).strip()}")
+        raise UserError(f"{str(path)!r} {sentence}.") from error
 
 
 def _require_columns(frame: pd.DataFrame, columns: dict[str, str], file: str) -> None:
@@ -616,12 +596,9 @@ def open_series(path: str | os.PathLike[str], value_column: str = "", time_colum
     """
     path = existing_path(path)
     frame = read_csv(path)
-    given = {"time_column": time_column, "value_column": value_column}
-    _require_columns(frame, {parameter: column for parameter, column in given.items() if column}, path.name)
-    time_column = time_column or _only(_time_columns(frame), frame, "times", "time_column", path.name)
-    value_column = value_column or _only(
-        _value_columns(frame, time_column), frame, "numbers", "value_column", path.name
-    )
+    time_column = _column(frame, path.name, "times", "time_column", time_column, _time_columns(frame))
+    numbers = [str(name) for name in frame if name != time_column and _feature(frame[name], False)[1] == "numbers"]
+    value_column = _column(frame, path.name, "numbers", "value_column", value_column, numbers)
     require(time_column != value_column, f"times and numbers need columns of their own; both are {time_column!r}.")
     values = _series_values(frame[value_column], path.name)
     times, notes = _series_times(frame[time_column], path.name)
@@ -643,42 +620,37 @@ def _time_columns(frame: pd.DataFrame) -> list[str]:
     return exact or [name for name in known if known[name].fullmatch(f"{ISO}|{DATE}").mean() > 0.5]
 
 
-def _value_columns(frame: pd.DataFrame, time_column: str) -> list[str]:
-    columns = {str(name): column for name, column in frame.items() if not column.isin(MISSING).all()}
-    found = [name for name, column in columns.items() if _parse_numbers(column)[1].empty]
-    return [name for name in found if name != time_column and not name.startswith("Unnamed:")]
-
-
-def _only(found: list[str], frame: pd.DataFrame, what: str, parameter: str, file: str) -> str:
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UserError(f"{file} has {len(found)} columns of {what} ({some(found, most=20)}): name one as {parameter}.")
+def _column(frame: pd.DataFrame, file: str, what: str, parameter: str, name: str, found: list[str]) -> str:
+    """Return the column that is named, or the only one that was found."""
+    if name or len(found) == 1:
+        _require_columns(frame, {parameter: name or found[0]}, file)
+        return name or found[0]
+    several = f"{len(found)} columns of {what} ({some(found, most=20)}): name one as {parameter}"
     hint = " by ISO 8601, such as 2013-05-09 02:00 (years only must be named as time_column)" * (what == "times")
-    raise UserError(f"{file} has no column of {what}{hint}; there are: {some(list(map(str, frame)), most=20)}.")
+    none = f"no column of {what}{hint}; there are: {some(list(map(str, frame)), most=20)}"
+    raise UserError(f"{file} has {several if found else none}.")
 
 
 def _series_values(column: pd.Series[str], file: str) -> NDArray[Any]:
     where = f"column {str(column.name)!r} of {file}"
     values, rest = _parse_numbers(column)
-    if (bad := column[column.index.isin(rest.index) | np.isinf(values)]).size:
-        raise UserError(f"{where} holds {bad.iloc[0]!r} in {_lines(bad.index + 2)}, which is no finite number.")
+    _require_none(column[column.index.isin(rest.index) | np.isinf(values)], where, ", which is no finite number")
     known = values.dropna()
     require(len(known) >= MIN_TIMES, f"{where} holds {len(known)} numbers: at least {MIN_TIMES} are needed.")
     require(np.ptp(known), f"{where} holds {known.iloc[0]:g} throughout: there is nothing to forecast.")
     return values.to_numpy()
 
 
-def _series_times(column: pd.Series[str], file: str) -> tuple[Times, list[str]]:
+def _require_none(bad: pd.Series[str], where: str, why: str) -> None:
+    require(bad.empty, f"{where} holds {next(iter(bad), '')!r} in {_lines(bad.index + 2)}{why}.")
+
+
+def _series_times(column: pd.Series[str], file: str) -> tuple[NDArray[Any], list[str]]:
     where = f"column {str(column.name)!r} of {file}"
     column = column.str.replace(r"^\d{4}$", r"\g<0>-01", regex=True)
     times = _parse_times(column)
-    if (bad := column[times.isna() | (times != times.dt.floor("s"))]).size:
-        what = "no time" if bad.iloc[0] in MISSING else repr(bad.iloc[0])
-        raise UserError(
-            f"{where} holds {what} in {_lines(bad.index + 2)}: write times by ISO 8601, to the second,"
-            " as 2013-05-09 02:00."
-        )
+    to_second = ": write times by ISO 8601, to the second, as 2013-05-09 02:00"
+    _require_none(column[times.isna() | (times != times.dt.floor("s"))], where, to_second)
     zoned = column.str.fullmatch(rf".+[T ].*\d\s*{ZONE}")
     without = _lines(column.index[~zoned] + 2)
     require(zoned.nunique() == 1, f"{where} has times with an offset from UTC, and times without one in {without}.")
@@ -686,19 +658,16 @@ def _series_times(column: pd.Series[str], file: str) -> tuple[Times, list[str]]:
     return times.to_numpy().astype("datetime64[s]"), notes
 
 
-def _grid(times: Times, lines: NDArray[np.intp], file: str) -> tuple[Times, NDArray[np.int64]]:
+def _grid(times: NDArray[Any], lines: NDArray[np.intp], file: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return all times from the first to the last, one step apart, and the place of each of `times` among them.
 
     `times` are sorted, and `lines` says where each stands in the file.
     """
     steps = np.diff(times).astype(np.int64)
-    if not steps.all():
-        twice = times[:-1][steps == 0][0]
-        raise UserError(
-            f"the time {str(twice).replace('T', ' ')} stands in {_lines(sorted(lines[times == twice]))} of {file}: keep"
-            " one value for each time; where clocks are put back an hour comes twice, and needs its offset, as in"
-            " 2013-11-03T01:00-04:00."
-        )
+    for twice in times[:-1][steps == 0]:
+        remedy = "keep one value for each time, and add its offset where clocks are put back, as 2013-11-03T01:00-04:00"
+        where = f"{_lines(sorted(lines[times == twice]))} of {file}"
+        raise UserError(f"the time {str(twice).replace('T', ' ')} stands in {where}: {remedy}.")
     # Where most stand at one place of their month, from its start or its end, the steps are months of any length.
     months = times.astype("datetime64[M]")
     unit = max((months, months + 1), key=lambda unit: _most_common(times - unit)[1])
@@ -710,11 +679,8 @@ def _grid(times: Times, lines: NDArray[np.intp], file: str) -> tuple[Times, NDAr
     step = int(_most_common(steps[steps > 0])[0])
     off = np.flatnonzero((position % step != 0) | (times - unit != place))
     each = f"{step:,} seconds" if by_second else f"{step} month{'s' * (step > 1)}"
-    require(
-        not off.size,
-        f"most times of {file} are {each} apart, counted from {times[0]}, but not {_lines(sorted(lines[off]))}:"
-        " average or interpolate first.",
-    )
+    apart = f"most times of {file} are {each} apart, counted from {times[0]}"
+    require(not off.size, f"{apart}, but not {_lines(sorted(lines[off]))}: average or interpolate first.")
     places = position // step
     all_steps = places[-1] + 1
     require(all_steps <= 2 * len(times), f"{file} has {len(times)} lines for {all_steps} steps: most are missing.")
@@ -727,6 +693,5 @@ def _most_common(values: NDArray[Any]) -> tuple[Any, int]:
 
 
 def _lines(numbers: Iterable[int]) -> str:
-    first = [int(number) for number in numbers]
-    listed = ", ".join(map(str, first[:5])) + (f" and {len(first) - 5} more" if len(first) > 5 else "")
-    return f"line{'s' if len(first) > 1 else ''} {listed}"
+    first = [str(number) for number in numbers]
+    return f"line{'s' * (len(first) > 1)} {', '.join(first[:5])}{', …' * (len(first) > 5)}"
