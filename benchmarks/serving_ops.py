@@ -1,4 +1,4 @@
-"""Chapter 08: scikit-learn as TensorFlow ops, beside scikit-learn itself and beside a py_function around it.
+"""Notebook 60: scikit-learn as TensorFlow ops, beside scikit-learn itself and beside a py_function around it.
 
 Called by bench.py; as a script it prints the table.
 """
@@ -15,24 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
-from sklearn.ensemble import (
-    GradientBoostingClassifier,
-    HistGradientBoostingClassifier,
-    RandomForestClassifier,
-)
-from sklearn.impute import SimpleImputer
-from sklearn.isotonic import IsotonicRegression
+from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import (
-    MinMaxScaler,
-    OneHotEncoder,
-    OrdinalEncoder,
-    QuantileTransformer,
-    RobustScaler,
-    StandardScaler,
-)
+from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
 
 from helpers.notebook import ENVIRONMENT
 
@@ -61,14 +47,8 @@ def numbers(n: int, columns: int = 8) -> Array:
     return np.random.default_rng(n).normal(size=(n, columns)) * 3 + 1
 
 
-def gaps(n: int) -> Array:
-    """Draw rows of numbers, of which a tenth is missing."""
-    X = numbers(n)
-    return np.where(np.random.default_rng(n).random(X.shape) < 0.1, np.nan, X)
-
-
-def words(n: int) -> Array:
-    """Draw rows of two words out of ten."""
+def towns(n: int) -> Array:
+    """Draw rows of two strings out of ten."""
     known = np.array([f"town {at}" for at in range(10)], dtype=object)
     return known[np.random.default_rng(n).integers(0, 10, (n, 2))]
 
@@ -77,42 +57,23 @@ def cases() -> Iterator[Case]:
     """Yield what is converted, fitted on a little data."""
     X = numbers(3_000)
     score = X[:, 0] * X[:, 1] / 3 + X[:, 2] + np.random.default_rng(0).normal(size=len(X))
-    binary, three = (score > 2).astype(int), np.digitize(score, [0, 3])
-    few, one = partial(numbers, columns=2), partial(numbers, columns=1)
-    rounded = lambda n: np.round(numbers(n, 2))  # noqa: E731
+    y, few = (score > 2).astype(int), partial(numbers, columns=2)
     logistic = LogisticRegression(max_iter=1000)
-    for scaler in (StandardScaler(), MinMaxScaler(clip=True), RobustScaler()):
-        yield Case(f"{type(scaler).__name__}, 8 columns", scaler.fit(X), "transform", numbers)
-    for distribution in ("uniform", "normal"):
-        transformer = QuantileTransformer(output_distribution=distribution).fit(few(3_000))
-        yield Case(f"QuantileTransformer, {distribution}, 2 columns", transformer, "transform", few)
-    yield Case("SimpleImputer, 8 columns", SimpleImputer().fit(gaps(3_000)), "transform", gaps)
+    transformer = QuantileTransformer(output_distribution="normal").fit(few(3_000))
+    yield Case("QuantileTransformer, normal, 2 columns", transformer, "transform", few)
     one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    yield Case("OneHotEncoder, 2 columns of 10 words", one_hot.fit(words(3_000)), "transform", words)
-    ordinal = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-    yield Case("OrdinalEncoder, 2 columns of words", ordinal.fit(words(3_000)), "transform", words)
-    ordinal = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-    yield Case("OrdinalEncoder, 2 columns of numbers", ordinal.fit(rounded(3_000)), "transform", rounded)
-    yield Case("PCA, 8 columns to 3", PCA(3).fit(X), "transform", numbers)
-    kmeans = KMeans(5, random_state=0).fit(X)
-    yield Case("KMeans, 5 centres, labels", kmeans, "predict", numbers)
-    yield Case("KMeans, 5 centres, distances", kmeans, "transform", numbers)
-    yield Case("LogisticRegression, 2 classes", logistic.fit(X, binary), "predict_proba", numbers)
-    yield Case("LogisticRegression, 3 classes", LogisticRegression().fit(X, three), "predict_proba", numbers)
-    curve = IsotonicRegression(out_of_bounds="clip").fit(X[:, 0], binary)
-    yield Case("IsotonicRegression", curve, "predict", one)
-    for method in ("sigmoid", "isotonic", "temperature"):
-        model = CalibratedClassifierCV(logistic, method=method).fit(X, binary)
-        yield Case(f"CalibratedClassifierCV, 5 × logistic, {method}", model, "predict_proba", numbers)
-    chain = make_pipeline(SimpleImputer(), StandardScaler(), PCA(3), LogisticRegression()).fit(X, binary)
-    yield Case("Pipeline: imputer, scaler, PCA, logistic", chain, "predict_proba", gaps)
+    yield Case("OneHotEncoder, 2 columns of 10 strings", one_hot.fit(towns(3_000)), "transform", towns)
+    yield Case("KMeans, 5 centres, labels", KMeans(5, random_state=0).fit(X), "predict", numbers)
+    pipeline = make_pipeline(StandardScaler(), logistic).fit(X, y)
+    yield Case("Pipeline: scaler, logistic", pipeline, "predict_proba", numbers)
+    model = CalibratedClassifierCV(logistic, method="isotonic").fit(X, y)
+    yield Case("CalibratedClassifierCV, 5 × logistic, isotonic", model, "predict_proba", numbers)
     for model, which in (
         (GradientBoostingClassifier(), "100 trees of 8 leaves"),
         (HistGradientBoostingClassifier(), "100 trees of 31 leaves"),
-        (RandomForestClassifier(100, max_depth=6, random_state=0), "100 trees of up to 64 leaves"),
         (RandomForestClassifier(100, random_state=0), "100 trees of about 300 leaves"),
     ):
-        yield Case(f"{type(model).__name__}, {which}", model.fit(X, binary), "predict_proba", numbers, FEWER)
+        yield Case(f"{type(model).__name__}, {which}", model.fit(X, y), "predict_proba", numbers, FEWER)
 
 
 def ways(case: Case) -> dict[str, Callable[[Array], Callable[[], Any]]]:
@@ -122,11 +83,12 @@ def ways(case: Case) -> dict[str, Callable[[Array], Callable[[], Any]]]:
     from serving.ops import to_tensorflow
 
     ops, method = to_tensorflow(case.estimator), getattr(case.estimator, case.method)
+    strings = isinstance(case.draw(1)[0, 0], str)
     dtype = tf.int32 if case.method == "predict" and isinstance(case.estimator, KMeans) else tf.float64
 
     def given(tensor: Any) -> Array:
         array = tensor.numpy()
-        return np.char.decode(array.astype(bytes), "utf-8").astype(object) if ops.dtype == tf.string else array
+        return np.char.decode(array.astype(bytes), "utf-8").astype(object) if strings else array
 
     @tf.function(input_signature=[ops.spec], autograph=False)
     def around(X: Any) -> Any:
@@ -135,7 +97,7 @@ def ways(case: Case) -> dict[str, Callable[[Array], Callable[[], Any]]]:
     compiled = tf.function(getattr(ops, case.method), input_signature=[ops.spec], autograph=False)
 
     def as_tensor(X: Array) -> Any:
-        return tf.constant(X.tolist() if ops.dtype == tf.string else X)
+        return tf.constant(X.tolist() if strings else X)
 
     def of(call: Callable[[Any], Any], convert: Callable[[Array], Any]) -> Callable[[Array], Callable[[], Any]]:
         return lambda X: partial(call, convert(X))
@@ -188,27 +150,6 @@ def rows() -> Iterator[str]:
             cells.append(f"{1000 * base:.3g} ms")
             cells += [f"{best[name] / base:.2g}" for name in ("py_function", "ops")]
         yield "| " + " | ".join(cells) + " |"
-    cells = ["a call that does nothing"]
-    cells += ["–", *(f"{1000 * passed:.2g} ms" for passed in calls_alone()), *["–"] * 6]
-    yield "| " + " | ".join(cells) + " |"
-
-
-def calls_alone() -> tuple[float, float]:
-    """Return what a py_function and a graph cost that hand back their argument: no conversion can be faster."""
-    import tensorflow as tf
-
-    spec = tf.TensorSpec((None, 8), tf.float64)
-    around = tf.function(
-        lambda X: tf.py_function(lambda x: x, [X], tf.float64), input_signature=[spec], autograph=False
-    )
-    graph = tf.function(lambda X: X + 0, input_signature=[spec], autograph=False)
-    X, found = tf.constant(numbers(1)), [np.inf, np.inf]
-    for _ in range(100):
-        for at, call in enumerate((around, graph)):
-            started = time.perf_counter()
-            call(X)
-            found[at] = min(found[at], time.perf_counter() - started)
-    return found[0], found[1]
 
 
 if __name__ == "__main__":
