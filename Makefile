@@ -1,9 +1,9 @@
-# The commands of the project. Each one prepares .venv from the locks first, when that is needed.
-#   make                 run the core lessons, then show the results
+# The commands of the project. Each one that needs .venv prepares it from the locks first.
+#   make                 run the core notebooks, then show the results
 #   make all             run every notebook
 #   make run NOTEBOOK=20 ARGS="-p cost_fn 90"      some; NOTEBOOK=5 runs chapter 5
 #   make test            everything that has to hold; ARGS="-k masks" for a part
-#   make test-fast       everything but whole runs of notebooks
+#   make test-fast       lint and tests, without types, stored outputs and whole runs of notebooks
 #   make lab             JupyterLab on copies in build/lab, which are yours
 #   make lab-edit        JupyterLab on the notebooks themselves
 #   make store           execute the notebooks and store their outputs
@@ -11,7 +11,7 @@
 #                        (make lab-edit NOTEBOOKS=build/workshop opens them)
 #   make bench           ours beside the alternatives; writes the tables into benchmarks/README.md
 #   make lock            newest allowed versions into the locks, and what is generated from them
-#   make clean           remove .venv and everything that was built, but for build/lab and build/workshop
+#   make clean           remove .venv, build/runs and caches; build/lab and build/workshop stay
 
 ifeq ($(OS),Windows_NT)
 PYTHON ?= python
@@ -43,7 +43,7 @@ test: $(READY_TEST)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@echo "==> tests: modules, files, and every notebook under nbval, papermill and nbconvert"
+	@echo "==> tests: modules, files, and every notebook under nbval and papermill"
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-fast: $(READY_TEST)

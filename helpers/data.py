@@ -2,7 +2,7 @@
 
 The gap: pandas reads tables and parses times; it does not say that a label column holds one class, that half of the
 columns were left out, that a time stands there twice because clocks were put back, or which of five columns is the
-series. Every function here ends in a `Dataset` or in one clear sentence.
+series. `load` and the `open_…` functions end in a `Dataset` or in one clear sentence.
 
 A missing *feature* is kept, as NaN or as an empty text; a missing *label* is refused.
 """

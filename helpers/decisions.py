@@ -6,7 +6,7 @@ are closed here. The array that a TensorFlow model returns may hold logits, two 
 with any threshold without a word. Costs, reject intervals and other prior probabilities are formulas that no library
 has. And scikit-learn draws a reliability diagram but has no calibration error and no decomposition of a score.
 
-Everywhere here a row is predicted positive when its probability is at least the threshold. No rows at all are refused;
+Everywhere here a row is predicted positive when its probability is at least the threshold. An empty input is refused;
 one row, one class and ties are fine unless a function says otherwise.
 """
 

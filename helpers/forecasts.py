@@ -15,8 +15,8 @@ A result has as many values as the series, and these rules hold throughout:
   With ``causal=True`` it ends with the value itself, and the result lags.
 
 To add a smoothing method, write a function of a series and its `Window`, and enter it in `METHODS` at the end of this
-module: `smooth`, its messages and the tests of all methods take it from there. The series is float64 of shape
-(..., steps), with NaN where a value is missing; the function returns an array of that shape. `_weighted_mean` does the
+module: `smooth` and its messages take it from there, and its test asks for a loop to compare with. The series is float64
+of shape (..., steps), with NaN where a value is missing; the function returns an array of that shape. `_weighted_mean` does the
 work for any weights, and `_by_windows` calls a function of the windows themselves, of shape (windows, values).
 """
 

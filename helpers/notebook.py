@@ -175,7 +175,7 @@ def first_line(text: object) -> str:
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 RESULTS_PATH = "results_path"
-"""Seconds after which a cell is given up; papermill would wait forever."""
+"""The parameter that names the JSON file of results."""
 _INTERVAL = re.compile(r"in ([\[(])(\S+), (\S+?)([\])])$")
 _CHOICE = re.compile(r"one of (.+)$")
 

@@ -105,12 +105,13 @@ def environment_yml(lock_text: str) -> str:
 
 
 def header(path: Path) -> dict[str, str]:
-    """Return a notebook's title and the minutes it takes, from its first cell."""
-    text = nbformat.read(path, as_version=4).cells[0].source
+    """Return a notebook's title and the minutes it takes, from its first cells."""
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n\n".join(cell.source for cell in cells[:3] if cell.cell_type == "markdown")
     title = re.search(r"^# (.+)$", text, flags=re.MULTILINE)
     minutes = re.search(r"(\d+) minutes to read, (\S+ \S+) to run", text)
     if title is None or minutes is None:
-        raise ValueError(f"{path.name}: the first cell needs '# title' and '… minutes to read, … to run'.")
+        raise ValueError(f"{path.name}: the header needs '# title' and '… minutes to read, … to run'.")
     return {"title": title.group(1), "read": f"{minutes.group(1)} min", "run": minutes.group(2)}
 
 

@@ -1,12 +1,12 @@
 """The main job: run notebooks, several at a time, then show the results.
 
-    python tools/run.py                        the core lessons (`make`)
+    python tools/run.py                        the core notebooks (`make`)
     python tools/run.py --all                  every notebook (`make all`)
     python tools/run.py 20 52                  some; 5 is chapter 5 (`make run NOTEBOOK=5`)
     python tools/run.py 10 -p threshold 0.7    with another parameter
 
 The gap: papermill runs one notebook, takes any parameter, and leaves a half-written file when it is interrupted. Here
-parameters are checked before a kernel starts, a finished name means a finished run, and no kernel outlives the job.
+parameters are checked before a kernel starts, a results file means that every cell ran, and no kernel outlives the job.
 """
 
 from __future__ import annotations
