@@ -15,9 +15,10 @@ A result has as many values as the series, and these rules hold throughout:
   With ``causal=True`` it ends with the value itself, and the result lags.
 
 To add a smoothing method, write a function of a series and its `Window`, and enter it in `METHODS` at the end of this
-module: `smooth` and its messages take it from there, and its test asks for a loop to compare with. The series is float64
-of shape (..., steps), with NaN where a value is missing; the function returns an array of that shape. `_weighted_mean` does the
-work for any weights, and `_by_windows` calls a function of the windows themselves, of shape (windows, values).
+module: `smooth` and its messages take it from there, and its test asks for a loop to compare with. The series is
+float64 of shape (..., steps), with NaN where a value is missing; the function returns an array of that shape.
+`_weighted_mean` does the work for any weights, and `_by_windows` calls a function of the windows themselves, of shape
+(windows, values).
 """
 
 from __future__ import annotations

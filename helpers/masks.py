@@ -4,7 +4,8 @@ The gap: scikit-image's steps take what they are given. They threshold no probab
 differently from function to function, and know no batches. scikit-learn's scores take rows, not images, and call two
 empty masks 0 or give a warning. NumPy broadcasts a mask of shape (n, n, 1) against one of (n, n) without a word.
 
-A mask has dtype bool, or whole numbers with 0 as the background. A label image holds a different number for each object.
+A mask has dtype bool, or whole numbers with 0 as the background. A label image holds a different number for each
+object.
 
 **Shapes.** Steps take one image of shape (height, width), or a batch of shape (n, height, width) whose images have
 nothing to do with each other, and return a new array of the same shape and dtype. `split_touching` and the scores take

@@ -2,7 +2,8 @@
 
 The gap: matplotlib draws; it does not say in words what is drawn, and IPython's images lose their alternative text in
 JupyterLab and in nbconvert's default template. A reader who cannot see the figure, or a diff that cannot compare it,
-has only the words. Each function but `show` and `img_tag` returns the figure and its alternative text; `show` displays both.
+has only the words. Each function but `show` and `img_tag` returns the figure and its alternative text; `show` displays
+both.
 """
 
 from __future__ import annotations
