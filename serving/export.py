@@ -86,6 +86,8 @@ def export(
         exists, or the answers differ. Nothing is left in `path`.
     RuntimeError
         The C runtime refuses the graph or the examples.
+    OSError
+        Another process wrote the version meanwhile.
     """
     import keras
     import tensorflow as tf
@@ -121,10 +123,8 @@ def export(
             if finding.level == "error" or (finding.check == "batch" and finding.where.startswith("output")):
                 raise ValueError(finding.message)
         _verify(partial, function, rows, made_up=examples is None)
-        try:
-            partial.rename(base / str(number))
-        except OSError as error:
-            raise ValueError(f"version {number} of {base.name!r} appeared while this one was written.") from error
+        # Never over another: renaming to a folder that is not empty is an OSError.
+        partial.rename(base / str(number))
     return base / str(number)
 
 
@@ -229,9 +229,7 @@ def _request(specs: Specs, inputs: Mapping[str, ArrayLike]) -> Arrays:
 
     names = sorted(map(str, inputs))
     if names != sorted(specs):
-        raise ValueError(
-            f"inputs must be {some(sorted(specs))}; got {some(names) or 'none'} (see inputs_of for tables)."
-        )
+        raise ValueError(f"inputs must be {some(sorted(specs))}; got {some(names) or 'none'} (tables: see inputs_of).")
     request = {}
     for name, spec in specs.items():
         array, dtype = np.asarray(inputs[name]), spec.dtype
@@ -297,21 +295,17 @@ def _write_warm_up(folder: Path, model: str, requests: Sequence[Arrays]) -> None
     """
     import tensorflow as tf
 
+    def field(number: int, content: bytes) -> bytes:
+        # Of variable length: a BytesList is one such field, with the number 1.
+        return bytes([number << 3 | 2]) + tf.train.BytesList(value=[content]).SerializeToString()[1:]
+
     file = folder / "assets.extra" / "tf_serving_warmup_requests"
     file.parent.mkdir()
     with tf.io.TFRecordWriter(os.fspath(file)) as writer:
         for request in requests:
             # PredictionLog.predict_log.request, with its model_spec and inputs.
-            message = _field(1, _field(1, model.encode()) + _field(3, SIGNATURE.encode()))
+            message = field(1, field(1, model.encode()) + field(3, SIGNATURE.encode()))
             for name, array in request.items():
                 tensor = tf.make_tensor_proto(array).SerializeToString()
-                message += _field(2, _field(1, name.encode()) + _field(2, tensor))
-            writer.write(_field(6, _field(1, message)))
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """Return a length-delimited field of a protocol buffer."""
-    length, size = len(content), b""
-    while length > 127:
-        size, length = size + bytes([length & 127 | 128]), length >> 7
-    return bytes([number << 3 | 2]) + size + bytes([length]) + content
+                message += field(2, field(1, name.encode()) + field(2, tensor))
+            writer.write(field(6, field(1, message)))

@@ -5,241 +5,200 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from urllib.parse import urlsplit
+from itertools import groupby
 
 import httpx
 import numpy as np
 import psutil
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from serving import Client, ServingError, local_server
 
 # ---- models ---------------------------------------------------------------------------------------
 
 NUMBERS = ("float32", "float64", "int8", "int32", "int64", "uint8", "uint32", "uint64", "bool")
-SPECS = {
-    "scaled": {"x": tf.TensorSpec([None], tf.float64)},
-    "echo": {name: tf.TensorSpec([None], name) for name in (*NUMBERS, "string")},
-    "matrix": {"x": tf.TensorSpec([None, 3], tf.float32), "word": tf.TensorSpec([None], tf.string)},
-    "scalar": {"x": tf.TensorSpec([], tf.float32)},
-}
+SCALED = {"x": ("float64", [None])}
+ECHO = {name: (name, [None]) for name in (*NUMBERS, "string")}
+
+
+def matrix(x, word):
+    product = tf.debugging.check_numerics(x, "x is not finite") @ tf.reshape(tf.range(6.0), (3, 2))
+    return {"product": product, "upper": tf.strings.upper(word)}
+
+
+# The dtype and shape of each input, and the function.
 MODELS = {
-    "scaled": lambda x: {"y": 2.0 * x},
-    "echo": lambda **given: given | {"string_bytes": tf.identity(given["string"])},
-    "matrix": lambda x, word: {
-        "product": tf.debugging.check_numerics(x, "x is not finite") @ tf.reshape(tf.range(6.0), (3, 2)),
-        "upper": tf.strings.upper(word),
-    },
-    "scalar": lambda x: {"y": x + 1.0},
+    "scaled": (SCALED, lambda x: {"y": 2.0 * x}),
+    "echo": (ECHO, lambda **given: given | {"string_bytes": given["string"]}),
+    "matrix": ({"x": ("float32", [None, 3]), "word": ("string", [None])}, matrix),
 }
 
 
-def save(function, folder, spec):
-    """Save a function of named tensors as a version."""
+def save(folder, inputs, function):
+    """Save a function of named tensors as a version; return the base folder."""
     module = tf.Module()
     module.serve = tf.function(lambda **given: {name: tf.identity(one) for name, one in function(**given).items()})
-    named = {name: tf.TensorSpec(one.shape, one.dtype, name) for name, one in spec.items()}
-    tf.saved_model.save(module, folder, signatures=module.serve.get_concrete_function(**named))
-    return folder
-
-
-def save_models(folder):
-    """Save the models that the protocol's tests use; return their base folders."""
-    return {name: save(function, folder / name / "7", SPECS[name]).parent for name, function in MODELS.items()}
+    specs = {name: tf.TensorSpec(shape, dtype, name) for name, (dtype, shape) in inputs.items()}
+    tf.saved_model.save(module, folder, signatures=module.serve.get_concrete_function(**specs))
+    return folder.parent
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    for k in (1, 2, 3):
-        save(lambda x, k=k: {"y": float(k) * x}, folder / "saved" / str(k), SPECS["scaled"])
-    save(lambda x: {"y": tf.py_function(lambda x: 3 * x, [x], tf.float64)}, folder / "saved" / "4", SPECS["scaled"])
-    shutil.copytree(folder / "saved" / "1", folder / "swapped" / "1")
+    for k, base in enumerate(("swapped", "saved", "saved"), 1):
+        save(folder / base / str(k), SCALED, lambda x, k=k: {"y": float(k) * x})
+    save(folder / "saved" / "4", SCALED, lambda x: {"y": tf.py_function(lambda x: x, [x], tf.float64)})
     return folder
 
 
 @pytest.fixture(scope="module")
-def url(folder):
-    with local_server.running({**save_models(folder), "swapped": folder / "swapped"}) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def client(url):
-    with Client(url) as client:
+def client(folder):
+    models = {name: save(folder / name / "7", *model) for name, model in MODELS.items()}
+    with local_server.running({**models, "swapped": folder / "swapped"}) as url, Client(url) as client:
         yield client
 
 
-def ask(url, method, path, body=None):
+def ask(client, method, path, body=None):
     """Send a request as it is; return the code and the JSON of the answer."""
-    answer = httpx.request(method, url + path, content=body, trust_env=False, timeout=60)
+    content, url = body if isinstance(body, str | None) else json.dumps(body), f"{client.url}/v1/models{path}"
+    answer = httpx.request(method, url, content=content, trust_env=False, timeout=60)
     return answer.status_code, answer.json()
 
 
-def predict(url, model, document):
-    return ask(url, "POST", f"/v1/models/{model}:predict", json.dumps(document))
+# ---- the protocol ---------------------------------------------------------------------------------
 
 
-# ---- the protocol: also run against the container -------------------------------------------------
-
-
-def test_rows_and_columns_bare_and_named(url):
-    assert predict(url, "scaled", {"instances": [1.0, 2.5]}) == (200, {"predictions": [2.0, 5.0]})
-    assert predict(url, "scaled", {"instances": [{"x": 1.0}, {"x": 2.5}]}) == (200, {"predictions": [2.0, 5.0]})
-    assert predict(url, "scaled", {"inputs": [1, 2.5]}) == (200, {"outputs": [2.0, 5.0]})
-    assert predict(url, "scaled", {"inputs": {"x": [1, 2.5], "passed over": [1]}}) == (200, {"outputs": [2.0, 5.0]})
+def test_rows_and_columns_bare_and_named(client):
     rows = [{"x": [1, 0, 0], "word": "a"}, {"x": [0, 1, 1], "word": {"b64": "Yg=="}}]
     found = [{"product": [0.0, 1.0], "upper": "A"}, {"product": [6.0, 8.0], "upper": "B"}]
-    assert predict(url, "matrix", {"instances": rows}) == (200, {"predictions": found})
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    expected = {name: [row[name] for row in found] for name in found[0]}
-    assert predict(url, "matrix", {"inputs": columns}) == (200, {"outputs": expected})
-    assert predict(url, "scalar", {"inputs": 1.5}) == (200, {"outputs": 2.5})
-    body = json.dumps({"inputs": [1.0]})
-    assert ask(url, "POST", "/v1/models/scaled/versions/7:predict", body) == (200, {"outputs": [2.0]})
+    columns, outputs = ({name: [row[name] for row in table] for name in table[0]} for table in (rows, found))
+    for model, request, answer in [
+        ("scaled", {"instances": [1.0, 2.5]}, {"predictions": [2.0, 5.0]}),
+        ("scaled", {"instances": [{"x": 1.0}, {"x": 2.5}]}, {"predictions": [2.0, 5.0]}),
+        ("scaled", {"inputs": [1, 2.5]}, {"outputs": [2.0, 5.0]}),
+        ("scaled", {"inputs": {"x": [1, 2.5], "passed over": [1]}}, {"outputs": [2.0, 5.0]}),
+        ("scaled/versions/7", {"inputs": [1.0]}, {"outputs": [2.0]}),
+        ("matrix", {"instances": rows}, {"predictions": found}),
+        ("matrix", {"inputs": columns}, {"outputs": outputs}),
+    ]:
+        assert ask(client, "POST", f"/{model}:predict", request) == (200, answer)
 
 
-def test_status_and_metadata_are_those_of_the_protocol(url):
+def test_status_and_metadata_are_those_of_the_protocol(client):
     state = {"version": "7", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
-    for path in ("/v1/models/matrix", "/v1/models/matrix/versions/7"):
-        assert ask(url, "GET", path) == (200, {"model_version_status": [state]})
-        code, answer = ask(url, "GET", f"{path}/metadata")
+    dims = [{"size": "-1", "name": ""}, {"size": "3", "name": ""}]
+    for path in ("/matrix", "/matrix/versions/7"):
+        assert ask(client, "GET", path) == (200, {"model_version_status": [state]})
+        code, answer = ask(client, "GET", f"{path}/metadata")
         assert (code, answer["model_spec"]) == (200, {"name": "matrix", "signature_name": "", "version": "7"})
         definition = answer["metadata"]["signature_def"]["signature_def"]["serving_default"]
-        assert definition["method_name"] == "tensorflow/serving/predict"
         assert definition["inputs"]["x"]["dtype"] == "DT_FLOAT"
-        dims = [{"size": "-1", "name": ""}, {"size": "3", "name": ""}]
         assert definition["inputs"]["x"]["tensor_shape"] == {"dim": dims, "unknown_rank": False}
 
 
 @pytest.mark.parametrize("rows", [False, True], ids=["columns", "rows"])
-@settings(max_examples=25, deadline=None)
-@given(data=st.data(), count=st.integers(1, 3))
-def test_every_value_of_every_type_comes_back_as_it_was(client, rows, data, count):
-    columns = {name: data.draw(hnp.arrays(name, count)) for name in NUMBERS}
-    words = data.draw(st.lists(st.text(), min_size=count, max_size=count))
+def test_every_value_of_every_type_comes_back_as_it_was(client, rows):
+    # Any bits, also those of NaN, and the largest number of the unsigned types.
+    bits = b"\xff" * 8 + np.random.default_rng(0).bytes(8000)
+    columns = {name: np.frombuffer(bits, name)[:1000] for name in NUMBERS[:-1]} | {"bool": np.arange(1000) % 3 == 0}
+    words = ["", "Köln", '"\\\0\n', "\U0001f600", "b64"] * 200
     answer = client.predict("echo", columns | {"string": np.array(words, object)}, rows=rows)
     assert answer.pop("string_bytes").tolist() == [word.encode() for word in words]
     assert answer.pop("string").tolist() == words
-    assert {name: value.dtype for name, value in answer.items()} == {name: np.dtype(name) for name in NUMBERS}
+    assert answer.keys() == columns.keys()
     for name, column in columns.items():
-        np.testing.assert_array_equal(answer[name], column)
+        np.testing.assert_array_equal(answer[name], column, strict=True)
 
 
+ONES = {name: [name == "bool" or 1] for name in NUMBERS} | {"string": ["a"]}
+BEYOND = (128, True, 2**63, -1, 1.0, 2**64, 1)
 REFUSED = {
-    "scaled": ["", '{"inputs": ', "[1]", "{}", '{"instances": [1], "inputs": [1]}', "[" * 9999, '{"inputs": {}}']
-    + [f'{{"instances": {value}}}' for value in ("1", "[]", '["a"]', "[true]", "[null]", "[[1], 2]")]
-    + [f'{{"inputs": {value}}}' for value in ("[1, [2]]", '[{"b64": "YQ=="}]', '"1"')]
-    + [f'{{"signature_name": {name}, "inputs": [1]}}' for name in ('"no"', "5", "[5]")],
-    "matrix": [
-        f'{{"instances": [{row}]}}' for row in ("1", '{"x": [1, 2, 3]}', '{"x": [1, 2, 3], "word": "a", "z": 1}')
-    ]
-    + [f'{{"inputs": {{"x": [[{x}]], "word": [{w}]}}}}' for x, w in [("1, 2, NaN", '"a"'), ("1, 2, 1e39", '"a"')]]
-    + ['{"inputs": {"x": [[1, 2, 3]]}}', '{"inputs": {"x": [[1, 2, 3]], "word": [{"b64": "?"}]}}'],
-    "scalar": ['{"instances": [1.0]}'],
-    "none": ["{"],
+    "scaled": ["", '{"inputs": ', [1], {}, {"instances": [1], "inputs": [1]}, "[" * 9999, {"inputs": {}}]
+    + [{"instances": value} for value in (1, [], ["a"], [True], [None], [[1], 2])]
+    + [{"inputs": value} for value in ([1, [2]], [[1, 2]], [{"b64": "YQ=="}], "1")]
+    + [{"signature_name": name, "inputs": [1]} for name in ("no", 5)],
+    "matrix": [{"instances": [row]} for row in (1, {"x": [1, 2, 3]}, {"x": [1, 2, 3], "word": "a", "z": 1})]
+    + [{"inputs": {"x": [[1, 2, value]], "word": ["a"]}} for value in (np.nan, 1e39)]
+    + [{"inputs": {"x": [[1, 2, 3]], **word}} for word in ({}, {"word": [{"b64": "?"}]})],
+    "echo": [{"inputs": ONES | {dtype: [value]}} for dtype, value in zip(NUMBERS[2:], BEYOND, strict=True)],
 }
 
 
-def test_a_wrong_request_gets_its_code_and_one_sentence(url):
-    for model, body, code in [
-        *((model, body, 400) for model, bodies in REFUSED.items() for body in bodies),
-        *((model, '{"inputs": [1]}', 404) for model in ("none", "scaled/versions/9")),
+def test_a_wrong_request_gets_its_code_and_one_sentence(client):
+    for method, path, body, code in [
+        *(("POST", f"/{model}:predict", body, 400) for model, bodies in REFUSED.items() for body in bodies),
+        *(("POST", f"/{model}:predict", {"inputs": [1]}, 404) for model in ("none", "scaled/versions/9")),
+        *((method, "/scaled", None, 400) for method in ("PUT", "DELETE", "POST")),
+        *(("GET", path, None, 400) for path in ("/scaled:predict", "/scaled/versions/one", "")),
+        # The dots lead out of the models' routes.
+        *(("GET", path, None, 404) for path in ("/none", "/none/metadata", "/scaled/versions/9", "/../../docs")),
     ]:
-        answered, answer = ask(url, "POST", f"/v1/models/{model}:predict", body)
-        assert (answered, list(answer)) == (code, ["error"]), body[:80]
-        assert answer["error"]
+        answered, answer = ask(client, method, path, body)
+        assert (answered, list(answer), all(answer.values())) == (code, ["error"], True), (method, path, str(body)[:80])
+    _, answer = ask(client, "POST", "/matrix:predict", {"inputs": {"x": [[1, 2, np.inf]], "word": ["a"]}})
+    assert answer["error"] == "x is not finite : Tensor had Inf values"
 
 
-# ---- the local model server alone -----------------------------------------------------------------
+# ---- versions, start and end ----------------------------------------------------------------------
 
 
-def test_sentences_paths_and_whole_numbers(url):
-    code, answer = ask(url, "POST", "/v1/models/scaled/versions/99:predict", '{"inputs": [1]}')
-    assert (code, answer["error"]) == (404, "Servable not found for request: Specific(scaled, 99)")
-    code, answer = predict(url, "matrix", {"inputs": {"x": [[1, 2, float("inf")]], "word": ["a"]}})
-    assert (code, answer["error"]) == (400, "x is not finite : Tensor had Inf values")
-    for method, path, expected in [
-        *(("GET", f"/v1/models/{path}", 404) for path in ("none", "none/metadata", "scaled/versions/99")),
-        *((method, "/v1/models/scaled", 400) for method in ("PUT", "DELETE", "POST")),
-        *(("GET", path, 400) for path in ("/v1/models/scaled:predict", "/v1/models/scaled/versions/one", "/v1/models")),
-        *(("GET", path, 404) for path in ("/", "/docs", "/openapi.json")),
-    ]:
-        code, answer = ask(url, method, path)
-        assert (code, list(answer)) == (expected, ["error"]), path
-    # TensorFlow Serving leaves the shapes to the operations.
-    assert predict(url, "scaled", {"inputs": [[1, 2]]})[0] == 400
-    ones = {name: [name == "bool" or 1] for name in NUMBERS} | {"string": ["a"]}
-    for dtype, wrong in [("int8", 128), ("uint8", -1), ("int64", 2**63), ("uint32", 1.0), ("int32", True), ("bool", 1)]:
-        assert predict(url, "echo", {"inputs": ones | {dtype: [wrong]}})[0] == 400
-    assert predict(url, "echo", {"inputs": ones | {"uint64": [2**64 - 1]}})[1]["outputs"]["uint64"] == [2**64 - 1]
-
-
-def until(condition, what):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not happen"
-        time.sleep(0.05)
-
-
-def test_versions_change_under_load_without_a_failed_request_and_broken_ones_change_nothing(url, folder, client):
-    stop, seen, base = threading.Event(), {k: [] for k in range(1, 6)}, folder / "swapped"
+def test_versions_change_under_load_without_a_failed_request_and_broken_ones_change_nothing(folder, client):
+    stop, base, saved = threading.Event(), folder / "swapped", folder / "saved"
 
     def work(k):
+        seen = []
         # Without patience: nothing may be lost, not even for a moment.
-        with Client(url, patience=0) as hasty:
+        with Client(client.url, patience=0) as hasty:
             while not stop.is_set():
-                seen[k].append(hasty.predict("swapped", {"x": [k]}, rows=k % 2 == 1)["y"].item() / k)
+                seen.append(hasty.predict("swapped", {"x": [k]}, rows=k % 2 == 1)["y"].item() / k)
+        return [version for version, _ in groupby(seen)]
 
-    def is_in(version, state, message=""):
-        found = {one["version"]: one for one in client.status("swapped")}.get(version, {"state": "", "message": ""})
-        return found["state"] == state and message in found["message"]
-
-    def put(version):
-        shutil.copytree(folder / "saved" / str(version), base / "copy")
-        (base / "copy").rename(base / str(version))
+    def until(version, state):
+        for _ in range(1200):
+            time.sleep(0.05)
+            found = {one["version"]: one for one in client.status("swapped")}
+            if found.get(version, {}).get("state") == state:
+                return found[version]["message"]
+        raise AssertionError(f"version {version} does not become {state}: {found}")
 
     with ThreadPoolExecutor() as pool:
-        loads = [pool.submit(work, k) for k in seen]
+        loads = [pool.submit(work, k) for k in range(1, 6)]
         try:
-            put(2)
-            until(lambda: is_in(2, "AVAILABLE") and is_in(1, "END"), "version 2")
-            assert client.predict("swapped", {"x": [1.0]}, version=2)["y"] == 2.0
+            (saved / "2").rename(base / "2")
+            until(2, "AVAILABLE")
             with pytest.raises(ServingError, match=r"404: Servable not found for request: Specific\(swapped, 1\)"):
                 client.predict("swapped", {"x": [1.0]}, version=1)
-            put(4)
-            until(lambda: is_in(4, "END", "EagerPyFunc"), "the refusal of a graph that calls Python")
-            shutil.rmtree(base / "4")
-            # A copy that is slow, and one that is taken away: the version below it comes back.
+            # A slow copy, a version that needs Python, and both taken away: the version below comes back.
             (base / "3").mkdir()
-            until(lambda: is_in(3, "END", "no saved_model.pb") and is_in(2, "AVAILABLE"), "the refusal of half a copy")
-            shutil.copytree(folder / "saved" / "3", base / "3", dirs_exist_ok=True)
-            until(lambda: is_in(3, "AVAILABLE"), "version 3")
+            assert "no saved_model.pb" in until(3, "END")
+            shutil.copytree(saved / "3", base / "3", dirs_exist_ok=True)
+            until(3, "AVAILABLE")
+            (saved / "4").rename(base / "4")
+            assert "EagerPyFunc" in until(4, "END")
+            shutil.rmtree(base / "4")
             shutil.rmtree(base / "3")
-            until(lambda: is_in(2, "AVAILABLE") and is_in(3, "END"), "version 2 again")
+            until(2, "AVAILABLE")
+            # For a last answer of each.
+            time.sleep(0.5)
         finally:
             stop.set()
-        for load in loads:
-            load.result()
-    for answers in seen.values():
-        assert [one for one, before in zip(answers, [0, *answers], strict=False) if one != before] == [1, 2, 3, 2]
+    assert [load.result() for load in loads] == [[1, 2, 3, 2]] * 5
 
 
-def test_it_starts_on_this_machine_only_stops_with_its_block_and_says_why_it_cannot(folder):
+def test_it_says_why_it_cannot_start(folder, client):
     with pytest.raises(RuntimeError, match=r"did not start: .*'a' .*no folder named 1, 2, 3"):
         local_server.running({"a": folder / "none"}).__enter__()
-    with pytest.raises(ZeroDivisionError), local_server.running({"a": folder / "saved" / ".." / "swapped"}) as url:
-        children = psutil.Process().children()
-        (child,) = [child for child in children if child.cmdline()[-1] == f"a={folder.resolve() / 'swapped'}"]
-        assert [c.laddr for c in child.net_connections("inet")] == [(urlsplit(url).hostname, urlsplit(url).port)]
-        assert url.startswith("http://127.0.0.1:")
-        with pytest.raises(RuntimeError, match="in use"):
-            local_server.running({"a": folder}, port=urlsplit(url).port).__enter__()
+    with pytest.raises(RuntimeError, match="in use"):
+        local_server.running({"a": folder}, port=httpx.URL(client.url).port).__enter__()
+
+
+def test_it_runs_on_this_machine_only_and_stops_with_its_block(folder):
+    before = set(psutil.Process().children())
+    with pytest.raises(ZeroDivisionError), local_server.running({"a": folder / "swapped"}) as url:
+        (child,) = set(psutil.Process().children()) - before
+        assert [c.laddr for c in child.net_connections("inet")] == [("127.0.0.1", httpx.URL(url).port)]
         _ = 1 / 0
     assert not child.is_running()
     with pytest.raises(ServingError, match=rf"^No answer from {url}: .*refused"):
@@ -249,58 +208,47 @@ def test_it_starts_on_this_machine_only_stops_with_its_block_and_says_why_it_can
 # ---- the client alone -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def answering(monkeypatch):
-    """Return a function that makes clients get these answers, one a prediction, and the last for ever."""
-    real, info = httpx.Client, {"y": {"dtype": "DT_INT64"}}
-    signatures = {"serving_default": {"inputs": {"x": {}}, "outputs": info}}
-
-    def answer(*answers):
-        asked = []
-
-        def handler(request):
-            if request.method == "GET":
-                return httpx.Response(200, json={"metadata": {"signature_def": {"signature_def": signatures}}})
-            asked.append(request.url.raw_path)
-            code, body = answers[min(len(asked), len(answers)) - 1]
-            if code is None:
-                raise httpx.ReadError("lost")
-            return httpx.Response(code, content=body)
-
-        monkeypatch.setattr(httpx, "Client", partial(real, transport=httpx.MockTransport(handler)))
-        return asked
-
-    return answer
-
-
+INFO = {"serving_default": {"inputs": {"x": {}}, "outputs": {"y": {"dtype": "DT_INT64"}}}}
+REASON = b'{"error": "No, because of this.\\n\\t [[{{node x}}]]"}'
 RIGHT = (200, b'{"outputs": [9007199254740993]}')
 
 
-@pytest.mark.parametrize("lost", [(503, b'{"error": "busy"}'), (None, b"")], ids=["503", "lost connection"])
-def test_503_and_lost_connections_are_tried_again_while_there_is_patience(answering, lost):
-    asked = answering(lost, lost, RIGHT)
-    answer = Client("http://a/", patience=30).predict("a/b c", {"x": [1]}, version=3)["y"]
-    assert (answer.dtype, answer.tolist()) == (np.int64, [9007199254740993])
-    assert asked == [b"/v1/models/a%2Fb%20c/versions/3:predict"] * 3
-    asked = answering(lost, RIGHT)
-    with pytest.raises(ServingError) as caught:
-        Client("http://a", patience=0).predict("m", {"x": [1]})
-    assert (caught.value.status, len(asked)) == (lost[0], 1)
+def answered(patience, *answers):
+    """Return a client that gets these answers, one a prediction, and the list of the paths that it asks for."""
+
+    def handler(request):
+        if request.method == "GET":
+            return httpx.Response(200, json={"metadata": {"signature_def": {"signature_def": INFO}}})
+        asked.append(request.url.raw_path)
+        code, body = answers[len(asked) - 1]
+        if code is None:
+            raise httpx.ReadError("lost")
+        return httpx.Response(code, content=body)
+
+    asked, client = [], Client("http://a/", patience=patience)
+    client._http = httpx.Client(transport=httpx.MockTransport(handler))
+    return client, asked
 
 
-def test_any_other_answer_is_final_and_what_is_no_prediction_is_an_error(answering):
-    for code in (400, 404, 429, 500):
-        asked = answering((code, b'{"error": "No, because of this.\\n\\t [[{{node x}}]]"}'), RIGHT)
-        with pytest.raises(ServingError, match=rf"^The server answered {code}: No, because of this\.$") as caught:
-            Client("http://a").predict("m", {"x": [1]})
+def test_503_and_lost_connections_are_tried_again_while_there_is_patience_and_no_other_answer_is():
+    for code in (503, None):
+        client, asked = answered(30, (code, REASON), (code, REASON), RIGHT)
+        answer = client.predict("a/b c", {"x": [1]}, version=3)["y"]
+        assert (answer.dtype, answer.tolist()) == (np.int64, [9007199254740993])
+        assert asked == [b"/v1/models/a%2Fb%20c/versions/3:predict"] * 3
+    for code in (503, None, 400, 404, 429, 500):
+        client, asked = answered(0 if code in (503, None) else 30, (code, REASON), RIGHT)
+        message = f"The server answered {code}: No, because of this." if code else "No answer from http://a: lost."
+        with pytest.raises(ServingError, match=f"^{message}$") as caught:
+            client.predict("m", {"x": [1]})
         assert (caught.value.status, len(asked)) == (code, 1)
-    bodies = ["<html>", "[1]", "{}", '{"predictions": [1]}', "[" * 9999]
-    for value in ("[1.5]", "[true]", '["1"]', "[9223372036854775808]", "[[1], [2, 3]]", '{"y": [1]}', "[null]"):
-        bodies.append(f'{{"outputs": {value}}}')
-    for body in bodies:
-        answering((200, body.encode()))
+
+
+def test_what_is_no_prediction_is_an_error():
+    values = ["[1.5]", "[true]", '["1"]', "[9223372036854775808]", "[[1], [2, 3]]", '{"y": [1]}', "[null]"]
+    for body in ["<html>", "[1]", "{}", '{"predictions": [1]}', *(f'{{"outputs": {value}}}' for value in values)]:
         with pytest.raises(ServingError):
-            Client("http://a").predict("m", {"x": [1]})
+            answered(0, (200, body.encode()))[0].predict("m", {"x": [1]})
 
 
 def test_what_cannot_be_sent_is_refused(client):
@@ -312,8 +260,6 @@ def test_what_cannot_be_sent_is_refused(client):
     ]:
         with pytest.raises(error, match=message):
             client.predict("scaled", inputs)
-    for url in ("127.0.0.1:8501", "ftp://a", ""):
-        with pytest.raises(ValueError, match=r"^url must be such as 'http://127\.0\.0\.1:8501'"):
-            Client(url)
-    assert client.predict("scaled", {"x": tf.constant([1.0, np.nan], tf.float64)})["y"].tolist()[0] == 2.0
+    with pytest.raises(ValueError, match=r"^url must be such as 'http://127\.0\.0\.1:8501'"):
+        Client("127.0.0.1:8501")
     assert client.predict("scaled", {"x": []})["y"].dtype == np.float64
