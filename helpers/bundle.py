@@ -99,7 +99,13 @@ class Field:
 
     @classmethod
     def of(cls, column: pd.Series[Any]) -> Field:
-        """Describe a column of training rows."""
+        """Describe a column of training rows.
+
+        Examples
+        --------
+        >>> Field.of(pd.Series(["Ulm", None, "Bonn", "Ulm"], name="town"))
+        Field(name='town', kind='category', missing=True, low=0.0, high=0.0, categories=('Bonn', 'Ulm'))
+        """
         name, kind = str(column.name), "number" if pd.api.types.is_numeric_dtype(column) else "text"
         known = cls(name, kind, True).checked(column).dropna()
         missing, categories = len(known) < len(column), tuple(sorted(set(known))) if kind == "text" else ()
@@ -119,7 +125,13 @@ class Field:
         return values.astype(np.float64) if number else values
 
     def unseen(self, column: pd.Series[Any]) -> str:
-        """Say how many checked values are unlike those in training; empty if none."""
+        """Say how many checked values are unlike those in training; empty if none.
+
+        Examples
+        --------
+        >>> Field.of(pd.Series([0, 8], name="wind")).unseen(pd.Series([3.0, np.nan, 1e6, 9]))
+        "'wind': 3 outside 0 to 8, such as nan"
+        """
         if self.kind == "category":
             unlike, limits = ~column.isin(self.categories), "not among the categories of training"
         else:

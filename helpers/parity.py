@@ -184,6 +184,15 @@ def compare(
     >>> right, wrong = lambda x: x / 2, lambda x: x / 2 + (x > 2)
     >>> print(compare(right, wrong, np.arange(4.0), threshold=2).verdict)
     different: 1 of 4 decisions flip, 1 of 4 rows differ by more than 1e-06; largest difference 1.
+
+    The tolerance is absolute below 1, and relative above:
+
+    >>> for value, off in ((0.5, 9e-4), (0.5, 2e-3), (1e6, 900), (1e6, 1100)):
+    ...     compare(lambda _: [value], lambda _: [value + off], [0], tolerance=1e-3).same
+    True
+    False
+    True
+    False
     """
     limit = 0.0 if threshold is None else threshold
     for name, number, least in (("tolerance", tolerance, 0.0), ("threshold", limit, -math.inf)):

@@ -43,23 +43,18 @@ def test_units_in_the_last_place_are_those_of_numpy(dtype):
         assert outputs(np.array([one]), np.array([other]), tolerance=0).max_ulp == 1
     a, b = np.random.default_rng(0).uniform(0.5, 2, (2, 100)).astype(dtype)
     assert outputs(a, b).max_ulp == np.testing.assert_array_max_ulp(a, b, maxulp=np.inf).max()
-
-
-def test_units_are_counted_in_the_coarser_type_and_across_zero():
-    third, tiny, largest = np.array([[1 / 3], [5e-324], [np.finfo(float).max]])
-    report = outputs(third, third.astype(np.float32))
-    assert report.max_ulp == 0 and "to the last bit" not in report.verdict
-    assert outputs(tiny, -tiny, tolerance=0).max_ulp == 2
-    assert outputs(largest, -largest).max_ulp > 2**63
+    tiny, largest = np.array([[np.finfo(dtype).smallest_subnormal], [np.finfo(dtype).max]])
+    assert outputs(tiny, -tiny, tolerance=0).max_ulp == 2, "across zero"
+    assert outputs(largest, -largest).max_ulp > 2.0 ** (8 * largest.itemsize - 1)
+    third = np.array([1 / 3])
+    assert outputs(third, third.astype(dtype)).max_ulp == 0, "in the coarser type"
     assert np.isnan(outputs([1], [2]).max_ulp)
 
 
-def test_nan_and_infinities_equal_themselves_only_and_tolerance_is_relative_above_one():
+def test_nan_and_infinities_equal_themselves_only():
     for value in (np.nan, np.inf, -np.inf):
         assert outputs([value], [value]).same
         assert outputs([value], [1.0]).max_difference == outputs([1.0], [value]).max_difference == np.inf
-    for a, b, same in ((0.5, 9e-4, True), (0.5, 2e-3, False), (1e6, 900, True), (1e6, 1100, False)):
-        assert outputs([a], [a + b], tolerance=1e-3).same == same
 
 
 def test_decisions_flip_where_the_threshold_lies_between():
@@ -129,8 +124,9 @@ def test_a_row_for_which_both_raise_is_none_but_not_if_all_do():
     frame = pd.DataFrame({"column": [1, 2]})
     with pytest.raises(AssertionError, match=r"nothing compared: both pipelines raise for 2 rows.*KeyError: 'colum'"):
         assert_parity(lambda rows: rows["colum"], lambda rows: rows["colmn"], frame)
-    html = compare(lambda rows: rows["<b>"], lambda rows: rows["<b>"], frame)._repr_html_()
-    assert "KeyError: &#x27;&lt;b&gt;" in html, "errors are escaped"
+    assert (
+        "KeyError: &#x27;&lt;b&gt;" in compare(lambda rows: rows["<b>"], lambda rows: rows["<b>"], frame)._repr_html_()
+    )
 
 
 def test_a_pipeline_that_is_broken_is_told():
@@ -173,6 +169,7 @@ def test_a_report_reads_as_text_and_as_html_and_shows_how_outputs_differ():
     for text in (str(report), repr(report), report._repr_html_()):
         assert all(part in text for part in ("1 of 2 decisions flip", "rows compared", "0.9", "0.2"))
     assert "&lt;b&gt;" in report._repr_html_(), "raw inputs are escaped"
+    assert "last bit" not in outputs([1 / 3], np.float32([1 / 3])).verdict
     long = "a " * 500 + "x  y"
     for a, b, shown in ((1 / 3, 0.5, "0.333333"), (1 / 3, 1 / 3 + 1e-12, repr(1 / 3)), (long, long[:-3] + "y", "x  y")):
         example = outputs([a], [b], tolerance=0).examples.iloc[0]
