@@ -18,11 +18,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
-import os
-import platform
-import re
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -38,7 +35,6 @@ import pandas as pd
 import skops.io
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 from skops.io.exceptions import UntrustedTypesFoundException
 
 from helpers.decisions import check_probabilities
@@ -47,6 +43,7 @@ from helpers.parity import ParityReport, compare
 
 __all__ = ["TRUSTED", "Bundle", "BundleError", "Field", "load_bundle", "save_bundle"]
 
+# What skops may restore beyond its own list. Reviewed by hand: never fill it from `get_untrusted_types`.
 TRUSTED = [
     "numpy.dtype",  # a description of memory; ColumnTransformer keeps those of its columns
     "sklearn.calibration._CalibratedClassifier",  # a fitted classifier beside its calibrators, no code
@@ -54,11 +51,10 @@ TRUSTED = [
     "sklearn.calibration._TemperatureScaling",  # one number
     "sklearn.tree._tree.Tree",  # arrays of nodes; scikit-learn checks their form when it restores them
 ]
-"""What skops may restore beyond its own list. Reviewed by hand: never fill it from ``get_untrusted_types``."""
 
 FORMAT = 1
+# By how much a golden probability may differ: more than float32 models do between processors.
 TOLERANCE = 1e-5
-"""By how much a golden probability may differ: more than float32 models do between processors."""
 MOST_CATEGORIES = 200
 MOST_CONFIG = 50_000_000
 CHUNK = 8192
@@ -103,33 +99,39 @@ class Field:
 
     @classmethod
     def of(cls, column: pd.Series[Any]) -> Field:
-        """Describe a column of training rows."""
-        name, number = str(column.name), pd.api.types.is_numeric_dtype(column)
-        known = cls(name, "number" if number else "text", True).checked(column).dropna()
-        missing = len(known) < len(column)
-        categories = () if number else tuple(sorted(set(known)))
-        if not number and len(categories) <= min(MOST_CATEGORIES, max(20, len(known) / 2)):
+        """Describe a column of training rows.
+
+        Examples
+        --------
+        >>> Field.of(pd.Series(["Ulm", None, "Bonn", "Ulm"], name="town"))
+        Field(name='town', kind='category', missing=True, low=0.0, high=0.0, categories=('Bonn', 'Ulm'))
+        """
+        name, kind = str(column.name), "number" if pd.api.types.is_numeric_dtype(column) else "text"
+        known = cls(name, kind, True).checked(column).dropna()
+        missing, categories = len(known) < len(column), tuple(sorted(set(known))) if kind == "text" else ()
+        if kind == "text" and len(categories) <= min(MOST_CATEGORIES, max(20, len(known) / 2)):
             return cls(name, "category", missing, categories=categories)
-        sizes = known if number else known.map(len)
-        low, high = (float(sizes.min()), float(sizes.max())) if len(sizes) else (0.0, 0.0)
-        return cls(name, "number" if number else "text", missing, low, high)
+        sizes = known if kind == "number" else known.map(len).astype(float)
+        return cls(name, kind, missing, *sizes.agg(["min", "max"]).fillna(0.0).tolist())
 
     def checked(self, column: pd.Series[Any]) -> pd.Series[Any]:
         """Return the column in the field's dtype, or raise a `BundleError`; missing values become NaN."""
         number = self.kind == "number"
-        if number and pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column):
-            values = pd.Series(column.to_numpy(np.float64, na_value=np.nan), column.index, name=self.name)
-            bad = values[np.isinf(values)].tolist()
-        else:
-            values = column.astype(object).where(column.notna(), np.nan)
-            bad = [value for value in values.dropna() if not _is_valid(value, number)]
+        values = column.astype(object).where(column.notna(), np.nan)
+        bad = [value for value in values.dropna() if not (_is_number(value) if number else _is_text(value))]
         if bad:
             takes, kind = ("finite numbers", "") if number else ("str of valid Unicode", f" ({type(bad[0]).__name__})")
             raise BundleError(f"{self.name!r} takes {takes}; got {bad[0]!r:.60}{kind}.")
         return values.astype(np.float64) if number else values
 
     def unseen(self, column: pd.Series[Any]) -> str:
-        """Say how many checked values are unlike those in training; empty if none."""
+        """Say how many checked values are unlike those in training; empty if none.
+
+        Examples
+        --------
+        >>> Field.of(pd.Series([0, 8], name="wind")).unseen(pd.Series([3.0, np.nan, 1e6, 9]))
+        "'wind': 3 outside 0 to 8, such as nan"
+        """
         if self.kind == "category":
             unlike, limits = ~column.isin(self.categories), "not among the categories of training"
         else:
@@ -230,40 +232,31 @@ class Bundle:
 
     def _predict(self, rows: pd.DataFrame) -> NDArray[np.float64]:
         output = self.model(self._features(rows), training=False)
-        if isinstance(output, Mapping):
-            if "probability" not in output:
-                raise BundleError(f"the model must return 'probability'; it returns {some(list(output))}.")
-            output = output["probability"]
-        found = np.asarray(output, dtype=np.float64)
-        one_each = found.shape in ((len(rows),), (len(rows), 1))
-        if self.calibrator is None and not one_each:
+        found = np.asarray(output["probability"] if isinstance(output, Mapping) else output, dtype=np.float64)
+        found = found[:, np.newaxis] if found.ndim == 1 else found
+        if found.shape[:1] != (len(rows),) or (self.calibrator is None and found.shape[1:] != (1,)):
             raise BundleError(f"the model must return one probability a row; {found.shape} came for {len(rows)} rows.")
         if self.calibrator is None:
-            return found.reshape(-1)
-        found = found.reshape(-1, 1) if one_each else found
+            return found[:, 0]
         correct = getattr(self.calibrator, "predict_proba", None)
         return np.asarray(correct(found)[:, 1] if correct else self.calibrator.predict(found), dtype=np.float64)
 
     def _features(self, rows: pd.DataFrame) -> Any:
         """Return what the model takes for checked rows."""
-        batch: Any = rows
-        if self.preprocessing is not None:
-            # Fitted without names of columns: on one column of texts, as a vectorizer is, or on an array.
-            if not hasattr(self.preprocessing, "feature_names_in_"):
-                texts = len(self.schema) == 1 and self.schema[0].dtype == "str"
-                batch = rows.iloc[:, 0].fillna("") if texts else rows.to_numpy()
-            batch = self.preprocessing.transform(batch)
-            return batch.toarray() if sparse.issparse(batch) else np.asarray(batch)
-        # TensorFlow has no missing string.
-        batch = {
-            name: tf.constant(column if column.dtype == np.float64 else column.fillna("").tolist())
-            for name, column in rows.items()
-        }
-        return batch if len(self.model.inputs) > 1 else next(iter(batch.values()))
+        if self.preprocessing is None:
+            # TensorFlow has no missing string.
+            rows = rows.fillna(dict.fromkeys(rows.select_dtypes(object), ""))
+            batch = {name: tf.constant(column.to_numpy()) for name, column in rows.items()}
+            return batch if len(self.model.inputs) > 1 else next(iter(batch.values()))
+        # Fitted without names of columns: on one column of texts, as a vectorizer is, or on an array.
+        texts = len(self.schema) == 1 and self.schema[0].dtype == "str"
+        unnamed = rows.iloc[:, 0].fillna("") if texts else rows.to_numpy()
+        batch = self.preprocessing.transform(rows if hasattr(self.preprocessing, "feature_names_in_") else unnamed)
+        return batch.toarray() if hasattr(batch, "toarray") else np.asarray(batch)
 
 
 def save_bundle(
-    path: str | os.PathLike[str],
+    path: str | Path,
     model: keras.Model,
     *,
     X_train: Any,
@@ -323,9 +316,8 @@ def save_bundle(
         raise BundleError("X_train has no rows or no columns: the schema is made from it.")
     schema = [Field.of(train[name]) for name in train]
     rows, expected = _checked(schema, golden), check_probabilities(y_prob).astype(np.float64)
-    if not len(rows) == len(expected) > 0:
-        raise ValueError(f"golden and y_prob must have the same length, at least 1; got {len(rows)}, {len(expected)}.")
-    columns = {name: column.astype(object).where(column.notna(), None).tolist() for name, column in rows.items()}
+    columns = rows.astype(object).where(rows.notna(), None).to_dict("list")
+    examples = {"inputs": columns, "y_prob": expected.tolist()}
     manifest = _manifest(schema, threshold, seed, metrics or {}, _versions())
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
@@ -334,10 +326,11 @@ def save_bundle(
         for name, part in ((_BEFORE, preprocessing), (_AFTER, calibrator)):
             if part is not None:
                 skops.io.dump(part, draft / name)
-        write_text(draft / _GOLDEN, _json({"inputs": columns, "y_prob": expected.tolist()}))
-        write_text(draft / _MANIFEST, _json(manifest))
+        for name, content in ((_GOLDEN, examples), (_MANIFEST, manifest)):
+            write_text(draft / name, json.dumps(content, indent=1, allow_nan=False) + "\n")
         # Last: without it nothing is a bundle, so one that was torn never loads.
-        write_text(draft / _SUMS, _sums({file.name: _sha256(file.read_bytes()) for file in draft.iterdir()}))
+        digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in draft.iterdir()}
+        write_text(draft / _SUMS, _sums(digests))
         bundle = load_bundle(draft)
         draft.chmod(0o755)
         draft.rename(path)
@@ -346,7 +339,7 @@ def save_bundle(
     return bundle
 
 
-def load_bundle(path: str | os.PathLike[str], *, fingerprint: str | None = None) -> Bundle:
+def load_bundle(path: str | Path, *, fingerprint: str | None = None) -> Bundle:
     """Load a bundle if nothing about it has changed and it still predicts what it must.
 
     Parameters
@@ -370,8 +363,7 @@ def load_bundle(path: str | os.PathLike[str], *, fingerprint: str | None = None)
     try:
         path = Path(path).expanduser()
         files, found = _verified(path)
-        expected = found if fingerprint is None else str(fingerprint).strip().lower()
-        if expected != found:
+        if fingerprint is not None and (expected := fingerprint.strip().lower()) != found:
             raise BundleError(f"{path.name} has the fingerprint {found[:12]}…, not the expected {expected[:12]}….")
         bundle = _read(files, found)
         _check_schema(bundle)
@@ -379,8 +371,9 @@ def load_bundle(path: str | os.PathLike[str], *, fingerprint: str | None = None)
     except BundleError:
         raise
     except Exception as error:
-        # Whatever a file of another form does to any line above, the bundle is refused.
-        reason = f"{type(error).__name__}: {first_line(error)}"
+        # Whatever a file of another form does to any line above, the bundle is refused. Keras wraps one message into
+        # another; the innermost names the cause.
+        reason = f"{type(error).__name__}: {first_line(str(error).rpartition('Exception encountered: ')[2])}"
         raise BundleError(f"{path!s:.200} is no bundle that can be loaded, save it again ({reason:.200}).") from error
     return bundle
 
@@ -395,8 +388,7 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
     if not (path / _SUMS).is_file():
         raise BundleError(f"{path.name} has no {_SUMS}: it is no bundle, or one that was never finished.")
     sums = (path / _SUMS).read_bytes()
-    lines = [line.partition("  ") for line in sums.decode("ascii", "replace").splitlines()]
-    listed = {name: digest for digest, _, name in lines}
+    listed = {line[66:]: line[:64] for line in sums.decode("ascii", "replace").splitlines()}
     if sums != _sums(listed).encode() or not _REQUIRED <= set(listed) <= _REQUIRED | _OPTIONAL:
         raise BundleError(f"{_SUMS} of {path.name} is damaged: it names other files than a bundle has.")
     files = {}
@@ -404,13 +396,9 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
         if not (path / name).is_file():
             raise BundleError(f"{path.name} lacks {name}, which {_SUMS} names.")
         files[name] = (path / name).read_bytes()
-        if _sha256(files[name]) != listed[name]:
+        if hashlib.sha256(files[name]).hexdigest() != listed[name]:
             raise BundleError(f"{name} of {path.name} has changed since it was saved: its SHA-256 is another one.")
-    return files, _sha256(sums)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    return files, hashlib.sha256(sums).hexdigest()
 
 
 def _sums(digests: Mapping[str, str]) -> str:
@@ -421,10 +409,8 @@ def _read(files: Mapping[str, bytes], fingerprint: str) -> Bundle:
     """Make a bundle of the files: first what is plain JSON, then what has to be deserialised."""
     manifest, examples = json.loads(files[_MANIFEST]), json.loads(files[_GOLDEN])
     types: dict[str, Any] = {"name": str, "kind": str, "missing": bool, "low": float, "high": float}
-    schema = [
-        Field(**{name: of(entry[name]) for name, of in types.items()}, categories=tuple(map(str, entry["categories"])))
-        for entry in manifest["schema"]
-    ]
+    types["categories"] = lambda words: tuple(map(str, words))
+    schema = [Field(**{name: of(entry[name]) for name, of in types.items()}) for entry in manifest["schema"]]
     rest = {name: manifest[name] for name in ("threshold", "seed", "metrics", "versions")}
     # What the manifest says must be what `save_bundle` writes for the same values: nothing more, in the same types.
     if json.dumps(_manifest(schema, **rest), sort_keys=True) != json.dumps(manifest, sort_keys=True):
@@ -432,18 +418,15 @@ def _read(files: Mapping[str, bytes], fingerprint: str) -> Bundle:
     golden = _checked(schema, pd.DataFrame(examples["inputs"], dtype=object))
     y_prob = check_probabilities(examples["y_prob"]).astype(np.float64)
     if not len(golden) == len(y_prob) > 0:
-        raise ValueError(f"{len(golden)} golden inputs, {len(y_prob)} probabilities")
-    before, after = (_part(files, name) for name in (_BEFORE, _AFTER))
-    return Bundle(
-        _keras_model(files[_MODEL]), before, after, tuple(schema), golden, y_prob, fingerprint=fingerprint, **rest
-    )
+        raise ValueError(f"golden and y_prob must have the same length, at least 1; got {len(golden)}, {len(y_prob)}")
+    before, after = (_part(name, files[name]) if name in files else None for name in (_BEFORE, _AFTER))
+    model = _keras_model(files[_MODEL])
+    return Bundle(model, before, after, tuple(schema), golden, y_prob, fingerprint=fingerprint, **rest)
 
 
-def _manifest(
-    schema: Sequence[Field], threshold: float, seed: int | None, metrics: Mapping[str, Any], versions: Mapping[str, str]
-) -> dict[str, Any]:
+def _manifest(schema: Sequence[Field], threshold: Any, seed: Any, metrics: Any, versions: Any) -> dict[str, Any]:
     """Return what manifest.json holds; ValueError or TypeError where a value cannot be."""
-    if not (isinstance(threshold, Real) and 0 <= threshold <= 1):
+    if not (isinstance(threshold, Real) and 0 <= float(threshold) <= 1):
         raise ValueError(f"threshold must lie in [0, 1]; got {threshold!r}.")
     for field in schema:
         if field.kind not in ("number", "category", "text") or not field.low <= field.high:
@@ -471,12 +454,7 @@ def _keras_model(content: bytes) -> keras.Model:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / _MODEL
         file.write_bytes(content)
-        try:
-            model = keras.saving.load_model(file, compile=False, safe_mode=True)
-        except Exception as error:
-            # Keras wraps one message into another; the innermost names the cause.
-            reason = first_line(str(error).rpartition("Exception encountered: ")[2]).replace(str(file), _MODEL)
-            raise BundleError(f"{_MODEL} does not load: {reason.partition('. ')[0].rstrip('.')}.") from error
+        model = keras.saving.load_model(file, compile=False, safe_mode=True)
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise BundleError(f"{_MODEL} is no model with known inputs, but a {type(model).__name__}.")
     return model
@@ -496,56 +474,49 @@ def _danger(config: Any) -> str:
     return next(filter(None, map(_danger, config)), "") if isinstance(config, list) else ""
 
 
-def _part(files: Mapping[str, bytes], name: str) -> Any:
-    if name not in files:
-        return None
+def _part(name: str, content: bytes) -> Any:
     try:
-        return skops.io.loads(files[name], trusted=TRUSTED)
-    except UntrustedTypesFoundException as error:
-        types = ", ".join(re.findall(r"'([^']+)'", str(error)))
-        raise BundleError(
-            f"{name} holds {types}, which is not on the list of trusted types, bundle.TRUSTED; it is not loaded."
-        ) from error
+        return skops.io.loads(content, trusted=TRUSTED)
     except Exception as error:
-        raise BundleError(
-            f"{name} is no file of skops and is not loaded ({type(error).__name__}); a pickle never is."
-        ) from error
+        what = f"is no file of skops and is not loaded ({type(error).__name__}); a pickle never is"
+        if isinstance(error, UntrustedTypesFoundException):
+            types = ", ".join(sorted({*skops.io.get_untrusted_types(data=content)} - {*TRUSTED}))
+            what = f"holds {types}, which is not on the list of trusted types, bundle.TRUSTED; it is not loaded"
+        raise BundleError(f"{name} {what}.") from error
 
 
 def _check_schema(bundle: Bundle) -> None:
     names = [field.name for field in bundle.schema]
+    whose, takes = "the model", [tensor.name for tensor in bundle.model.inputs]
+    # A model is fed by name, and its single input without.
+    fits = sorted(takes) == sorted(names) or len(takes) == len(names) == 1
     if bundle.preprocessing is not None:
         whose, takes = "the preprocessing", list(getattr(bundle.preprocessing, "feature_names_in_", names))
         fits = takes == names
-    else:
-        whose, takes = "the model", [tensor.name for tensor in bundle.model.inputs]
-        # A single input is fed without its name.
-        fits = set(takes) == set(names) or len(takes) == len(names) == 1
     if not fits:
         raise BundleError(f"the schema does not fit {whose}: it names {some(names)}, {whose} takes {some(takes)}.")
 
 
 def _check_golden(bundle: Bundle) -> None:
-    report = bundle.replay()
-    if report.same:
-        return
-    here = _versions()
+    report, here = bundle.replay(), _versions()
     other = [f"{name} {was}, here {here.get(name)}" for name, was in bundle.versions.items() if here.get(name) != was]
     hint = f" Saved with {'; '.join(other)}." if other else ""
-    raise BundleError(
-        f"{len(report.differing)} of {report.rows} golden examples do not come out as stored"
-        f" (largest difference {report.max_difference:.3g}, allowed {TOLERANCE:g}).{hint}"
-    )
+    if not report.same:
+        raise BundleError(
+            f"{len(report.differing)} of {report.rows} golden examples do not come out as stored"
+            f" (largest difference {report.max_difference:.3g}, allowed {TOLERANCE:g}).{hint}"
+        )
 
 
-def _is_valid(value: Any, number: bool) -> bool:
-    """Whether a value is a finite number that a float can hold, or a string without half of a surrogate pair."""
-    try:
-        if number:
-            return isinstance(value, (Real, np.bool_)) and math.isfinite(value)
-        return isinstance(value, str) and value.encode() is not None
-    except (OverflowError, UnicodeEncodeError):
-        return False
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number that a float can hold, and finite."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is a string, and holds no half of a surrogate pair."""
+    return isinstance(value, str) and value.encode(errors="ignore").decode() == value
 
 
 def _checked(schema: Sequence[Field], inputs: Any) -> pd.DataFrame:
@@ -564,22 +535,15 @@ def _frame(inputs: Any) -> pd.DataFrame:
     if isinstance(inputs, (str, bytes, Mapping)) or not hasattr(inputs, "__len__"):
         raise BundleError(f"raw inputs are a batch: a DataFrame, dicts or texts; got one {type(inputs).__name__}.")
     rows = list(inputs)
-    if rows and isinstance(rows[0], Mapping):
-        for number, row in enumerate(rows):
-            # As a table, a row that lacks a key would borrow the column from its neighbours.
-            if not isinstance(row, Mapping) or set(row) != set(rows[0]):
-                raise BundleError(f"row {number} has other keys than row 0: send all rows with the same ones.")
-        return pd.DataFrame(rows).rename(columns=str)
-    return pd.DataFrame({"text": pd.Series(rows, dtype=object)})
+    if not rows or not isinstance(rows[0], Mapping):
+        return pd.DataFrame({"text": pd.Series(rows, dtype=object)})
+    # As a table, a row that lacks a key would borrow the column from its neighbours.
+    other = [at for at, row in enumerate(rows) if not isinstance(row, Mapping) or set(row) != set(rows[0])]
+    if other:
+        raise BundleError(f"row {other[0]} has other keys than row 0: send all rows with the same ones.")
+    return pd.DataFrame(rows).rename(columns=str)
 
 
 def _versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        **{name: version(name) for name in ("keras", "numpy", "scikit-learn", "skops")},
-    }
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+    others = {name: version(name) for name in ("keras", "numpy", "scikit-learn", "skops")}
+    return {"python": sys.version.split()[0], "tensorflow": tf.__version__, **others}

@@ -184,40 +184,39 @@ def compare(
     >>> right, wrong = lambda x: x / 2, lambda x: x / 2 + (x > 2)
     >>> print(compare(right, wrong, np.arange(4.0), threshold=2).verdict)
     different: 1 of 4 decisions flip, 1 of 4 rows differ by more than 1e-06; largest difference 1.
+
+    The tolerance is absolute below 1, and relative above:
+
+    >>> for value, off in ((0.5, 9e-4), (0.5, 2e-3), (1e6, 900), (1e6, 1100)):
+    ...     compare(lambda _: [value], lambda _: [value + off], [0], tolerance=1e-3).same
+    True
+    False
+    True
+    False
     """
-    for name, pipeline in (("reference", reference), ("candidate", candidate)):
-        if not callable(pipeline):
-            raise TypeError(f"{name} must be a function from raw inputs to outputs; got {type(pipeline).__name__}.")
-    if not (isinstance(tolerance, Real) and 0 <= tolerance < math.inf):
-        raise ValueError(f"tolerance must be a finite number, at least 0; got {tolerance!r}.")
-    if threshold is not None and not (isinstance(threshold, Real) and math.isfinite(threshold)):
-        raise ValueError(f"threshold must be a finite number; got {threshold!r}.")
+    limit = 0.0 if threshold is None else threshold
+    for name, number, least in (("tolerance", tolerance, 0.0), ("threshold", limit, -math.inf)):
+        if not (isinstance(number, Real) and math.isfinite(number) and number >= least):
+            raise ValueError(f"{name} must be a finite number{', at least 0' * (least == 0)}; got {number!r}.")
     inputs = _batch(inputs)
     rows = inputs.shape[0] if hasattr(inputs, "shape") else len(inputs)
     a, errors_a = _outputs("reference", reference, inputs, rows)
     b, errors_b = _outputs("candidate", candidate, inputs, rows)
+    raised = np.array([np.isin(np.arange(rows), list(errors)) for errors in (errors_a, errors_b)])
+    both, one, answered = raised.all(axis=0), raised[0] ^ raised[1], ~raised.any(axis=0)
     # A pipeline that raises for every row has no shape of its own.
-    a = np.zeros_like(b) if len(errors_a) == rows else a
-    b = np.zeros_like(a) if len(errors_b) == rows else b
+    a = np.zeros_like(b) if raised[0].all() else a
+    b = np.zeros_like(a) if raised[1].all() else b
     if a.shape != b.shape:
         raise ValueError(f"the outputs have different shapes: reference {a.shape}, candidate {b.shape}.")
     a, b = (output.reshape(rows, math.prod(output.shape[1:])) for output in (a, b))
-    errors = errors_a, errors_b
-    raised = np.array([[row in each for row in range(rows)] for each in errors], dtype=bool)
-    both, one, answered = raised.all(axis=0), raised[0] ^ raised[1], ~raised.any(axis=0)
     difference, relative, ulp, beyond = _measure(a, b, tolerance)
     found = {
         "flipped": np.flatnonzero(_flips(a, b, threshold) & answered),
         "one_raised": np.flatnonzero(one),
         "differing": np.flatnonzero(beyond.any(axis=1) & answered),
     }
-    shown = np.concatenate([*found.values(), np.flatnonzero(both & ~answered.any())]).tolist()
-    most = difference.argmax(axis=1) if difference.shape[1] else np.zeros(rows, dtype=int)
-    examples = {
-        row: [_raw(inputs, row), *_texts(a[row, most[row]], b[row, most[row]], *(each.get(row) for each in errors))]
-        for row in list(dict.fromkeys(shown))[:MAX_EXAMPLES]
-    }
-    labels = pd.Index([inputs.index[row] if hasattr(inputs, "iloc") else row for row in examples], name="row")
+    shown = np.concatenate([*found.values(), np.flatnonzero(both & ~answered.any())])
     return ParityReport(
         rows=rows,
         both_raised=int(both.sum()),
@@ -226,24 +225,20 @@ def compare(
         max_ulp=float(ulp[answered].max(initial=0)),
         tolerance=tolerance,
         threshold=threshold,
-        examples=pd.DataFrame(
-            list(examples.values()), labels, columns=["raw input", "reference", "candidate"], dtype=object
-        ),
+        examples=_examples(inputs, pd.unique(shown)[:MAX_EXAMPLES], (a, b), difference, (errors_a, errors_b)),
         **found,
     )
 
 
-def assert_parity(
-    reference: Pipeline, candidate: Pipeline, inputs: Any, *, tolerance: float = 1e-6, threshold: float | None = None
-) -> ParityReport:
-    """Raise an AssertionError with the report if the pipelines differ; for tests. Parameters as in `compare`.
+def assert_parity(reference: Pipeline, candidate: Pipeline, inputs: Any, **options: Any) -> ParityReport:
+    """Raise an AssertionError with the report if the pipelines differ; for tests. Options as in `compare`.
 
     Examples
     --------
     >>> assert_parity(np.sqrt, lambda x: x**0.5, np.arange(3.0)).verdict
     'same: 3 rows agree to the last bit.'
     """
-    report = compare(reference, candidate, inputs, tolerance=tolerance, threshold=threshold)
+    report = compare(reference, candidate, inputs, **options)
     if not report.same:
         raise AssertionError(str(report))
     return report
@@ -335,58 +330,31 @@ def hypothesis_strategy(kind: Kind, known: Sequence[str] = ()) -> Any:
     return st.sampled_from(values) | random[kind]
 
 
+# fmt: off
 _NUMBERS: dict[str, Any] = {
-    "NaN": float("nan"),
-    "missing": None,
-    "inf": float("inf"),
-    "-inf": float("-inf"),
-    "zero": 0.0,
-    "negative zero": -0.0,
-    "subnormal": 5e-324,
-    "subnormal in float32": 1e-40,
-    "2^24 + 1": 2**24 + 1,
-    "epoch seconds": 1_700_000_001,
-    "1e308": 1e308,
-    "-1e308": -1e308,
-    "int beyond float32": 10**39,
-    "a third": 1 / 3,
+    "NaN": math.nan, "missing": None, "inf": math.inf, "-inf": -math.inf, "zero": 0.0, "negative zero": -0.0,
+    "subnormal": 5e-324, "subnormal in float32": 1e-40, "2^24 + 1": 2**24 + 1, "epoch seconds": 1_700_000_001,
+    "1e308": 1e308, "-1e308": -1e308, "int beyond float32": 10**39, "a third": 1 / 3,
 }
-
 _CATEGORIES: dict[str, Any] = {
-    "unseen": "never seen in training",
-    "empty": "",
-    "missing": None,
-    "a number as int": 7,
-    "the same as str": "7",
-    "Keras's own token": "[UNK]",
+    "unseen": "never seen in training", "empty": "", "missing": None,
+    "a number as int": 7, "the same as str": "7", "Keras's own token": "[UNK]",
 }
-
 _TEXTS: dict[str, Any] = {
-    "empty": "",
-    "only spaces": " \t ",
-    "only punctuation": "?!... --- ;)",
-    "HTML": "<p>Great&nbsp;film,<br />really</p>",
-    "emoji": "loved it 👍🏽👨‍👩‍👧",
-    "accents, composed": "caf\u00e9 d\u00e9j\u00e0 vu",
-    "accents, combining": "cafe\u0301 de\u0301ja\u0300 vu",
+    "empty": "", "only spaces": " \t ", "only punctuation": "?!... --- ;)",
+    "HTML": "<p>Great&nbsp;film,<br />really</p>", "emoji": "loved it 👍🏽👨‍👩‍👧",
+    "accents, composed": "caf\u00e9 d\u00e9j\u00e0 vu", "accents, combining": "cafe\u0301 de\u0301ja\u0300 vu",
     "capital accents": "\u00c9CLAIR \u00dcBER",
     "right to left": "\u05e1\u05e8\u05d8 \u05de\u05e6\u05d5\u05d9\u05df, \u0641\u064a\u0644\u0645",
-    "zero-width space": "great\u200bfilm",
-    "no-break space": "great\u00a0film",
-    "next-line character": "great\u0085film",
-    "CRLF": "great\r\nfilm\r\n",
-    "null character": "great\x00film",
-    "very long": "good film " * 5000,
-    "one very long word": "a" * 20_000,
-    "bytes that are no UTF-8": b"caf\xe9 film",
-    "capital dotted I": "\u0130STANBUL F\u0130LM",
-    "final sigma": "\u039f\u0394\u039f\u03a3",
-    "sharp s": "STRASSE stra\u00dfe",
-    "apostrophes": "don't can\u2019t",
-    "underscores and digits": "snake_case 3.5 stars 10/10",
-    "upper case": "GREAT FILM",
+    "zero-width space": "great\u200bfilm", "no-break space": "great\u00a0film",
+    "next-line character": "great\u0085film", "CRLF": "great\r\nfilm\r\n", "null character": "great\x00film",
+    "very long": "good film " * 5000, "one very long word": "a" * 20_000, "bytes that are no UTF-8": b"caf\xe9 film",
+    "capital dotted I": "\u0130STANBUL F\u0130LM", "final sigma": "\u039f\u0394\u039f\u03a3",
+    "sharp s": "STRASSE stra\u00dfe", "apostrophes": "don't can\u2019t",
+    "underscores and digits": "snake_case 3.5 stars 10/10", "upper case": "GREAT FILM",
     "Chinese": "\u4e00\u90e8\u597d\u7535\u5f71",
 }
+# fmt: on
 
 
 def _batch(inputs: Any) -> Any:
@@ -410,14 +378,15 @@ def _rows(inputs: Any, rows: NDArray[np.intp]) -> Any:
 
 def _outputs(name: str, pipeline: Pipeline, inputs: Any, rows: int) -> tuple[NDArray[Any], dict[int, str]]:
     """Return the outputs, without a last axis of length 1, and the error of each row for which the pipeline raises."""
+    if not callable(pipeline):
+        raise TypeError(f"{name} must be a function from raw inputs to outputs; got {type(pipeline).__name__}.")
     errors: dict[int, str] = {}
 
     def run(which: NDArray[np.intp]) -> tuple[Any, Exception | None]:
         # What matters is measured; warnings would come once for every half.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             try:
-                return pipeline(_rows(inputs, which)), None
+                return pipeline(_rows(inputs, which)) if len(which) else np.zeros(0), None
             except Exception as error:
                 return None, error
 
@@ -428,19 +397,19 @@ def _outputs(name: str, pipeline: Pipeline, inputs: Any, rows: int) -> tuple[NDA
             for half in np.array_split(which, 2):
                 search(half, run(half)[1])
 
-    answered = np.arange(rows)
-    output, error = run(answered) if rows else (np.zeros(0), None)
+    every = np.arange(rows)
+    output, error = run(every)
     if error is not None:
-        search(answered, error)
+        search(every, error)
         if len(errors) > MAX_RAISED:
             raise ValueError(f"{name} raises for more than {MAX_RAISED} rows; the first {errors[min(errors)]}")
-        answered = np.setdiff1d(answered, list(errors))
-        output, error = run(answered) if len(answered) else (np.zeros(0), None)
+        every = np.setdiff1d(every, list(errors))
+        output, error = run(every)
     if error is not None:
-        raise ValueError(f"{name} raises for a batch of {len(answered)} rows, but for none alone: {first_line(error)}")
-    found = _array(name, output, len(answered))
+        raise ValueError(f"{name} raises for a batch of {len(every)} rows, but for none alone: {first_line(error)}")
+    found = _array(name, output, len(every))
     outputs = np.zeros((rows, *found.shape[1:]), dtype=found.dtype)
-    outputs[answered] = found
+    outputs[every] = found
     return outputs, errors
 
 
@@ -524,21 +493,27 @@ def _flips(a: NDArray[Any], b: NDArray[Any], threshold: float | None) -> NDArray
     return first != second
 
 
-def _raw(inputs: Any, row: int) -> str:
-    if isinstance(inputs, pd.DataFrame):
-        return _cut(repr(inputs.iloc[row].to_dict()))
-    return _cut(repr(inputs.iloc[row] if hasattr(inputs, "iloc") else inputs[row]))
+def _examples(inputs: Any, shown: Any, outputs: Any, difference: NDArray[Any], errors: Any) -> pd.DataFrame:
+    """Return the rows that a report shows: the raw input, and the outputs where they differ most or the errors."""
+    table = []
+    for row in shown:
+        raw = inputs.iloc[row] if hasattr(inputs, "iloc") else inputs[row]
+        most = difference[row].argmax()
+        texts = zip(errors, _texts(*(output[row, most] for output in outputs)), strict=True)
+        raw = raw.to_dict() if isinstance(inputs, pd.DataFrame) else raw
+        table.append([_cut(repr(raw)), *(error.get(row) or _cut(text) for error, text in texts)])
+    labels = pd.Index(inputs.index[shown] if hasattr(inputs, "iloc") else shown, name="row")
+    return pd.DataFrame(table, labels, columns=["raw input", "reference", "candidate"], dtype=object)
 
 
-def _texts(a: Any, b: Any, error_a: str | None, error_b: str | None) -> tuple[str, str]:
-    """Return two outputs as text, with as many digits as tell them apart, or what the pipelines raise."""
+def _texts(a: Any, b: Any) -> tuple[str, str]:
+    """Return two outputs as text, with as many digits as tell them apart, from where they differ if they are long."""
     a, b = (value.item() if isinstance(value, np.generic) else value for value in (a, b))
-    brief = f"{a:.6g}" if isinstance(a, float) else repr(a), f"{b:.6g}" if isinstance(b, float) else repr(b)
+    brief = [f"{value:.6g}" if isinstance(value, float) else repr(value) for value in (a, b)]
     one, other = brief if brief[0] != brief[1] else (repr(a), repr(b))
-    # Two long texts that begin alike are shown from where they differ.
     start = next((at for at, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), 0)
     start = start - 20 if start > MAX_TEXT / 2 else 0
-    return error_a or _cut(one[start:]), error_b or _cut(other[start:])
+    return one[start:], other[start:]
 
 
 def _cut(text: str) -> str:
