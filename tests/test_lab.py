@@ -73,7 +73,12 @@ def test_the_printed_address_opens_the_first_lesson_in_the_readers_copies(addres
 def test_reading_asks_no_other_machine_and_shows_no_news(page):
     page.wait_for_timeout(2000)
     assert page.get_by_text("Jupyter news").count() == 0
-    assert {re.match(r"\w+:(//[^/:]+)?", url).group(0) for url in page.asked} <= {"http://127.0.0.1", "data:", "blob:"}
+    assert {re.match(r"\w+:(//[^/:]+)?", url).group(0) for url in page.asked} <= {
+        "http://127.0.0.1",
+        "data:",
+        "blob:",
+        "attachment:",
+    }
 
 
 def test_a_figure_has_its_alternative_text_in_the_page_and_no_tracked_file_changes(page, address):
