@@ -49,7 +49,7 @@ TRUSTED = [
     "sklearn.calibration._CalibratedClassifier",  # a fitted classifier beside its calibrators, no code
     "sklearn.calibration._SigmoidCalibration",  # two numbers
     "sklearn.calibration._TemperatureScaling",  # one number
-    "sklearn.tree._tree.Tree",  # arrays of nodes; scikit-learn checks their form when it restores them
+    "sklearn.tree._tree.Tree",  # arrays of nodes; nobody checks their indices: forged ones can crash the process
 ]
 
 FORMAT = 1
