@@ -77,7 +77,9 @@ class _LogitClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) != 2:
             # The first sentence is the one that scikit-learn's estimator checks look for.
-            raise ValueError(f"Only binary classification is supported. y needs two classes; got {self.classes_[:6]}.")
+            raise ValueError(
+                f"Only binary classification is supported. y needs 2 classes; got {len(self.classes_)} class(es)."
+            )
         return labels
 
 
