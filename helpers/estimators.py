@@ -70,7 +70,8 @@ class _LogitClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the class of each row, the second one from a probability of 0.5 on."""
-        return self.classes_[(self.decision_function(X) >= 0).astype(int)]
+        labels = (self.decision_function(X) >= 0).astype(int)
+        return self.classes_[labels]
 
     def _check_classes(self, y: NDArray[Any]) -> NDArray[np.int64]:
         check_classification_targets(y)
