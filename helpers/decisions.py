@@ -29,6 +29,7 @@ __all__ = [
     "adjust_prior",
     "apply_threshold",
     "calibration_bins",
+    "check_numbers",
     "check_probabilities",
     "cost_threshold",
     "decompose_score",
@@ -42,6 +43,9 @@ __all__ = [
 Floats = NDArray[np.floating]
 Counts = NDArray[np.int64]
 Strategy = Literal["uniform", "quantile"]
+# What is accepted, and its limits: the arguments of `check_numbers`.
+FROM_0 = "a finite number from 0 on", 0, sys.float_info.max
+SHARE = "a number in (0, 1)", np.nextafter(0, 1), np.nextafter(1, 0)
 
 
 def check_probabilities(y_prob: ArrayLike, name: str = "y_prob") -> NDArray[np.floating]:
@@ -74,25 +78,56 @@ def check_probabilities(y_prob: ArrayLike, name: str = "y_prob") -> NDArray[np.f
     values = np.asarray(y_prob)
     if values.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {values.dtype}.")
-    if values.ndim == 2 and values.shape[1] == 2:
-        raise ValueError(
-            f"{name} has two columns, one for each class: pass the positive class's, {name}[:, 1]; got {values.shape}."
-        )
     if values.ndim == 0 or values.shape[1:] not in ((), (1,)):
-        raise ValueError(f"{name} must have the shape (n,) or (n, 1); got {values.shape}.")
+        two = f"has two columns, one for each class: pass the positive class's, {name}[:, 1]"
+        wrong = two if values.shape[1:] == (2,) else "must have the shape (n,) or (n, 1)"
+        raise ValueError(f"{name} {wrong}; got {values.shape}.")
     values = values.reshape(-1) if values.dtype.kind == "f" else values.reshape(-1).astype(np.float64)
-    if not values.size:
+    if ((values >= 0) & (values <= 1)).all():
         return values
-    low, high = values.min(), values.max()
-    if np.isnan(low):
-        missing = int(np.isnan(values).sum())
+    if missing := int(np.isnan(values).sum()):
         raise ValueError(f"{name} holds {missing} NaN among {len(values)} values: a NaN is no probability.")
-    if low < 0 or high > 1:
-        hint = "percentages, divide by 100" if low >= 0 and 2 < high <= 100 else "logits, apply a sigmoid first"
-        # Not rounded where rounding would show a value as the 1 that it exceeds.
-        shown = f"{high:.4g}" if high > 1.001 else repr(float(high))
-        raise ValueError(f"{name} must lie in [0, 1]; got values from {low:.4g} to {shown}. If they are {hint}.")
-    return values
+    low, high = values.min(), values.max()
+    hint = "percentages, divide by 100" if low >= 0 and 2 < high <= 100 else "logits, apply a sigmoid first"
+    # Not rounded where rounding would show a value as the 1 that it exceeds.
+    shown = f"{high:.4g}" if high > 1.001 else repr(float(high))
+    raise ValueError(f"{name} must lie in [0, 1]; got values from {low:.4g} to {shown}. If they are {hint}.")
+
+
+def check_numbers(accepted: str, low: float, high: float, kind: Any = Real, /, **values: Any) -> None:
+    """Raise unless each value is a number from `low` to `high`.
+
+    The gap: ``sklearn.utils.check_scalar`` lets NaN and booleans pass.
+
+    Parameters
+    ----------
+    accepted : str
+        What is accepted, for the message.
+    low, high : float
+        Both ends are accepted.
+    kind : type
+        ``numbers.Real`` or ``numbers.Integral``.
+    **values
+        The arguments to check, by their names.
+
+    Raises
+    ------
+    TypeError
+        A value of another kind, or a boolean.
+    ValueError
+        A value out of range, or NaN.
+
+    Examples
+    --------
+    >>> check_numbers("a number in [0, 1]", 0, 1, threshold=1.5)
+    Traceback (most recent call last):
+    ValueError: threshold must be a number in [0, 1]; got 1.5.
+    """
+    for name, value in values.items():
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, kind):
+            raise TypeError(f"{name} must be {accepted}; got {value!r}.")
+        if not low <= value <= high:
+            raise ValueError(f"{name} must be {accepted}; got {value}.")
 
 
 def log_odds(y_prob: ArrayLike) -> NDArray[np.floating]:
@@ -122,7 +157,7 @@ def log_odds(y_prob: ArrayLike) -> NDArray[np.floating]:
     array([0.   , 1.099])
     """
     p = check_probabilities(y_prob)
-    if (saturated := int(((p == 0) | (p == 1)).sum())) > 0:
+    if saturated := int(((p == 0) | (p == 1)).sum()):
         raise ValueError(
             f"y_prob holds {saturated} of {len(p)} values that are exactly 0 or 1, whose log-odds are lost:"
             " let the model return its logits, they are the log-odds."
@@ -155,7 +190,7 @@ def apply_threshold(y_prob: ArrayLike, threshold: float = 0.5) -> NDArray[np.int
     >>> apply_threshold([0.2, 0.5, 0.9])
     array([0, 1, 1])
     """
-    _check_number("threshold", threshold, "a number in [0, 1]", 0, 1)
+    check_numbers("a number in [0, 1]", 0, 1, threshold=threshold)
     # As a Python float it is rounded to the dtype of the probabilities: a float32 0.7 reaches the threshold 0.7.
     return (check_probabilities(y_prob) >= float(threshold)).astype(np.int64)
 
@@ -195,14 +230,13 @@ class ThresholdCurve(NamedTuple):
 
     def cost(self, cost_fp: float, cost_fn: float) -> Floats:
         """Mean cost of a row at each threshold, in the unit of the two costs."""
-        _check_costs(cost_fp=cost_fp, cost_fn=cost_fn)
+        check_numbers(*FROM_0, cost_fp=cost_fp, cost_fn=cost_fn)
         return (cost_fp * self.fp + cost_fn * self.fn) / (self.tp + self.fp + self.fn + self.tn)
 
     def min_cost(self, cost_fp: float, cost_fn: float) -> tuple[float, float]:
         """Return the threshold of least cost and that cost; of several, the one nearest to `cost_threshold`."""
-        cost = self.cost(cost_fp, cost_fn)
-        least = np.flatnonzero(cost == cost.min())
-        best = least[np.argmin(np.abs(self.threshold[least] - cost_threshold(cost_fp, cost_fn)))]
+        cost, formula = self.cost(cost_fp, cost_fn), cost_threshold(cost_fp, cost_fn)
+        best = np.lexsort([np.abs(self.threshold - formula), cost])[0]
         return float(self.threshold[best]), float(cost[best])
 
     def at_precision(self, precision: float) -> tuple[float, float]:
@@ -213,11 +247,10 @@ class ThresholdCurve(NamedTuple):
         ValueError
             No threshold reaches that precision.
         """
-        enough = np.flatnonzero(self.precision >= precision)
+        reached = self.precision
+        enough = np.flatnonzero(reached >= precision)
         if not enough.size:
-            raise ValueError(
-                f"no threshold reaches a precision of {precision}; the best is {np.nanmax(self.precision):.4g}."
-            )
+            raise ValueError(f"no threshold reaches a precision of {precision}; the best is {np.nanmax(reached):.4g}.")
         # Recall only grows along the curve. Of equal recalls the first has the fewest false positives.
         best = enough[np.argmax(self.recall[enough])]
         return float(self.threshold[best]), float(self.recall[best])
@@ -257,10 +290,9 @@ def threshold_curve(y_true: ArrayLike, y_prob: ArrayLike) -> ThresholdCurve:
     """
     y, p = _check_rows(y_true, y_prob)
     tn, fp, fn, tp, threshold = confusion_matrix_at_thresholds(y, p, pos_label=1)
-    counts = np.array([tp, fp, fn, tn], dtype=np.int64)
-    if threshold[0] < 1:
-        threshold = np.append(1.0, threshold)
-        counts = np.column_stack([[0, 0, tp[-1], fp[-1]], counts]).astype(np.int64)
+    first = int(threshold[0] == 1)
+    counts = np.column_stack([[0, 0, tp[-1], fp[-1]], [tp, fp, fn, tn]]).astype(np.int64)[:, first:]
+    threshold = np.append(1.0, threshold)[first:]
     threshold[-1] = 0
     return ThresholdCurve(threshold, *counts)
 
@@ -292,7 +324,7 @@ def cost_threshold(cost_fp: float, cost_fn: float) -> float:
     >>> cost_threshold(cost_fp=10, cost_fn=40)
     0.2
     """
-    _check_costs(cost_fp=cost_fp, cost_fn=cost_fn)
+    check_numbers(*FROM_0, cost_fp=cost_fp, cost_fn=cost_fn)
     if cost_fp + cost_fn == 0:
         raise ValueError("cost_fp and cost_fn are both 0: every threshold costs the same.")
     return cost_fp / (cost_fp + cost_fn)
@@ -319,7 +351,7 @@ def reject_interval(cost_fp: float, cost_fn: float, cost_review: float) -> tuple
     (0.1, 0.6)
     """
     threshold = cost_threshold(cost_fp, cost_fn)
-    _check_costs(cost_review=cost_review)
+    check_numbers(*FROM_0, cost_review=cost_review)
     if cost_review * (cost_fp + cost_fn) >= cost_fp * cost_fn:
         return threshold, threshold
     return cost_review / cost_fn, 1 - cost_review / cost_fp
@@ -348,7 +380,7 @@ def precision_at_k(y_true: ArrayLike, y_prob: ArrayLike, k: int) -> float:
     0.75
     """
     y, p = _check_rows(y_true, y_prob)
-    _check_number("k", k, f"a whole number from 1 to the number of rows, {len(p)}", 1, len(p), Integral)
+    check_numbers(f"a whole number from 1 to the number of rows, {len(p)}", 1, len(p), Integral, k=k)
     cut = np.partition(p, -k)[-k]
     above, tied = p > cut, p == cut
     return float((y[above].sum() + (k - above.sum()) * y[tied].mean()) / k)
@@ -438,7 +470,7 @@ def expected_calibration_error(
 
 
 def _bin_numbers(p: Floats, n_bins: int, strategy: Strategy) -> NDArray[np.intp]:
-    _check_number("n_bins", n_bins, "a whole number from 1 on", 1, sys.maxsize, Integral)
+    check_numbers("a whole number from 1 on", 1, sys.maxsize, Integral, n_bins=n_bins)
     if strategy not in ("uniform", "quantile"):
         raise ValueError(f"strategy must be 'uniform' or 'quantile'; got {strategy!r}.")
     edges = np.linspace(0, 1, n_bins + 1)
@@ -536,33 +568,18 @@ def adjust_prior(y_prob: ArrayLike, prevalence_then: float, prevalence_now: floa
     array([0.1])
     """
     p = check_probabilities(y_prob)
-    for name, value in (("prevalence_then", prevalence_then), ("prevalence_now", prevalence_now)):
-        _check_number(name, value, "a number in (0, 1)", np.nextafter(0, 1), np.nextafter(1, 0))
+    check_numbers(*SHARE, prevalence_then=prevalence_then, prevalence_now=prevalence_now)
     return expit(logit(p) + (logit(prevalence_now) - logit(prevalence_then)))
 
 
 def _check_rows(y_true: ArrayLike, y_prob: ArrayLike) -> tuple[Counts, Floats]:
     p = check_probabilities(y_prob).astype(np.float64, copy=False)
     y = np.asarray(y_true)
-    if y.shape != p.shape:
-        raise ValueError(f"y_true must have the shape of y_prob, {p.shape}; got {y.shape}.")
-    if not p.size:
-        raise ValueError("y_true and y_prob hold no rows.")
+    if y.shape != p.shape or not p.size:
+        raise ValueError(f"y_true must have the shape of y_prob, {p.shape}, and at least one row; got {y.shape}.")
     if y.dtype.kind not in "fiub" or not ((y == 0) | (y == 1)).all():
         raise ValueError(f"y_true must hold 0 and 1 only; got {list(dict.fromkeys(y.tolist()))[:4]}.")
     return y.astype(np.int64, copy=False), p
-
-
-def _check_number(name: str, value: Any, accepted: str, low: float, high: float, kind: Any = Real) -> None:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, kind):
-        raise TypeError(f"{name} must be {accepted}; got {value!r}.")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be {accepted}; got {value}.")
-
-
-def _check_costs(**costs: float) -> None:
-    for name, cost in costs.items():
-        _check_number(name, cost, "a finite number from 0 on", 0, sys.float_info.max)
 
 
 def _ratio(part: Counts, whole: Counts) -> Floats:

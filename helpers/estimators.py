@@ -11,12 +11,14 @@ TensorFlow is imported when a network is fitted or called: scores from a file ne
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,12 +79,12 @@ class _LogitClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) != 2:
             # The first sentence is the one that scikit-learn's estimator checks look for.
             raise ValueError(
-                "Only binary classification is supported."
-                f" y must hold two classes; got {len(self.classes_)} class(es): {self.classes_[:6].tolist()}."
+                f"Only binary classification is supported. y needs 2 classes; got {len(self.classes_)} class(es)."
             )
         return labels
 
 
+@dataclass(eq=False, repr=False)
 class KerasBinaryClassifier(_LogitClassifier):
     """Fit a Keras model that ends in one logit.
 
@@ -106,14 +108,12 @@ class KerasBinaryClassifier(_LogitClassifier):
     n_features_in_ : int
     """
 
-    def __init__(
-        self, build: Build, *, epochs: int = 10, batch_size: int = 32, class_weight: Any = None, seed: int = 0
-    ) -> None:
-        self.build = build
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.class_weight = class_weight
-        self.seed = seed
+    build: Build
+    _: KW_ONLY
+    epochs: int = 10
+    batch_size: int = 32
+    class_weight: Any = None
+    seed: int = 0
 
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> KerasBinaryClassifier:
         """Build and fit a fresh model.
@@ -153,8 +153,7 @@ class KerasBinaryClassifier(_LogitClassifier):
 
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return the logits, of shape (n,)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        X = _checked_rows(self, X)
         # Not `predict`, which compiles anew for each fresh model: cross-validation makes many.
         chunks = [np.asarray(self.model_(X[start : start + CHUNK]))[:, 0] for start in range(0, len(X), CHUNK)]
         return np.concatenate(chunks)
@@ -183,9 +182,7 @@ class ScoreClassifier(_LogitClassifier):
     def fit(self, X: Any, y: Any) -> ScoreClassifier:
         """Note the two labels, and what is used for a probability of exactly 0 or 1."""
         X, y = validate_data(self, X, y)
-        if X.shape[1] != 1:
-            raise ValueError(f"X must have one column, the probability of the second class; got {X.shape[1]}.")
-        prob = check_probabilities(X[:, 0], "X")
+        prob = check_probabilities(X, "X")
         self._check_classes(y)
         nearest = 1 / (2 * len(prob))
         low, high = np.min(prob[prob > 0], initial=nearest), np.max(prob[prob < 1], initial=1 - nearest)
@@ -194,11 +191,11 @@ class ScoreClassifier(_LogitClassifier):
 
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return the log-odds of the probabilities, of shape (n,)."""
-        check_is_fitted(self)
-        prob = validate_data(self, X, reset=False)[:, 0]
+        prob = _checked_rows(self, X)[:, 0]
         return log_odds(np.select([prob == 0, prob == 1], self.limits_, prob))
 
 
+@dataclass(eq=False, repr=False)
 class LatentFeatures(TransformerMixin, BaseEstimator):
     """A layer of a Keras model as features: the codes of an autoencoder, or the activations of a classifier.
 
@@ -241,22 +238,13 @@ class LatentFeatures(TransformerMixin, BaseEstimator):
     (8, 3)
     """
 
-    def __init__(
-        self,
-        build: Build,
-        *,
-        layer: str = "latent",
-        target: str = "X",
-        epochs: int = 20,
-        batch_size: int = 64,
-        seed: int = 0,
-    ) -> None:
-        self.build = build
-        self.layer = layer
-        self.target = target
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.seed = seed
+    build: Build
+    _: KW_ONLY
+    layer: str = "latent"
+    target: str = "X"
+    epochs: int = 20
+    batch_size: int = 64
+    seed: int = 0
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -290,8 +278,6 @@ class LatentFeatures(TransformerMixin, BaseEstimator):
             raise ValueError(f"target must be 'X' or 'y'; got {self.target!r}.")
         if self.target == "X":
             X = wanted = validate_data(self, X, dtype=keras.config.floatx())
-        elif y is None:
-            raise ValueError("target='y' requires y to be passed, but the target y is None.")
         else:
             X, wanted = validate_data(self, X, y, dtype=keras.config.floatx(), y_numeric=True)
         keras.utils.set_random_seed(self.seed)
@@ -304,16 +290,13 @@ class LatentFeatures(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Any) -> NDArray[np.floating]:
         """Return the features, of shape (n, k), or (n, k + 1) with the error of reconstruction last."""
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        return compute_features(self.feature_model_, X)
+        return compute_features(self.feature_model_, _checked_rows(self, X))
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Return the names of the features."""
         check_is_fitted(self)
-        error = ["log_error"] if self.target == "X" else []
-        width = self.feature_model_.output_shape[1] - len(error)
-        return np.array([f"{self.layer}{number}" for number in range(width)] + error, dtype=object)
+        names = [f"{self.layer}{number}" for number in range(self.feature_model_.output_shape[1])]
+        return np.array([*names[:-1], "log_error"] if self.target == "X" else names, dtype=object)
 
     def _feature_model(self, width: int) -> keras.Model:
         """From the columns to the layer, with the error of reconstruction beside it for an autoencoder."""
@@ -329,6 +312,11 @@ class LatentFeatures(TransformerMixin, BaseEstimator):
             error = keras.ops.mean(keras.ops.square(model.inputs[0] - model.outputs[0]), axis=1, keepdims=True)
             outputs = keras.ops.concatenate([outputs, keras.ops.log(error + keras.config.epsilon())], axis=1)
         return keras.Model(model.inputs[0], outputs)
+
+
+def _checked_rows(estimator: Any, X: Any) -> NDArray[np.floating]:
+    check_is_fitted(estimator)
+    return validate_data(estimator, X, reset=False, dtype=[np.float64, np.float32])
 
 
 def compute_features(model: keras.Model, X: ArrayLike, *, batch_size: int = CHUNK) -> NDArray[np.floating]:
@@ -454,14 +442,12 @@ def cached_features(folder: str | os.PathLike[str], model: keras.Model, X: Array
     """
     rows = np.asarray(X)
     path = Path(folder).expanduser() / f"{feature_key(model, rows)}.npy"
-    try:
+    # Missing, or whatever a damaged file does to the reader: the features can be computed.
+    with contextlib.suppress(Exception):
         # A bfloat16 is written as two bytes without a name.
         kept = np.load(path).view(model.outputs[0].dtype)
         if len(kept) == len(rows):
             return kept
-    except Exception:
-        # Missing, or whatever a damaged file does to the reader: the features can be computed.
-        pass
     features = compute_features(model, rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Whole or not at all: another process may be reading, or writing the same.

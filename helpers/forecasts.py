@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +34,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import correlate1d
 from scipy.signal import lfilter
+
+from helpers.decisions import FROM_0, SHARE, check_numbers
 
 __all__ = ["METHODS", "Window", "conformal_margin", "find_outliers", "replace_outliers", "smooth"]
 
@@ -146,7 +148,7 @@ def find_outliers(
     y, window, causal, axis
         As in `smooth`.
     n_sigmas : float
-        Above 0.
+        From 0 on; with 0, `min_deviation` alone decides.
     min_deviation : float
         In the unit of `y`, from 0 on: what is nearer to the median is never an outlier. Where more than half of a
         window is equal, MAD is 0, and without this every other value is one.
@@ -235,10 +237,9 @@ def conformal_margin(residuals: ArrayLike, coverage: float = 0.9) -> np.float64 
     values = _real(residuals, "residuals")
     if values.ndim not in (1, 2):
         raise ValueError(f"residuals must be of shape (n,) or (n, horizons); got {values.shape}.")
-    if (bad := int((~np.isfinite(values)).sum())) > 0:
+    if bad := int((~np.isfinite(values)).sum()):
         raise ValueError(f"residuals must be finite: {bad} of {values.size} are NaN or infinite.")
-    if not 0 < _number(coverage, "coverage") < 1:
-        raise ValueError(f"coverage must lie in (0, 1); got {coverage}.")
+    check_numbers(*SHARE, coverage=coverage)
     # A product such as 100 * 0.07 = 7.000000000000001 is a 7.
     rank = max(1, math.ceil((len(values) + 1) * coverage - 1e-9))
     if rank > len(values):
@@ -251,9 +252,9 @@ def _check(y: ArrayLike, window: int, causal: bool, axis: int) -> tuple[Floats, 
     """Return the series along the last axis, the window of a value, and the way back to the axis and dtype of y."""
     if not isinstance(causal, (bool, np.bool_)):
         raise TypeError(f"causal must be True or False; got {causal!r}.")
-    size = int(_number(window, "window", "a whole number", Integral))
-    if size < 1:
-        raise ValueError(f"window must hold at least 1 value; got {window}.")
+    check_numbers("a whole number from 1 on", 1, math.inf, Integral, window=window)
+    check_numbers("a whole number", -math.inf, math.inf, Integral, axis=axis)
+    size = int(window)
     if not causal and size % 2 == 0:
         raise ValueError(f"window must be odd to be centred; got {window}: take {size + 1}, or causal=True.")
     values = _real(y, "y")
@@ -262,7 +263,7 @@ def _check(y: ArrayLike, window: int, causal: bool, axis: int) -> tuple[Floats, 
     low, high = (float(extreme(values, axis=None, initial=np.nan)) for extreme in (np.fmin.reduce, np.fmax.reduce))
     if low < -LARGEST or high > LARGEST:
         raise ValueError(f"y must hold finite numbers of at most {LARGEST:g}; got values from {low:g} to {high:g}.")
-    series = np.moveaxis(values, _number(axis, "axis", "a whole number", Integral), -1).astype(np.float64)
+    series = np.moveaxis(values, axis, -1).astype(np.float64)
     # What of a window lies beyond the longest reach holds nothing.
     before, after = (min(n, series.shape[-1] - 1) for n in ((size - 1, 0) if causal else (size // 2, size // 2)))
 
@@ -277,12 +278,6 @@ def _real(values: ArrayLike, name: str) -> NDArray[np.floating]:
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}.")
     return np.ma.filled(array.astype(np.float32 if array.dtype == np.float32 else np.float64), np.nan)
-
-
-def _number(value: Any, name: str, what: str = "a number", kind: Any = Real) -> Any:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, kind):
-        raise TypeError(f"{name} must be {what}; got {value!r}.")
-    return value
 
 
 def _weighted_mean(x: Floats, window: Window, weights: Floats) -> Floats:
@@ -357,19 +352,13 @@ def _median(windows: Floats) -> Floats:
     return np.take_along_axis(ordered, middle, axis=1).mean(axis=1)
 
 
-def _median_deviation(windows: Floats) -> Floats:
-    return _median(np.abs(windows - _median(windows)[:, np.newaxis]))
-
-
 def _hampel(x: Floats, window: Window, n_sigmas: float, min_deviation: float) -> tuple[NDArray[np.bool_], Floats]:
     """Return which values are outliers, and the median of each window."""
-    if not 0 < _number(n_sigmas, "n_sigmas") < np.inf:
-        raise ValueError(f"n_sigmas must be above 0 and finite; got {n_sigmas}.")
-    if not 0 <= _number(min_deviation, "min_deviation") < np.inf:
-        raise ValueError(f"min_deviation must be finite and at least 0; got {min_deviation}.")
+    check_numbers(*FROM_0, n_sigmas=n_sigmas, min_deviation=min_deviation)
     if not x.size:
         return np.zeros(x.shape, dtype=bool), x
-    median, deviation = (_by_windows(x, window, take) for take in (_median, _median_deviation))
+    median = _by_windows(x, window, _median)
+    deviation = _by_windows(x, window, lambda windows: _median(np.abs(windows - _median(windows)[:, np.newaxis])))
     return np.abs(x - median) > np.maximum(n_sigmas * MAD_TO_SIGMA * deviation, min_deviation), median
 
 
