@@ -19,16 +19,19 @@ have no missing value in a tensor: fill them before fitting. Encoders compare ea
 rows and thousands of categories that takes gigabytes, so send such tables in parts.
 
 **To add an estimator**, write a function from the fitted estimator to `Ops` in this module and mark it with
-`converts`; that is all, `to_tensorflow`, `Pipeline`, `ColumnTransformer` and `serving.export` find it. For one that
-takes numbers, `_numeric` checks and casts the input, and each method gets a float64 tensor of shape (n, n_features)::
+`converts`: then `to_tensorflow`, `Pipeline`, `ColumnTransformer` and `serving.export` find it. For one that takes
+numbers, `_numeric` checks and casts the input, and each method gets a float64 tensor of shape (n, n_features)::
 
     @converts(MaxAbsScaler)
     def _max_abs_scaler(scaler: MaxAbsScaler) -> Ops:
+        if scaler.clip:
+            raise _refused(scaler, "clip=True")
         return _numeric(scaler, {"transform": lambda x: _divided(x, scaler.scale_)}, allow_nan=True)
 
 Use the operations, and the order of operations, of scikit-learn's own method; refuse with `_refused` each option that
-you do not convert. Then add a fitted one to ``NUMERIC`` in tests/test_ops.py, which holds it to what every conversion
-promises, and one test with `assert_same` on values where the method bends.
+you do not convert. Then name the class in the docstring of `to_tensorflow`, add a fitted one to ``NUMERIC`` in
+tests/test_ops.py, which holds it to what every conversion promises, and write one test with `assert_same` on values
+where the method bends.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.special import ndtri
 from sklearn import ensemble, preprocessing
+from sklearn.base import is_regressor
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
@@ -112,10 +116,12 @@ def to_tensorflow(estimator: Any) -> Ops:
     Parameters
     ----------
     estimator : fitted estimator
-        `StandardScaler`, `MinMaxScaler`, `RobustScaler`, `QuantileTransformer`, `OneHotEncoder`, `OrdinalEncoder`,
-        `SimpleImputer`, `PCA`, `KMeans`, `LogisticRegression`, `IsotonicRegression`, `CalibratedClassifierCV`,
-        `FrozenEstimator`, `RandomForestClassifier` and ``Regressor``, `GradientBoosting…` and `HistGradientBoosting…`
-        of both kinds; `Pipeline` and `ColumnTransformer` of these. The module's docstring says how to add one.
+        Of one of the classes `StandardScaler`, `MinMaxScaler`, `RobustScaler`, `QuantileTransformer`,
+        `FunctionTransformer` (without a function), `OneHotEncoder`, `OrdinalEncoder`, `SimpleImputer`, `PCA`, `KMeans`,
+        `LogisticRegression`, `IsotonicRegression`, `CalibratedClassifierCV`, `FrozenEstimator`,
+        `RandomForestClassifier`, `RandomForestRegressor`, `GradientBoostingClassifier`, `GradientBoostingRegressor`,
+        `HistGradientBoostingClassifier`, `HistGradientBoostingRegressor`; or a `Pipeline` or `ColumnTransformer` of
+        these. The module's docstring says how to add one.
 
     Returns
     -------
@@ -189,8 +195,7 @@ class _Inputs:
             return {self.names[at]: tf.TensorSpec((None,), dtype, self.names[at]) for at, dtype in dtypes.items()}
         kinds = set(dtypes.values())
         if tf.string in kinds and len(kinds) > 1:
-            both = f"{self.what} takes strings and numbers, and no tensor holds both"
-            raise ValueError(f"{both}; fit it on a table with names of columns.")
+            raise ValueError(f"{self.what} takes strings and numbers, and no tensor holds both; fit it on a DataFrame.")
         return tf.TensorSpec((None, self.n_features), kinds.pop() if len(kinds) == 1 else tf.float64)
 
     def matrix(self, X: Any) -> tf.Tensor:
@@ -261,21 +266,15 @@ def _divided(x: tf.Tensor, by: Any) -> tf.Tensor:
 # --- scalers and quantiles ---------------------------------------------------------------------------------------
 
 
-@converts(preprocessing.StandardScaler)
-def _standard_scaler(scaler: preprocessing.StandardScaler) -> Ops:
-    return _scaled(scaler, scaler.mean_ if scaler.with_mean else None, scaler.scale_ if scaler.with_std else None)
+@converts(preprocessing.StandardScaler, preprocessing.RobustScaler)
+def _scaler(scaler: Any) -> Ops:
+    # A StandardScaler without centring has means, too; what is not used is None otherwise.
+    standard = isinstance(scaler, preprocessing.StandardScaler)
+    centre = (scaler.mean_ if scaler.with_mean else None) if standard else scaler.center_
 
-
-@converts(preprocessing.RobustScaler)
-def _robust_scaler(scaler: preprocessing.RobustScaler) -> Ops:
-    centre = scaler.center_ if scaler.with_centering else None
-    return _scaled(scaler, centre, scaler.scale_ if scaler.with_scaling else None)
-
-
-def _scaled(scaler: Any, centre: Array | None, scale: Array | None) -> Ops:
     def transform(x: tf.Tensor) -> tf.Tensor:
         x = x if centre is None else x - _constant(centre)
-        return x if scale is None else _divided(x, scale)
+        return x if scaler.scale_ is None else _divided(x, scaler.scale_)
 
     return _numeric(scaler, {"transform": transform}, allow_nan=True)
 
@@ -425,9 +424,7 @@ def _simple_imputer(imputer: SimpleImputer) -> Ops:
     fill = imputer.statistics_[keep].astype(imputer._fill_dtype)
     if strings and (imputer.add_indicator or not all(isinstance(one, str) for one in (mark, *fill))):
         advice = f"missing_values and the fill must be strings, such as '', not {mark!r}, and add_indicator False"
-        raise ValueError(
-            f"SimpleImputer was fitted on strings, and no tensor of strings holds anything else: {advice}."
-        )
+        raise ValueError(f"SimpleImputer was fitted on strings, which no tensor mixes with others: {advice}.")
     is_nan, fill = not strings and np.isnan(mark), fill.tolist() if strings else fill.astype(np.float64)
 
     def transform(x: tf.Tensor) -> tf.Tensor:
@@ -438,13 +435,10 @@ def _simple_imputer(imputer: SimpleImputer) -> Ops:
         indicator = tf.gather(missing, imputer.indicator_.features_, axis=1)
         return tf.concat([filled, tf.cast(indicator, tf.float64)], axis=1)
 
-    def transform_strings(X: Any) -> tf.Tensor:
-        return transform(tf.stack(inputs.columns(X), axis=1))
-
     if not strings:
         return _numeric(imputer, {"transform": transform}, allow_nan=is_nan)
     spec = inputs.spec(dict.fromkeys(range(inputs.n_features), tf.string))
-    return Ops(inputs.what, spec, {"transform": transform_strings})
+    return Ops(inputs.what, spec, {"transform": lambda X: transform(tf.stack(inputs.columns(X), axis=1))})
 
 
 # --- projections, centres, linear models -------------------------------------------------------------------------
@@ -467,20 +461,17 @@ def _kmeans(kmeans: KMeans) -> Ops:
     centres = kmeans.cluster_centers_.astype(np.float64)
     middle = centres.mean(axis=0)
     centred = centres - middle
-    norms = (centred**2).sum(axis=1)
 
     def distances(x: tf.Tensor) -> tf.Tensor:
         """Return squared distances, less the square of the centred row: smaller numbers, so more exact."""
-        return tf.matmul(x - _constant(middle), _constant(-2 * centred.T)) + _constant(norms)
-
-    def predict(x: tf.Tensor) -> tf.Tensor:
-        return tf.argmin(distances(x), axis=1, output_type=tf.int32)
+        return tf.matmul(x - _constant(middle), _constant(-2 * centred.T)) + _constant((centred**2).sum(axis=1))
 
     def transform(x: tf.Tensor) -> tf.Tensor:
         squares = tf.reduce_sum((x - _constant(middle)) ** 2, axis=1, keepdims=True)
         return tf.sqrt(tf.maximum(distances(x) + squares, 0))
 
-    return _numeric(kmeans, {"predict": predict, "transform": transform})
+    nearest = {"predict": lambda x: tf.argmin(distances(x), axis=1, output_type=tf.int32)}
+    return _numeric(kmeans, {**nearest, "transform": transform})
 
 
 @converts(LogisticRegression)
@@ -514,6 +505,12 @@ def _classifier(
     return {"decision_function": scores, "predict_proba": predict_proba, "predict": predict}
 
 
+def _by_probabilities(model: Any, predict_proba: Method) -> dict[str, Method]:
+    """Return the methods of a classifier that takes the label of the greatest probability."""
+    labels = _labels(model)
+    return {"predict_proba": predict_proba, "predict": lambda x: labels(tf.argmax(predict_proba(x), axis=1))}
+
+
 def _labels(model: Any) -> Method:
     classes = np.asarray(model.classes_.tolist()) if model.classes_.dtype == object else model.classes_
     return lambda places: tf.gather(tf.constant(classes), places)
@@ -524,8 +521,7 @@ def _labels(model: Any) -> Method:
 
 @converts(IsotonicRegression)
 def _isotonic_regression(model: IsotonicRegression) -> Ops:
-    curve = _isotonic_curve(model)
-    ops = _numeric(model, {"predict": lambda x: curve(tf.squeeze(x, axis=1))})
+    ops = _numeric(model, {"predict": lambda x: _isotonic_curve(model)(tf.squeeze(x, axis=1))})
 
     def predict(X: Any) -> tf.Tensor:
         X = tf.convert_to_tensor(X)
@@ -561,13 +557,11 @@ def _frozen_estimator(frozen: FrozenEstimator) -> Ops:
 def _calibrated_classifier(model: CalibratedClassifierCV) -> Ops:
     ops = [to_tensorflow(member.estimator) for member in model.calibrated_classifiers_]
     members = [_calibrated_member(*pair) for pair in zip(model.calibrated_classifiers_, ops, strict=True)]
-    labels = _labels(model)
 
     def predict_proba(X: Any) -> tf.Tensor:
         return _divided(sum(member(X) for member in members), len(members))
 
-    calls = {"predict_proba": predict_proba, "predict": lambda X: labels(tf.argmax(predict_proba(X), axis=1))}
-    return Ops("CalibratedClassifierCV", ops[0].spec, calls)
+    return Ops("CalibratedClassifierCV", ops[0].spec, _by_probabilities(model, predict_proba))
 
 
 def _calibrated_member(member: Any, ops: Ops) -> Method:
@@ -629,14 +623,10 @@ def _random_forest(forest: Any) -> Ops:
     def mean(x: tf.Tensor) -> tf.Tensor:
         return _divided(sums(x), len(forest.estimators_))
 
-    def predict_proba(x: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(mean(x), (-1, forest.n_classes_))
-
-    if isinstance(forest, ensemble.RandomForestRegressor):
+    if is_regressor(forest):
         calls: dict[str, Method] = {"predict": mean}
     else:
-        labels = _labels(forest)
-        calls = {"predict_proba": predict_proba, "predict": lambda x: labels(tf.argmax(predict_proba(x), axis=1))}
+        calls = _by_probabilities(forest, lambda x: tf.reshape(mean(x), (-1, forest.n_classes_)))
     allow_nan = forest.estimators_[0].__sklearn_tags__().input_tags.allow_nan
     return _numeric(forest, calls, dtype=tf.float32, allow_nan=allow_nan)
 
@@ -648,8 +638,7 @@ def _gradient_boosting(model: Any) -> Ops:
     raw = leaf_sums(gradient_trees(model))
     # The exponential loss takes half of the logarithm of the odds as its score.
     factor = 2 if model.loss == "exponential" else 1
-    regressor = isinstance(model, ensemble.GradientBoostingRegressor)
-    calls = {"predict": raw} if regressor else _classifier(model, raw, factor, tf.greater_equal)
+    calls = {"predict": raw} if is_regressor(model) else _classifier(model, raw, factor, tf.greater_equal)
     return _numeric(model, calls, dtype=tf.float32)
 
 
@@ -660,8 +649,8 @@ def _hist_gradient_boosting(model: Any) -> Ops:
     raw = leaf_sums(histogram_trees(model))
     # Losses of counts and of positive numbers predict the logarithm of the mean.
     mean = (lambda x: tf.exp(raw(x))) if model.loss in ("poisson", "gamma") else raw
-    regressor = isinstance(model, ensemble.HistGradientBoostingRegressor)
-    return _numeric(model, {"predict": mean} if regressor else _classifier(model, raw), allow_nan=True, allow_inf=True)
+    calls = {"predict": mean} if is_regressor(model) else _classifier(model, raw)
+    return _numeric(model, calls, allow_nan=True, allow_inf=True)
 
 
 # --- compositions ------------------------------------------------------------------------------------------------
@@ -680,15 +669,14 @@ def _pipeline(pipeline: Pipeline) -> Ops:
     steps = [to_tensorflow(step) for _, step in pipeline.steps if step not in (None, "passthrough")]
     if not steps:
         raise _refused(pipeline, "no step that does anything")
-    *before, last = steps
     # scikit-learn calls transform of every step but the last.
-    transforms = [ops.transform for ops in before]
+    transforms = [ops.transform for ops in steps[:-1]]
 
     def through(call: Method) -> Method:
         return lambda X: call(reduce(lambda x, transform: transform(x), transforms, X))
 
     ends = pipeline.steps[-1][1] in (None, "passthrough")
-    calls = {name: through(call) for name, call in last.calls.items() if not ends or name == "transform"}
+    calls = {name: through(call) for name, call in steps[-1].calls.items() if not ends or name == "transform"}
     return Ops("Pipeline", steps[0].spec, calls)
 
 

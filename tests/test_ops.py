@@ -1,13 +1,13 @@
 """Every conversion against scikit-learn itself, where differences hide: on knots, beside them, and far away."""
 
+import itertools
+import textwrap
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -38,6 +38,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 from sklearn.svm import LinearSVC
+from threadpoolctl import threadpool_limits
 
 import serving
 from serving import ops as module
@@ -46,6 +47,8 @@ from serving.ops import to_tensorflow
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
+# Loops of OpenMP wait for each other on a busy machine.
+threadpool_limits(1)
 RANDOM = np.random.default_rng(0)
 ROWS = RANDOM.normal(size=(300, 4)) * [1, 10, 100, 0.1] + [0, 5, 1e4, 0]
 SMALL = ROWS / [1, 10, 1e4, 0.1]
@@ -64,10 +67,8 @@ def fed(ops, X):
     """Return X as the tensors that the ops take."""
 
     def tensor(values, spec):
-        values = (
-            np.asarray(values).tolist() if spec.dtype == tf.string else np.asarray(values, spec.dtype.as_numpy_dtype)
-        )
-        return tf.reshape(tf.constant(values, spec.dtype), [-1, *spec.shape[1:]])
+        values = np.asarray(values) if spec.dtype == tf.string else np.asarray(values, spec.dtype.as_numpy_dtype)
+        return tf.reshape(tf.constant(values.tolist(), spec.dtype), [-1, *spec.shape[1:]])
 
     return {n: tensor(X[n], s) for n, s in ops.spec.items()} if isinstance(ops.spec, dict) else tensor(X, ops.spec)
 
@@ -128,33 +129,31 @@ def columns_beside(X):
 
 # --- scalers and the imputer -------------------------------------------------------------------------------------
 
-SCALERS = [
+SCALERS_AND_IMPUTERS = [
     StandardScaler(),
     StandardScaler(with_mean=False),
     StandardScaler(with_std=False),
-    MinMaxScaler(),
     MinMaxScaler(feature_range=(-3, 2), clip=True),
-    RobustScaler(),
     RobustScaler(with_centering=False, quantile_range=(10, 90), unit_variance=True),
     RobustScaler(with_scaling=False),
-    make_pipeline(MinMaxScaler(feature_range=(0.1, 0.7)), StandardScaler(), RobustScaler(), StandardScaler()),
-]
-IMPUTERS = [
+    make_pipeline(MinMaxScaler(feature_range=(0.1, 0.7)), RobustScaler(), StandardScaler()),
     SimpleImputer(),
     SimpleImputer(strategy="median", add_indicator=True),
     SimpleImputer(strategy="most_frequent"),
-    SimpleImputer(strategy="constant", fill_value=-7.5),
-    SimpleImputer(strategy="constant", keep_empty_features=True, add_indicator=True),
+    SimpleImputer(strategy="constant", fill_value=-7.5, keep_empty_features=True, add_indicator=True),
 ]
 
 
-@pytest.mark.parametrize("scaler", [*SCALERS, *IMPUTERS], ids=str)
-def test_scalers_and_imputers_give_the_same_bits(scaler):
+@pytest.mark.parametrize("estimator", SCALERS_AND_IMPUTERS, ids=str)
+def test_scalers_and_imputers_give_the_same_bits(estimator):
     X = np.column_stack([MISSING, np.full(300, 3.0)])
-    assert_same(scaler.fit(X), np.vstack([X, columns_beside(X), np.full((1, 5), np.nan)]))
+    assert_same(clone(estimator).fit(X), np.vstack([X, columns_beside(X), np.full((1, 5), np.nan)]))
+    if "Imputer" in str(estimator):
+        empty = np.column_stack([MISSING, np.full(300, np.nan)])
+        assert_same(estimator.fit(empty), empty)
 
 
-@pytest.mark.parametrize("kind", [np.float32, np.float16, np.int8, np.uint8, bool])
+@pytest.mark.parametrize("kind", [np.float32, np.float16, np.int8, bool])
 def test_what_comes_in_is_computed_in_float64(kind):
     scaler = StandardScaler().fit(ROWS)
     X = (RANDOM.normal(size=(20, 4)) * 50).astype(np.int8).astype(kind)
@@ -163,17 +162,13 @@ def test_what_comes_in_is_computed_in_float64(kind):
     assert np.array_equal(ours, scaler.transform(X.astype(np.float64)))
 
 
-def test_imputers_of_other_marks_whole_numbers_empty_columns_and_strings():
+def test_imputers_of_other_marks_and_strings():
     X = np.where(RANDOM.random(ROWS.shape) < 0.2, -1.0, np.round(ROWS))
-    for strategy in ("mean", "most_frequent"):
-        imputer = SimpleImputer(missing_values=-1, strategy=strategy, add_indicator=True).fit(X)
-        assert_same(imputer, X)
-        assert_refused_like_scikit_learn(imputer, MISSING)
+    imputer = SimpleImputer(missing_values=-1, strategy="most_frequent", add_indicator=True).fit(X)
+    assert_same(imputer, X)
+    assert_refused_like_scikit_learn(imputer, MISSING)
     whole = np.array([[1, 7], [1, 8], [2, 8]])
     assert_same(SimpleImputer(missing_values=1, strategy="constant", fill_value=9).fit(whole), whole * 1.0)
-    empty = np.column_stack([MISSING, np.full(300, np.nan)])
-    for keep in (True, False):
-        assert_same(SimpleImputer(keep_empty_features=keep, add_indicator=True).fit(empty), empty)
     imputer = SimpleImputer(missing_values="", strategy="most_frequent").fit(STRINGS)
     assert_same(imputer, STRINGS)
     assert_same(make_pipeline(imputer, OneHotEncoder()).fit(STRINGS), STRINGS)
@@ -182,7 +177,7 @@ def test_imputers_of_other_marks_whole_numbers_empty_columns_and_strings():
 # --- quantiles ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_quantiles", [1, 2, 100, 300])
+@pytest.mark.parametrize("n_quantiles", [1, 2, 100])
 @pytest.mark.parametrize("rounded", [False, True])
 @pytest.mark.parametrize(("distribution", "atol"), [("uniform", 0.0), ("normal", 2 * ULP)])
 def test_quantiles_on_knots_and_beside_them(n_quantiles, rounded, distribution, atol):
@@ -201,32 +196,18 @@ def test_quantiles_of_repeated_values_far_from_0(offset, distribution):
     assert_same(transformer, normal_numbers(X), atol=2 * ULP, rtol=ULP)
 
 
-@settings(deadline=None, max_examples=20)
-@given(st.lists(st.integers(-5, 5) | st.floats(-5, 5, allow_subnormal=False), min_size=1, max_size=30), st.data())
-def test_uniform_quantiles_of_any_column_are_equal_to_the_bit(column, data):
-    column = normal_numbers(np.array(column, np.float64))
-    n_quantiles = data.draw(st.integers(1, len(column)))
-    transformer = QuantileTransformer(n_quantiles=n_quantiles).fit(column[:, np.newaxis])
-    assert_same(transformer, normal_numbers(beside(column))[:, np.newaxis])
-
-
 # --- encoders ----------------------------------------------------------------------------------------------------
 
 ENCODERS = [
-    OneHotEncoder(handle_unknown="ignore"),
     OneHotEncoder(handle_unknown="ignore", drop="first"),
     OneHotEncoder(drop="if_binary", handle_unknown="ignore", sparse_output=False),
     OneHotEncoder(handle_unknown="ignore", min_frequency=40),
-    OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=0.2),
     OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=3, drop="first"),
     OneHotEncoder(handle_unknown="warn", max_categories=2),
-    *(
-        OrdinalEncoder(handle_unknown="use_encoded_value", **options)
-        for options in (
-            {"unknown_value": -1, "encoded_missing_value": -2},
-            {"unknown_value": np.nan, "min_frequency": 40},
-            {"unknown_value": 99, "max_categories": 2, "encoded_missing_value": 98},
-        )
+    OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2),
+    OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan, min_frequency=40),
+    OrdinalEncoder(
+        handle_unknown="use_encoded_value", unknown_value=99, max_categories=2, encoded_missing_value=98, dtype=np.int16
     ),
 ]
 
@@ -239,17 +220,30 @@ def test_encoders_of_known_and_unknown_values(encoder, kind):
         "numbers": (NUMBERS, columns_beside(NUMBERS)),
         "two": (np.where(STRINGS == "a", "a", "ß").astype(object), UNKNOWN_STRINGS),
     }[kind]
-    assert_same(clone(encoder).fit(X), np.vstack([X, more]))
+    encoder, asked = clone(encoder).fit(X), np.vstack([X, more])
+    # Whatever dtype an encoder has, the graph gives float64.
+    assert np.array_equal(converted(encoder, asked), expected(encoder, asked).astype(np.float64), equal_nan=True)
 
 
-def test_encoders_with_dtypes_orders_and_names_of_what_is_dropped():
-    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.int16).fit(STRINGS)
-    asked = np.vstack([STRINGS, UNKNOWN_STRINGS])
-    assert np.array_equal(converted(encoder, asked), encoder.transform(asked).astype(np.float64))
-    order = [["b c", "", "日本", "Ä", "a", "never seen"], ["日本", "a", "b c", "Ä", ""]]
-    for encoder in (OneHotEncoder(categories=order), OrdinalEncoder(categories=order), OneHotEncoder(drop=["Ä", "a"])):
-        assert_same(encoder.fit(STRINGS), STRINGS)
-    assert_same(OneHotEncoder(drop=[np.nan, 0.5]).fit(NUMBERS), NUMBERS)
+ORDER = [["b c", "", "日本", "Ä", "a", "never seen"], ["日本", "a", "b c", "Ä", ""]]
+FLAGS, OBJECTS = np.array([[True], [False], [True]]), np.array([[3], [1], [2]], object)
+ENCODED = [
+    (OneHotEncoder(categories=ORDER), STRINGS, STRINGS),
+    (OrdinalEncoder(categories=ORDER), STRINGS, STRINGS),
+    (OneHotEncoder(drop=["Ä", "a"]), STRINGS, STRINGS),
+    (OneHotEncoder(drop=[np.nan, 0.5]), NUMBERS, NUMBERS),
+    (OneHotEncoder(), FLAGS, FLAGS),
+    (OrdinalEncoder(categories=[[3, 1, 2]]), OBJECTS, OBJECTS),
+    (OneHotEncoder(), np.array([[b"x"], [b"\xff"]], "S1"), np.array([[b"\xff"], [b"x"]], "S1")),
+    # NaN is unknown where none was seen.
+    (OneHotEncoder(handle_unknown="ignore"), [[1.0], [2.0]], np.array([[np.nan], [1.0]])),
+    (OneHotEncoder(handle_unknown="ignore"), [[np.nan], [np.nan]], np.array([[np.nan], [1.0]])),
+]
+
+
+@pytest.mark.parametrize(("encoder", "X", "asked"), ENCODED)
+def test_encoders_of_orders_dtypes_and_nan(encoder, X, asked):
+    assert_same(encoder.fit(X), asked)
 
 
 @pytest.mark.parametrize("encoder", [OneHotEncoder(), OrdinalEncoder(), OneHotEncoder(drop="first")], ids=str)
@@ -265,11 +259,6 @@ def test_an_unknown_category_stops_the_graph_where_scikit_learn_raises(encoder, 
         converted(encoder, wrong)
 
 
-def test_nan_is_unknown_where_none_was_seen():
-    assert_same(OneHotEncoder(handle_unknown="ignore").fit([[1.0], [2.0]]), np.array([[np.nan], [1.0]]))
-    assert_same(OneHotEncoder(handle_unknown="ignore").fit([[np.nan], [np.nan]]), np.array([[np.nan], [1.0]]))
-
-
 def test_whole_numbers_that_float64_cannot_tell_apart():
     large = np.array([[2**60], [2**60 + 1], [2**60 + 2], [5]])
     for X in (large, pd.DataFrame({"id": large[:, 0]})):
@@ -278,19 +267,10 @@ def test_whole_numbers_that_float64_cannot_tell_apart():
     assert to_tensorflow(encoder).spec == {"id": tf.TensorSpec((None,), tf.int64, "id")}
 
 
-def test_categories_of_bool_bytes_and_objects():
-    flags = np.array([[True], [False], [True]])
-    assert_same(OneHotEncoder().fit(flags), flags)
-    objects = np.array([[3], [1], [2]], object)
-    assert_same(OrdinalEncoder(categories=[[3, 1, 2]]).fit(objects), objects)
-    octets = np.array([[b"x"], [b"\xff"]], "S1")
-    assert_same(OneHotEncoder().fit(octets), octets)
-
-
 # --- projections, centres, linear models -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pca", [PCA(), PCA(3, whiten=True), PCA(2, svd_solver="randomized", random_state=0)])
+@pytest.mark.parametrize("pca", [PCA(), PCA(3, whiten=True)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_pca(pca, dtype):
     X = ROWS * [1, 1, 0.01, 1]
@@ -308,23 +288,18 @@ def test_nearest_centres_are_right_wherever_the_data_lie(offset):
     np.testing.assert_allclose(converted(kmeans, far), distances, rtol=1e-12, atol=2e-7)
     if offset <= 1e4:
         assert_same(kmeans, far, atol=1e-6)
-
-
-def test_float32_rows_far_from_0_get_the_labels_that_float64_gives_them():
-    X = (RANDOM.normal(size=(2000, 2)) + 1e4).astype(np.float32)
-    kmeans = KMeans(8, random_state=0, n_init=1).fit(X.astype(np.float64))
-    ours = to_tensorflow(kmeans).predict(tf.constant(X)).numpy()
-    assert np.array_equal(ours, kmeans.predict(X.astype(np.float64)))
+        # float32 rows get the labels that float64 gives them.
+        single = far.astype(np.float32)
+        labels = to_tensorflow(kmeans).predict(tf.constant(single))
+        assert np.array_equal(labels, kmeans.predict(single.astype(np.float64)))
 
 
 CLASSES = {
     "binary": BINARY,
     "bool": BINARY == 1,
-    "int8": THREE.astype(np.int8),
     "float": THREE / 1.0,
     "strings": np.array(["ä", "b", "ccc"])[THREE],
     "objects": np.array(["ä", "b", "ccc"], object)[THREE],
-    "two strings": np.array(["no", "yes"])[BINARY],
 }
 
 
@@ -365,7 +340,6 @@ def test_scores_that_tie_go_to_the_class_that_scikit_learn_takes():
         (*np.cumsum(np.random.default_rng(1).lognormal(sigma=2, size=(2, 3000)), axis=1), np.float32),
         (np.array([2.0, 2.0]), np.array([1.0, 4.0]), np.float64),
     ],
-    ids=["steps", "steps, float32", "curve", "curve, float32", "one point"],
 )
 def test_isotonic_regression_on_knots_and_beside_them(x, y, dtype, increasing, out_of_bounds):
     model = IsotonicRegression(out_of_bounds=out_of_bounds, increasing=increasing).fit(x.astype(dtype), y.astype(dtype))
@@ -384,17 +358,15 @@ def test_isotonic_regression_refuses_what_is_out_of_bounds():
 
 
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic", "temperature"])
-@pytest.mark.parametrize("averaged", [True, False])
 @pytest.mark.parametrize(
-    ("base", "y"),
+    ("base", "y", "averaged"),
     [
-        (LogisticRegression(), CLASSES["strings"]),
-        (make_pipeline(StandardScaler(), LogisticRegression()), CLASSES["bool"]),
-        (RandomForestClassifier(5, random_state=0), CLASSES["strings"]),
-        (RandomForestClassifier(5, random_state=0), CLASSES["bool"]),
-        (FrozenEstimator(GradientBoostingClassifier(n_estimators=5).fit(SMALL, BINARY)), BINARY),
+        (LogisticRegression(), CLASSES["strings"], True),
+        (make_pipeline(StandardScaler(), LogisticRegression()), CLASSES["bool"], False),
+        (RandomForestClassifier(5, random_state=0), CLASSES["strings"], False),
+        (RandomForestClassifier(5, random_state=0), CLASSES["bool"], True),
+        (FrozenEstimator(GradientBoostingClassifier(n_estimators=5).fit(SMALL, BINARY)), BINARY, True),
     ],
-    ids=["logistic, three", "pipeline, binary", "forest, three", "forest, binary", "frozen, binary"],
 )
 def test_calibrated_classifiers(base, y, averaged, method):
     model = CalibratedClassifierCV(base, method=method, ensemble=averaged, cv=2).fit(SMALL, y)
@@ -402,30 +374,29 @@ def test_calibrated_classifiers(base, y, averaged, method):
 
 
 def test_a_row_that_no_class_wants_gets_equal_probabilities():
-    model = CalibratedClassifierCV(LogisticRegression(), method="isotonic", ensemble=False).fit(ROWS, THREE)
+    model = CalibratedClassifierCV(LogisticRegression(), method="isotonic", ensemble=False, cv=2).fit(SMALL, THREE)
     for curve in model.calibrated_classifiers_[0].calibrators:
         curve.y_thresholds_[:] = 0
         curve._build_f(curve.X_thresholds_, curve.y_thresholds_)
-    assert (converted(model, ROWS[:3], "predict_proba") == 1 / 3).all()
-    assert_same(model, ROWS[:3])
+    assert (model.predict_proba(SMALL[:3]) == 1 / 3).all()
+    assert_same(model, SMALL[:3])
 
 
 # --- trees -------------------------------------------------------------------------------------------------------
 
 CLASSIFIERS = [
-    RandomForestClassifier(30, random_state=0),
     RandomForestClassifier(150, max_leaf_nodes=3, random_state=0, criterion="entropy"),
-    GradientBoostingClassifier(n_estimators=50),
-    GradientBoostingClassifier(n_estimators=7, max_depth=9, init="zero"),
-    HistGradientBoostingClassifier(max_iter=10),
-    HistGradientBoostingClassifier(max_iter=3, max_leaf_nodes=None, min_samples_leaf=1),
+    RandomForestClassifier(9, random_state=0),
+    GradientBoostingClassifier(n_estimators=30),
+    GradientBoostingClassifier(n_estimators=3, max_depth=9, init="zero"),
+    HistGradientBoostingClassifier(max_iter=9, max_leaf_nodes=9),
+    HistGradientBoostingClassifier(max_iter=2, max_depth=9, max_leaf_nodes=None, min_samples_leaf=1),
 ]
 REGRESSORS = [
     RandomForestRegressor(30, random_state=0, criterion="poisson"),
-    GradientBoostingRegressor(),
     GradientBoostingRegressor(loss="huber", max_depth=8, n_estimators=9),
-    GradientBoostingRegressor(loss="quantile", n_estimators=9, init="zero"),
-    HistGradientBoostingRegressor(max_iter=10, max_leaf_nodes=90, min_samples_leaf=1),
+    GradientBoostingRegressor(loss="quantile", n_estimators=99, init="zero"),
+    HistGradientBoostingRegressor(max_iter=3, max_depth=9, max_leaf_nodes=90, min_samples_leaf=1),
     HistGradientBoostingRegressor(loss="absolute_error", max_iter=5),
 ]
 
@@ -440,9 +411,8 @@ def beside_thresholds(model, X):
     columns = []
     for column in range(X.shape[1]):
         at = thresholds[(features == column) & np.isfinite(thresholds)]
-        near = [at, np.nextafter(at, -np.inf), np.nextafter(at, np.inf)]
-        single = at.astype(np.float32)
-        near += [single, np.nextafter(single, np.float32(-np.inf)), np.nextafter(single, np.float32(np.inf))]
+        near = [np.nextafter(one, one.dtype.type(to)) for one in (at, at.astype("f4")) for to in (-np.inf, np.inf)]
+        near += [at, at.astype("f4")]
         columns.append(np.resize(np.concatenate([*near, X[:, column]]).astype(np.float64), 900))
     return RANDOM.permuted(np.stack(columns, axis=1), axis=0)
 
@@ -482,39 +452,35 @@ def test_scores_and_probabilities_of_trees_that_tie():
 
 
 @pytest.mark.parametrize(
-    "model",
-    [RandomForestClassifier(20, max_leaf_nodes=60, random_state=0), HistGradientBoostingClassifier(max_iter=5)],
-    ids=["forest", "boosting"],
+    "model", [RandomForestClassifier(9, random_state=0), HistGradientBoostingClassifier(max_iter=2)], ids=str
 )
-def test_missing_values_go_where_scikit_learn_sends_them(model):
+@pytest.mark.parametrize("seen", [True, False])
+def test_missing_values_go_where_scikit_learn_sends_them(model, seen):
     holes = np.where(RANDOM.random(ROWS.shape) < 0.3, np.nan, ROWS)
     # Here it says much whether a value is missing: a threshold is infinity.
     holes[:, 3] = np.where(THREE == 1, np.nan, 0.5)
+    asked = np.vstack([holes, np.full((1, 4), np.nan), np.full((1, 4), 1e30)])
     boosted = isinstance(model, HistGradientBoostingClassifier)
-    for X in (ROWS, holes):
-        model.fit(X, THREE)
-        asked = np.vstack([holes, np.full((1, 4), np.nan), np.full((1, 4), 1e30)])
-        if boosted:
-            asked = np.vstack([asked, np.full((1, 4), np.inf), np.full((1, 4), -np.inf), [[np.inf, 0, np.nan, np.inf]]])
-        assert_same(model, asked, atol={"predict_proba": 2 * ULP if boosted else 0})
+    if boosted:
+        asked = np.vstack([asked, np.full((1, 4), np.inf), np.full((1, 4), -np.inf), [[np.inf, 0, np.nan, np.inf]]])
+    model.fit(holes if seen else ROWS, THREE)
+    assert_same(model, asked, atol={"predict_proba": 2 * ULP if boosted else 0})
 
 
 def test_trees_that_never_split_and_a_forest_of_one_class():
     X = np.zeros((9, 2))
-    for model in (
-        RandomForestRegressor(3),
-        GradientBoostingRegressor(n_estimators=3),
-        HistGradientBoostingRegressor(max_iter=3),
-    ):
+    boosted = GradientBoostingRegressor(n_estimators=3), HistGradientBoostingRegressor(max_iter=3)
+    for model in (RandomForestRegressor(3), *boosted):
         assert_same(model.fit(X, np.arange(9.0)), np.ones((4, 2)), ["predict"])
     assert_same(RandomForestClassifier(3).fit(X, np.full(9, 7)), np.ones((4, 2)))
 
 
 def test_rows_in_chunks_are_the_rows_at_once(monkeypatch):
     monkeypatch.setattr(trees, "_PAIRS", 10 * 7)
-    model = RandomForestClassifier(10, random_state=0).fit(ROWS, THREE)
+    model = RandomForestClassifier(10, max_depth=3, random_state=0).fit(ROWS, THREE)
+    call = compiled(to_tensorflow(model), "predict_proba")
     for n in (1, 6, 7, 8, 14, 50):
-        assert_same(model, ROWS[:n])
+        assert np.array_equal(call(ROWS[:n]), model.predict_proba(ROWS[:n]))
 
 
 # --- compositions ------------------------------------------------------------------------------------------------
@@ -542,22 +508,14 @@ def table_steps(**options):
 
 
 TABLE_STEPS = {
-    "remainder dropped": table_steps(),
-    "remainder encoded": table_steps(remainder=OrdinalEncoder()),
-    "weights": table_steps(transformer_weights={"numbers": 0.3, "lift": 2.0}),
+    "weights": table_steps(transformer_weights={"numbers": 0.3, "lift": 2.0}, remainder=OrdinalEncoder()),
     "positions": ColumnTransformer([("a", StandardScaler(), [1, 0]), ("b", OrdinalEncoder(), slice(2, 4))]),
     "mask": ColumnTransformer([("a", RobustScaler(), [True, True, False, True, False, False]), ("d", "drop", [2])]),
     "selector": ColumnTransformer(
-        [
-            ("a", SimpleImputer(), make_column_selector(dtype_include="number")),
-            ("b", OneHotEncoder(), make_column_selector(dtype_exclude=["number", "bool"])),
-        ],
-        remainder="passthrough",
+        [("a", OneHotEncoder(), make_column_selector(dtype_exclude=["number", "bool"]))], remainder="passthrough"
     ),
     "twice": ColumnTransformer([("a", OneHotEncoder(), ["floor"]), ("b", StandardScaler(), ["floor", "height"])]),
-    "nested": ColumnTransformer(
-        [("a", ColumnTransformer([("x", "drop", ["height"]), ("y", OneHotEncoder(), ["town"])]), ["height", "town"])]
-    ),
+    "nested": ColumnTransformer([("a", table_steps(), ["lift", "width", "height", "floor", "town"])]),
 }
 
 
@@ -581,14 +539,6 @@ def test_a_table_goes_through_to_a_label_and_asks_for_the_columns_that_are_neede
     assert ops.spec["town"] == tf.TensorSpec((None,), tf.string, "town")
 
 
-def test_steps_that_hand_on_tables():
-    pipeline = make_pipeline(
-        ColumnTransformer([("a", StandardScaler(), ["height", "floor"])]).set_output(transform="pandas"),
-        ColumnTransformer([("b", MinMaxScaler(), ["a__floor"])], remainder="passthrough"),
-    ).fit(TABLE)
-    assert_same(pipeline, TABLE)
-
-
 def test_arrays_by_position():
     steps = ColumnTransformer([("a", StandardScaler(), [3, 1]), ("b", "passthrough", [-2])], remainder=PCA(1)).fit(ROWS)
     assert_same(steps, ROWS, atol=1e-12)
@@ -601,7 +551,10 @@ def test_arrays_by_position():
     assert_same(strings, STRINGS)
 
 
-def test_pipelines_skip_what_does_nothing():
+def test_pipelines_hand_on_tables_and_skip_what_does_nothing():
+    tables = ColumnTransformer([("a", StandardScaler(), ["height", "floor"])]).set_output(transform="pandas")
+    later = ColumnTransformer([("b", MinMaxScaler(), ["a__floor"])], remainder="passthrough")
+    assert_same(make_pipeline(tables, later).fit(TABLE), TABLE)
     steps = [("a", "passthrough"), ("b", StandardScaler()), ("c", None), ("d", PCA(2)), ("e", "passthrough")]
     assert_same(Pipeline(steps).fit(ROWS), ROWS, atol=1e-12)
     assert to_tensorflow(make_pipeline(KMeans(2), "passthrough").fit(ROWS)).methods == ("transform",)
@@ -636,14 +589,32 @@ NUMERIC = {
     "Pipeline": make_pipeline(SimpleImputer(), StandardScaler(), PCA(2), KMeans(3, random_state=0)).fit(MISSING),
     "ColumnTransformer": ColumnTransformer([("a", StandardScaler(), [0])], remainder="passthrough").fit(ROWS),
 }
-EACH = pytest.mark.parametrize("estimator", NUMERIC.values(), ids=NUMERIC)
 
 
-@EACH
-def test_one_graph_for_every_number_of_rows_also_none_and_no_graph_at_all(estimator):
+def assert_refused_like_scikit_learn(estimator, *bad):
+    """Assert that each method's graph stops where scikit-learn raises, and nowhere else; return the graphs."""
     ops = to_tensorflow(estimator)
-    for method in ops.methods:
-        call, theirs = compiled(ops, method), expected(estimator, ROWS, method)
+    calls = {method: compiled(ops, method) for method in ops.methods}
+    for (method, call), X in itertools.product(calls.items(), bad):
+        try:
+            expected(estimator, X, method)
+        except ValueError:
+            with pytest.raises(tf.errors.InvalidArgumentError, match=r": X holds (NaN or )?infinity\."):
+                call(X)
+        else:
+            call(X)
+    return calls
+
+
+@pytest.mark.parametrize("estimator", NUMERIC.values(), ids=NUMERIC)
+def test_one_graph_for_every_number_of_rows_that_stops_where_scikit_learn_raises(estimator):
+    ops, bad = to_tensorflow(estimator), []
+    # The last is too large for float32, in which some trees compare.
+    for value in (np.nan, np.inf, -np.inf, 1e39):
+        bad.append(ROWS[:6].copy())
+        bad[-1][4, 0] = value
+    for method, call in assert_refused_like_scikit_learn(estimator, *bad).items():
+        theirs = expected(estimator, ROWS, method)
         answers = {n: call(ROWS[:n]) for n in (300, 1, 0, 7)}
         assert call.experimental_get_tracing_count() == 1
         for n, ours in [*answers.items(), (5, getattr(ops, method)(ROWS[:5]))]:
@@ -651,41 +622,22 @@ def test_one_graph_for_every_number_of_rows_also_none_and_no_graph_at_all(estima
             assert np.array_equal(ours, theirs[:n]) if theirs.dtype.kind != "f" else np.allclose(ours, theirs[:n])
 
 
-def assert_refused_like_scikit_learn(estimator, *bad):
-    """Assert that each method of the graph stops where scikit-learn raises, and nowhere else."""
-    ops = to_tensorflow(estimator)
-    for method in ops.methods:
-        call = compiled(ops, method)
-        for X in bad:
-            try:
-                expected(estimator, X, method)
-            except ValueError:
-                with pytest.raises(tf.errors.InvalidArgumentError, match=r": X holds (NaN or )?infinity\."):
-                    call(X)
-            else:
-                call(X)
-
-
-@EACH
-def test_nan_and_infinity_stop_the_graph_where_scikit_learn_raises(estimator):
-    bad = []
-    # The last is too large for float32, in which some trees compare.
-    for value in (np.nan, np.inf, -np.inf, 1e39):
-        bad.append(ROWS[:6].copy())
-        bad[-1][4, 0] = value
-    assert_refused_like_scikit_learn(estimator, *bad)
-
-
-def test_everything_runs_in_the_c_runtime_and_gives_the_same_bits(tmp_path):
-    everything = {name: to_tensorflow(estimator) for name, estimator in NUMERIC.items()}
+def test_the_c_runtime_gives_the_same_bits(tmp_path):
+    some = (
+        "normal",
+        "SimpleImputer",
+        "OneHotEncoder",
+        "KMeans",
+        "RandomForestClassifier",
+        "HistGradientBoostingRegressor",
+    )
+    numeric = {name: to_tensorflow(NUMERIC[name]) for name in some}
     strings = to_tensorflow(OneHotEncoder(handle_unknown="ignore").fit(STRINGS))
     curve = to_tensorflow(IsotonicRegression(out_of_bounds="clip").fit(ROWS[:, 0], BINARY))
 
     @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float64, "X"), tf.TensorSpec((None, 2), tf.string, "S")])
     def serve(X, S):
-        answers = {
-            f"{name} {method}": getattr(ops, method)(X) for name, ops in everything.items() for method in ops.methods
-        }
+        answers = {name: getattr(ops, ops.methods[0])(X) for name, ops in numeric.items()}
         return {**answers, "strings": strings.transform(S), "curve": curve.predict(X[:, :1])}
 
     saved = tf.Module()
@@ -706,15 +658,16 @@ def test_everything_runs_in_the_c_runtime_and_gives_the_same_bits(tmp_path):
 
 
 def test_an_estimator_is_added_as_the_module_says():
-    assert "@converts(MaxAbsScaler)" in module.__doc__
+    names = [cls.__name__ for cls in to_tensorflow.registry if cls not in (object, MaxAbsScaler)]
+    assert [name for name in names if f"`{name}`" not in to_tensorflow.__doc__] == []
     scaler = make_pipeline(MaxAbsScaler(), StandardScaler()).fit(MISSING)
     with pytest.raises(TypeError, match=r"^MaxAbsScaler has no exact conversion"):
         to_tensorflow(scaler)
-    lines = module.__doc__.partition("    @converts(MaxAbsScaler)\n")[2].partition("\n\n")[0]
-    exec(
-        "@converts(MaxAbsScaler)\n" + lines.replace("\n    ", "\n").removeprefix("    "), {**vars(module), **globals()}
-    )
+    example = module.__doc__.partition("::\n\n")[2].partition("\n\nUse")[0]
+    exec(textwrap.dedent(example), {**vars(module), "MaxAbsScaler": MaxAbsScaler})
     assert_same(scaler, np.vstack([MISSING, columns_beside(MISSING)]))
+    with pytest.raises(ValueError, match="MaxAbsScaler with clip=True is not converted"):
+        to_tensorflow(MaxAbsScaler(clip=True).fit(ROWS))
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
@@ -749,31 +702,26 @@ def test_what_is_not_fitted_is_refused_by_name(estimator):
 CATEGORY = pd.DataFrame({"c": pd.Categorical(np.where(BINARY == 1, "x", "y")), "n": ROWS[:, 0]})
 MIXED = np.column_stack([STRINGS[:, 0], np.arange(300)]).astype(object)
 NO_STRING = np.where(STRINGS == "a", np.nan, STRINGS)
-REFUSED = {
-    "HistGradientBoostingClassifier with categorical features is not": HistGradientBoostingClassifier(max_iter=1).fit(
-        CATEGORY, THREE
-    ),
-    "RandomForestRegressor with 2 outputs is not": RandomForestRegressor(2).fit(ROWS, ROWS[:, :2]),
-    "GradientBoostingRegressor with init=RandomForestRegressor is not": GradientBoostingRegressor(
-        n_estimators=1, init=RandomForestRegressor(2)
-    ).fit(ROWS, TARGET),
-    "Pipeline with no step that does anything is not": Pipeline([("a", "passthrough")]).fit(ROWS),
-    "FunctionTransformer with a function is not": make_pipeline(FunctionTransformer(np.abs), PCA()).fit(ROWS),
-    "ColumnTransformer with column 2 as string and as float64 is not": ColumnTransformer(
-        [("a", OneHotEncoder(), ["town"]), ("b", "passthrough", ["town"])]
-    ).fit(TABLE),
-    "SimpleImputer was fitted on strings, and .* not nan, and": SimpleImputer(strategy="most_frequent").fit(NO_STRING),
-    "OneHotEncoder: column 0 holds strings and nan, which no tensor holds; fill": OneHotEncoder().fit(NO_STRING),
-    "OneHotEncoder takes strings and numbers, and no tensor holds both; fit it": OneHotEncoder().fit(MIXED),
-    "ColumnTransformer takes strings and numbers, and no tensor holds both; fit it": ColumnTransformer(
-        [("a", OneHotEncoder(), [0]), ("b", StandardScaler(), [1])]
-    ).fit(MIXED),
-}
+OTHER_START = GradientBoostingRegressor(n_estimators=1, init=RandomForestRegressor(2))
+TWO_DTYPES = ColumnTransformer([("a", OneHotEncoder(), ["town"]), ("b", "passthrough", ["town"])])
+MIXED_INPUT = ColumnTransformer([("a", OneHotEncoder(), [0]), ("b", StandardScaler(), [1])])
+REFUSED = [
+    ("Classifier with categorical features is not", HistGradientBoostingClassifier(max_iter=1).fit(CATEGORY, THREE)),
+    ("RandomForestRegressor with 2 outputs is not", RandomForestRegressor(2).fit(ROWS, ROWS[:, :2])),
+    ("GradientBoostingRegressor with init=RandomForestRegressor is not", OTHER_START.fit(ROWS, TARGET)),
+    ("Pipeline with no step that does anything is not", Pipeline([("a", "passthrough")]).fit(ROWS)),
+    ("FunctionTransformer with a function is not", make_pipeline(FunctionTransformer(np.abs), PCA()).fit(ROWS)),
+    ("ColumnTransformer with column 2 as string and as float64 is not", TWO_DTYPES.fit(TABLE)),
+    ("Imputer was fitted on strings, .* not nan, and", SimpleImputer(strategy="most_frequent").fit(NO_STRING)),
+    ("OneHotEncoder: column 0 holds strings and nan, which no tensor holds; fill", OneHotEncoder().fit(NO_STRING)),
+    ("OneHotEncoder takes strings and numbers, and no tensor holds both; fit it", OneHotEncoder().fit(MIXED)),
+    ("ColumnTransformer takes strings and numbers, and no tensor holds both; fit it", MIXED_INPUT.fit(MIXED)),
+]
 
 
-@pytest.mark.parametrize(("sentence", "estimator"), REFUSED.items(), ids=str)
+@pytest.mark.parametrize(("sentence", "estimator"), REFUSED)
 def test_what_cannot_be_converted_is_refused_with_one_sentence(sentence, estimator):
-    with pytest.raises(ValueError, match=f"^{sentence}[^\n]*$"):
+    with pytest.raises(ValueError, match=rf"\A[^\n]*{sentence}[^\n]*\Z"):
         to_tensorflow(estimator)
 
 
