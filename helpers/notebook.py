@@ -28,7 +28,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from packaging.requirements import Requirement
 
@@ -51,7 +51,6 @@ __all__ = [
     "write_text",
 ]
 
-T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 """The folder of the project: datasets and notebooks are found from here, whatever the working directory is."""
 
@@ -415,7 +414,7 @@ def _declarations(source: str) -> dict[str, Parameter]:
     return {}
 
 
-def progress(items: Iterable[T], noun: str) -> Iterator[T]:
+def progress(items: Iterable[Any], noun: str) -> Iterator[Any]:
     """Yield items, and print a line after each, or after each tenth of many: for a cell that takes over 10 seconds.
 
     The gap: a bar redraws itself, and what is stored of it differs from run to run.
@@ -428,10 +427,9 @@ def progress(items: Iterable[T], noun: str) -> Iterator[T]:
     [0, 1]
     """
     items = list(items)
-    step = math.ceil(len(items) / 10)
     for number, item in enumerate(items, start=1):
         yield item
-        if number % step == 0 or number == len(items):
+        if number % math.ceil(len(items) / 10) == 0 or number == len(items):
             print(f"{noun} {number} of {len(items)}", flush=True)
 
 
