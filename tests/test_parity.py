@@ -103,6 +103,7 @@ def test_inputs_of_many_kinds_reach_each_pipeline_unchanged():
         assert report.differing.tolist() == [4]
         assert report.examples.index.tolist() == ["e" if hasattr(inputs, "iloc") else 4]
         assert "4" in report.examples["raw input"].iloc[0]
+    assert compare(lambda rows: [row.pop() for row in rows], lambda rows: [row[0] for row in rows], [[1.0], [2.0]]).same
 
 
 # --- rows for which a pipeline raises ----------------------------------------------------------------------------
