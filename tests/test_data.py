@@ -36,11 +36,8 @@ def refused(message, read, *arguments, **options):
 
 # --- tables of numbers -------------------------------------------------------------------------------------------
 
-SPELLINGS = {"a.csv": TABLE, "quoted.csv": TABLE.replace("height", '"height"'), "B.CSV": TABLE.replace(",", ";")}
-SPELLINGS |= {
-    "tabs.txt": TABLE.replace(",", "\t"),
-    "trailing.csv": TABLE.replace("\n", ",\n").replace("label,", "label"),
-}
+SPELLINGS = {"a.csv": TABLE, "quoted.csv": TABLE.replace("height", '"height"'), "tabs.txt": TABLE.replace(",", "\t")}
+SPELLINGS["trailing.CSV"] = TABLE.replace(",", ";").replace("\n", ";\n").replace("label;", "label")
 SPELLINGS["office.tsv"] = "\ufeff" + TABLE.replace(",", " | ").replace("\n", " \r\n")
 
 
@@ -68,12 +65,10 @@ def test_what_is_left_out_or_missing_is_noted(write):
     marks = ["", "?", " ", "NA", "nan"]
     rows = "".join(f"{n},{marks[n] if n < 5 else n},name{n},,{n % 2}\n" for n in range(30))
     path = write(",age,name,empty,label\n" + rows)
-    for words, why in ((False, "not numeric"), (True, "too many categories")):
+    for words, why in ((False, "not numeric: 'name'"), (True, "too many categories: 'name'")):
         dataset = data.open_data(path, words=words)
         assert np.isnan(dataset.column("age").astype(float)).tolist() == [True] * 5 + [False] * 25
-        left_out = {
-            f"columns left out, {each}" for each in (f"{why}: 'name'", "empty: 'empty'", "without a name: 'Unnamed: 0'")
-        }
+        left_out = {f"columns left out, {each}" for each in (why, "empty: 'empty'", "without a name: 'Unnamed: 0'")}
         assert set(dataset.notes) == left_out | {"5 missing values are kept as NaN"}
     assert str(data.open_data(path)).startswith("a.csv: 30 numeric rows, 50.0% '1' (1), the rest '0' (0)\n  note: ")
 
@@ -86,11 +81,8 @@ def test_numbers_that_are_written_as_words_are_told(write, value, n):
 
 # --- labels and groups -------------------------------------------------------------------------------------------
 
-LABELS = [
-    (["01", "NA"], "01", ("NA", "01"), 20),
-    (["a", "b", "c", "d"], "b", ("not b", "b"), 10),
-    (["yes", " yes", "no", "no "], "", ("no", "yes"), 20),
-]
+LABELS = [(["01", "NA"], "01", ("NA", "01"), 20), (["a", "b", "c", "d"], "b", ("not b", "b"), 10)]
+LABELS += [(["yes", " yes", "no", "no "], "", ("no", "yes"), 20)]
 
 
 @pytest.mark.parametrize(("labels", "positive_label", "class_names", "positives"), LABELS)
@@ -209,31 +201,29 @@ def test_unknown_names():
         data.load("breast_cancer").column("age")
     with pytest.raises(ModuleNotFoundError, match="pip install no-such-thing"):
         data.package_file("no_such_thing", "a.csv")
-    with pytest.raises(ValueError, match=r"new_york_temperatures is a series.*cut it by time"):
-        data.split(data.load("new_york_temperatures"))
 
 
 def test_split_keeps_classes_in_proportion_and_covers_all_rows():
     dataset = data.load("breast_cancer")
-    parts = [data.split(dataset, test_size=0.3, seed=seed) for seed in range(5)]
+    parts = [data.split(dataset, test_size=0.3, seed=seed) for seed in (0, 1, 1)]
     for train, test in parts:
         assert [*train] == sorted(train) and sorted([*train, *test]) == list(range(len(dataset)))
         assert dataset.y[test].sum() == 64
-    assert data.split(dataset, seed=1)[1].tolist() == parts[1][1].tolist()
-    assert len({tuple(test) for _, test in parts}) == 5
-    for test_size in (0, 1, 30, float("nan")):
+    assert parts[1][1].tolist() == parts[2][1].tolist() != parts[0][1].tolist()
+    for test_size in (0, 1, float("nan")):
         with pytest.raises(ValueError, match=r"test_size must lie in \(0, 1\)"):
             data.split(dataset, test_size=test_size)
+    with pytest.raises(ValueError, match=r"new_york_temperatures is a series.*cut it by time"):
+        data.split(data.load("new_york_temperatures"))
 
 
 def test_images_with_masks_are_counted_in_objects_and_pixels_and_split_without_classes():
     labels = [np.zeros((10, 10 + number % 2 * 10), np.int32) for number in range(10)]
-    for number, image in enumerate(labels):
-        image[:1] = 1
-        image[-2:] = 2 if number == 0 else 0
+    for image in labels:
+        image[0] = 1
         image[0, 0] = 2
     pictures = data.Dataset("cells", "mask", labels, labels, ("background", "cell"), "", "CC0", notes=("10 by 10",))
-    assert str(pictures) == "cells: 10 images with masks, 20 objects, 12.0% of the pixels 'cell'\n  note: 10 by 10"
+    assert str(pictures) == "cells: 10 images with masks, 20 objects, 10.0% of the pixels 'cell'\n  note: 10 by 10"
     train, test = data.split(pictures, test_size=0.2, seed=1)
     assert (len(train), sorted([*train, *test])) == (8, list(range(10)))
 
