@@ -5,8 +5,6 @@ import gzip
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from helpers import data
 from helpers.notebook import UserError
@@ -49,16 +47,18 @@ def test_a_table_of_numbers(write, name, text):
     for dataset in (data.open_data(path), data.open_data(packed)):
         assert (dataset.kind, dataset.X.dtype, dataset.notes) == ("numeric", np.float64, ())
         np.testing.assert_array_equal(dataset.X, [[n, n % 7] for n in range(60)])
-        assert (dataset.feature_names, dataset.class_names) == (("height", "weight"), ("no", "yes"))
-        assert dataset.y.tolist() == [int(n % 3 > 0) for n in range(60)]
-        assert dataset.column("weight").tolist() == [n % 7 for n in range(60)]
+        assert [dataset.class_names[label] for label in dataset.y] == ["yes" if n % 3 else "no" for n in range(60)]
+        assert (dataset.feature_names, dataset.column("weight")[8]) == (("height", "weight"), 1)
 
 
-def test_numbers_are_read_to_the_last_bit_and_beyond_64_bits(write):
+def test_numbers_are_read_to_the_last_bit_and_what_hinders_that_is_told(write):
     numbers = np.random.default_rng(0).normal(size=40) * 10.0 ** np.arange(-20, 20)
-    dataset = data.open_data(write(table({"x": numbers, "id": [89 * 10**18 + n for n in range(40)]})))
+    columns = {"x": numbers, "id": [89 * 10**18] * 40, "price": "1.200,50 €", "rank": ["unknown", *range(39)]}
+    dataset = data.open_data(write(table(columns)))
     np.testing.assert_array_equal(dataset.X[:, 0], numbers)
     assert dataset.feature_names == ("x", "id")
+    for name, values in (("price", "40 values such as '1.200,50 €'"), ("rank", "1 values such as 'unknown'")):
+        assert f"column {name!r} would be numeric but for {values}" in dataset.notes
 
 
 def test_what_is_left_out_or_missing_is_noted(write):
@@ -71,12 +71,6 @@ def test_what_is_left_out_or_missing_is_noted(write):
         left_out = {f"columns left out, {each}" for each in (why, "empty: 'empty'", "without a name: 'Unnamed: 0'")}
         assert set(dataset.notes) == left_out | {"5 missing values are kept as NaN"}
     assert str(data.open_data(path)).startswith("a.csv: 30 numeric rows, 50.0% '1' (1), the rest '0' (0)\n  note: ")
-
-
-@pytest.mark.parametrize(("value", "n"), [("1.200,50 €", 40), ("unknown", 1)])
-def test_numbers_that_are_written_as_words_are_told(write, value, n):
-    path = write(table({"price": [value] * n + ["7"] * (40 - n), "age": [1.0] * 40}))
-    assert f"column 'price' would be numeric but for {n} values such as {value!r}" in data.open_data(path).notes
 
 
 # --- labels and groups -------------------------------------------------------------------------------------------
@@ -101,8 +95,6 @@ def test_rows_of_one_group_go_to_one_side(write):
     assert len(set(dataset.groups)) == 4 + 8, "a row without a value stands alone"
     train, test = data.split(dataset, seed=1)
     assert not set(dataset.groups[train]) & set(dataset.groups[test])
-    few = write(table({"age": range(40), "site": [n // 8 for n in range(40)]}))
-    refused("puts 'no' into 5 groups: at least 6 are needed", data.open_data, few, group_column="site")
 
 
 # --- tables with categorical columns -----------------------------------------------------------------------------
@@ -118,16 +110,14 @@ def test_categorical_columns_are_kept_and_dates_become_seconds(write):
     assert dataset.X.isna().sum().tolist() == [20, 10, 0, 0, 20, 0]
     assert dataset.X["member"].tolist() == dataset.column("member").tolist() == [1, 0] * 20
     assert dataset.X.loc[0, ["day", "until", "no"]].tolist() == [1_795_172_400, 253_402_214_400, "1970-99-99"]
-    dates = "dates are read as seconds since 1970: 'day', 'until'"
-    assert dataset.notes == (dates, "50 missing values are kept as NaN")
+    assert dataset.notes[0] == "dates are read as seconds since 1970: 'day', 'until'"
     assert data.open_data(write(table(columns))).feature_names == ("age", "member")
 
 
 def test_names_are_made_fit_for_a_signature(write):
-    names = ["net income ($)", "a/b", "größe", "1st", "class", "self", "a b", "____", "市"]
+    names = ["net income ($)", "größe", "1st", "class", "self", "a b", "a/b", "市"]
     dataset = data.open_data(write(table(dict.fromkeys(names, [1.0] * 40))), words=True)
-    fit = ("net_income", "a_b", "groe", "x_1st", "x_class", "x_self", "a_b_2", "column", "column_2")
-    assert dataset.feature_names == fit
+    assert dataset.feature_names == ("net_income", "groe", "x_1st", "x_class", "x_self", "a_b", "a_b_2", "column")
     assert "'net income ($) is net_income'" in " ".join(dataset.notes)
 
 
@@ -135,10 +125,9 @@ def test_names_are_made_fit_for_a_signature(write):
 
 
 def test_a_table_with_texts(write):
-    rows = "".join(f'"good, film {n}",pos\n,neg\n' for n in range(10))
-    dataset = data.open_data(write("review,label\n" + rows), text_column="review")
-    assert (dataset.kind, dataset.X[:2].tolist()) == ("text", ["good, film 0", ""])
-    assert dataset.notes == ("10 rows without text are kept as empty texts",)
+    dataset = data.open_data(write("review,label\n" + '"good, very",pos\n,neg\n' * 10), text_column="review")
+    notes = ("10 rows without text are kept as empty texts",)
+    assert (dataset.kind, dataset.X[:2].tolist(), dataset.notes) == ("text", ["good, very", ""], notes)
 
 
 # str.splitlines would break at U+0085 and U+2028, and make a line of half a sentence.
@@ -161,11 +150,11 @@ FAULTS = [
     ("a.csv", "", {}, "is empty"),
     ("a.csv", HEAD, {}, "a header and no rows"),
     ("a.csv", "a,b\n1,2\n", {}, "label_column 'label' is not a column of a.csv; there are: 'a', 'b'"),
-    ("a.csv", TABLE, {"group_column": "hight"}, "group_column 'hight' is not a column of a.csv; did you mean 'height'"),
     ("a.csv", TABLE, {"text_column": "label"}, "of their own; got 'label', 'label'"),
     ("a.csv", TABLE, {"positive_label": "maybe"}, "'maybe' is no label of column 'label' of a.csv: 'no', 'yes'"),
     ("a.csv", HEAD + "1,a\n" * 30, {}, "one class only"),
     ("a.csv", HEAD + "1,a\n" * 30 + "1,b\n" * 9, {}, "9 rows of class 'b': at least 10"),
+    ("a.csv", table({"x": range(40), "day": 5 * [*range(8)]}), {"group_column": "day"}, "into 4 groups: at least 6"),
     ("a.csv", HEAD + "".join(f"{n},{n}\n" for n in range(30)), {}, "30 labels.*name one as positive_label"),
     ("a.csv", HEAD + "1,a\n2,b\n" * 20 + "3,\n" * 2, {}, "no label in 2 of 42 rows"),
     ("a.csv", HEAD + "red,a\nblue,b\n" * 20, {}, "no numeric column: for a text, name its column as text_column"),
@@ -184,11 +173,10 @@ def test_faults_get_one_sentence(write, name, text, options, message):
 
 
 def test_nothing_there(tmp_path):
-    for read in (data.open_data, data.open_series):
-        with pytest.raises(FileNotFoundError, match=r"nothing is at .*looked in"):
-            read(tmp_path / "no.csv")
-        # As a path, an empty name would be the folder in which the process happens to run.
-        refused("path is empty: name a file or a folder", read, "")
+    with pytest.raises(FileNotFoundError, match=r"nothing is at .*looked in"):
+        data.open_data(tmp_path / "no.csv")
+    # As a path, an empty name would be the folder in which the process happens to run.
+    refused("path is empty: name a file or a folder", data.open_data, "")
 
 
 # --- the project's datasets --------------------------------------------------------------------------------------
@@ -220,8 +208,7 @@ def test_split_keeps_classes_in_proportion_and_covers_all_rows():
 def test_images_with_masks_are_counted_in_objects_and_pixels_and_split_without_classes():
     labels = [np.zeros((10, 10 + number % 2 * 10), np.int32) for number in range(10)]
     for image in labels:
-        image[0] = 1
-        image[0, 0] = 2
+        image[0, 0], image[0, 1:] = 2, 1
     pictures = data.Dataset("cells", "mask", labels, labels, ("background", "cell"), "", "CC0", notes=("10 by 10",))
     assert str(pictures) == "cells: 10 images with masks, 20 objects, 10.0% of the pixels 'cell'\n  note: 10 by 10"
     train, test = data.split(pictures, test_size=0.2, seed=1)
@@ -236,8 +223,7 @@ def hours(rows=100, **columns):
     return pd.DataFrame({"time": times, "level": np.arange(rows) ** 2 / 8, **columns})
 
 
-STEPS = {"30s": "30 seconds", "h": "hour", "3h": "3 hours", "D": "day", "14D": "2 weeks", "MS": "month"}
-STEPS |= {"ME": "month", "2MS": "2 months", "QE": "quarter", "YS": "year"}
+STEPS = {"30s": "30 seconds", "h": "hour", "14D": "2 weeks", "ME": "month", "2MS": "2 months", "QE": "quarter"}
 
 
 @pytest.mark.parametrize(("freq", "name"), STEPS.items())
@@ -251,25 +237,21 @@ def test_times_and_values_come_back_whatever_the_step(write, freq, name):
     assert f", every {name}: 'level'; 0 values missing" in str(series)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.sampled_from(["h", "D", "MS", "ME", "7D"]), st.data())
-def test_missing_lines_become_nan_and_order_does_not_matter(tmp_path_factory, freq, draw):
+@pytest.mark.parametrize("freq", ["h", "D", "MS", "ME", "7D"])
+def test_missing_lines_become_nan_and_order_does_not_matter(write, freq):
     """pandas' asfreq is the oracle."""
-    full = pd.Series(np.arange(90.0), index=pd.date_range("2001-01-01", periods=90, freq=freq))
-    # Two neighbours stay side by side often enough for the step to be seen.
-    kept = full.drop(full.index[draw.draw(st.lists(st.integers(1, 88), max_size=12, unique=True))])
-    path = tmp_path_factory.mktemp("series") / "a.csv"
-    # Without a name for the index, as pandas writes it.
-    kept.sample(frac=1, random_state=draw.draw(st.integers(0, 99))).rename("v").to_csv(path)
-    series, expected = data.open_series(path), kept.asfreq(freq)
-    np.testing.assert_array_equal(series.X, expected.index.to_numpy().astype("datetime64[s]"))
-    np.testing.assert_array_equal(series.y[:, 0], expected.to_numpy())
+    full = pd.Series(np.arange(90.0), index=pd.date_range("2001-01-01", periods=90, freq=freq), name="v")
+    for seed in range(5):
+        kept = full.drop(full.index[1:-1].to_series().sample(12, random_state=seed))
+        # Without a name for the index, as pandas writes it.
+        series, expected = data.open_series(write(kept.sample(frac=1, random_state=seed).to_csv())), kept.asfreq(freq)
+        np.testing.assert_array_equal(series.X, expected.index.to_numpy().astype("datetime64[s]"))
+        np.testing.assert_array_equal(series.y[:, 0], expected.to_numpy())
 
 
 def test_what_was_changed_is_noted_and_other_columns_are_passed_over(write):
-    frame = hours().drop(index=[5, 6, 50]).iloc[::-1].assign(remark=np.nan, place="harbour", ok=True)
-    frame.insert(0, "", range(len(frame)))
-    frame.loc[20, "level"] = np.nan
+    frame = hours().drop(index=[5, 6, 50]).iloc[::-1].assign(remark=np.nan, ok="yes").reset_index(names="")
+    frame.loc[78, "level"] = np.nan
     series = data.open_series(write(frame))
     assert np.flatnonzero(np.isnan(series.y[:, 0])).tolist() == [5, 6, 20, 50]
     assert str(series) == (
@@ -291,9 +273,8 @@ def test_clocks_that_change(write):
 
 
 def test_years_are_times_if_they_are_named(write):
-    path = write(pd.DataFrame({"YEAR": range(1700, 1800), "SUNACTIVITY": np.arange(100) % 11}))
-    assert "1700-01-01 00:00 to 1799-01-01 00:00, every year" in str(data.open_series(path, time_column="YEAR"))
-    refused("years only must be named as time_column", data.open_series, path)
+    series = data.open_series(write(pd.DataFrame({"YEAR": range(1700, 1800), "N": np.arange(100) % 11})), "N", "YEAR")
+    assert "1700-01-01 00:00 to 1799-01-01 00:00, every year" in str(series)
 
 
 def one(column, value):
@@ -303,22 +284,19 @@ def one(column, value):
     return frame
 
 
-MONTHS = pd.date_range("2013-03-01", periods=100, freq="MS").strftime("%Y-%m-%d")
-AT, LEVEL = "2013-03-01 04:", {"value_column": "level"}
 SERIES_FAULTS = [
     (hours(49), {}, r"column 'level' of a\.csv holds 49 numbers: at least 50 are needed"),
     (hours(level=3.5), {}, r"holds 3\.5 throughout: there is nothing to forecast"),
     (hours(flow=1.5), {}, r"2 columns of numbers \('level', 'flow'\): name one as value_column"),
     (hours(level="high"), {}, "no column of numbers; there are: 'time', 'level'"),
-    (hours(x=1)[["level", "x"]], {}, "no column of times by ISO 8601, such as 2013-05-09 02:00"),
+    (hours(x=1)[["level", "x"]], {}, r"no column of times by ISO 8601, such as 2013-05-09 02:00 \(years only"),
     (hours(), {"value_column": "levle"}, "value_column 'levle' is not a column.*did you mean 'level'"),
     (hours(), {"value_column": "time"}, "need columns of their own; both are 'time'"),
     (hours(400).iloc[np.r_[:30, 370:400]], {}, "60 lines for 400 steps: most are missing"),
-    (hours(time=MONTHS.where(MONTHS != "2014-03-01", "2014-03-02")), {}, "are 1 month apart.* but not line 14"),
-    *((one("level", n), LEVEL, f"holds '{n}' in line 6, which is no finite number") for n in ("none", "1,5", "inf")),
-    *((one("time", at), {}, f"holds '{at}' in line 6: write .* 8601") for at in ("", "01.03.2013", f"{AT}00:00.5")),
-    (one("time", f"{AT}10"), {}, "are 3,600 seconds apart.* but not line 6: average"),
-    (one("time", f"{AT}00Z"), {}, "an offset.* without one in lines 2, 3, 4, 5, 7, …"),
+    *((one("level", n), {"value_column": "level"}, f"holds '{n}' in line 6, which is no") for n in ("1,5", "inf")),
+    *((one("time", at), {}, f"'{at}' in line 6: .*8601") for at in ("", "01.03.2013", "2013-03-01 04:00:00.5")),
+    (one("time", "2013-03-01 04:10"), {}, "are 3,600 seconds apart.* but not line 6: average"),
+    (one("time", "2013-03-01 04:00Z"), {}, "an offset.* without one in lines 2, 3, 4, 5, 7, …"),
     (one("time", "2013-03-01 03:00"), {}, "03:00:00 stands in lines 5, 6 of a.csv: keep one"),
 ]
 
