@@ -38,10 +38,9 @@ def save(path, pixels, **options):
 
 
 def png16(pixels):
-    """Return a PNG of 16-bit colours, which Pillow does not write."""
-    height, width, channels = pixels.shape
+    """Return a PNG of three channels of 16 bits, which Pillow does not write."""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", *pixels.shape[1::-1], 16, 2, 0, 0, 0)
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     chunks = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts)
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
@@ -64,9 +63,8 @@ def replace(folder, pixels, suffix="png", numbers=range(6), **options):
 
 def same_objects(found, expected):
     """Whether two label images hold the same objects, numbered in any order."""
-    both = np.unique(np.stack([found.ravel(), np.asarray(expected).ravel()]), axis=1)
-    numbers = [len(np.unique(row)) for row in both]
-    return both.shape[1] == numbers[0] == numbers[1] and np.array_equal(found == 0, np.asarray(expected) == 0)
+    pairs = set(zip(found.ravel().tolist(), np.ravel(expected).tolist(), strict=True))
+    return len(pairs) == len(np.unique(found)) == len(np.unique(expected)) and (0, 0) in pairs
 
 
 def refused(read, *parts):
@@ -82,32 +80,27 @@ def refused(read, *parts):
 
 
 def test_a_folder_of_two_classes(tmp_path):
-    photos = tmp_path / "photos"
     for label in ("cat", "dog"):
-        (photos / label).mkdir(parents=True)
+        (tmp_path / label).mkdir()
         for number, mode in enumerate(("RGB", "L", "P", "RGBA", "CMYK", "1", "LA") * 2):
             pixels = Image.fromarray(RNG.integers(0, 255, (20 + number, 30, 3), dtype=np.uint8)).convert(mode)
-            save(photos / label / f"{number}.{'tiff' if mode in ('CMYK', '1') else 'png'}", pixels)
-    (photos / "cat" / "Thumbs.db").write_bytes(b"no image")
-    (photos / ".hidden").mkdir()
-    save(photos / ".hidden" / "a.png", GREY)
-    dataset = data.open_data(photos, positive_label="cat")
+            save(tmp_path / label / f"{number}.{'tiff' if mode in ('CMYK', '1') else 'png'}", pixels)
+    (tmp_path / "cat" / "Thumbs.db").write_bytes(b"no image")
+    dataset = data.open_data(tmp_path, positive_label="cat")
     assert (dataset.kind, len(dataset), dataset.class_names) == ("image", 28, ("dog", "cat"))
-    assert dataset.y.tolist() == [int("cat" in path) for path in dataset.X]
-    for path in dataset.X:
+    for path, y in zip(dataset.X, dataset.y, strict=True):
         pixels = images.read_image(path)
-        assert (pixels.dtype, pixels.shape[1:]) == (np.uint8, (30, 3))
-    refused(photos / "cat", "one sub-folder of images a class")
-    (photos / "cat" / "0.png").write_bytes((photos / "cat" / "0.png").read_bytes()[:-500])
-    refused(photos, "1 of 28 images in photos cannot be used, empty, ", "'cat/0.png'.")
-    (photos / "cat").rename(photos / "dog" / "cat")
-    refused(photos, "folders in folders ", "name the one whose sub-folders are the classes")
+        assert (pixels.dtype, pixels.shape[1:], y) == (np.uint8, (30, 3), path.split("/")[-2] == "cat")
+    refused(tmp_path / "cat", "one sub-folder of images a class")
+    save(tmp_path / "cat" / "0.png", b"\x89PNG")
+    refused(tmp_path, "1 of 28 images in ", " cannot be used, empty, ", "'cat/0.png'.")
+    (tmp_path / "cat").rename(tmp_path / "dog" / "cat")
+    refused(tmp_path, "folders in folders ", "name the one whose sub-folders are the classes")
 
 
 def test_16_bits_are_scaled_and_what_is_unsuitable_is_refused(tmp_path):
-    np.testing.assert_array_equal(images.read_image(GREY), np.dstack([GREY] * 3))
     np.testing.assert_array_equal(images.read_image(np.dstack([COLOURS, GREY])), COLOURS)
-    for bad in (np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), np.zeros((1, 4, 4, 3), np.uint8)):
+    for bad in (np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8)):
         with pytest.raises(ValueError, match="an image array must be uint8"):
             images.read_image(bad)
     save(tmp_path / "a.png", np.array([[0, 256, 32896, 65535]], dtype=np.uint16))
@@ -115,6 +108,9 @@ def test_16_bits_are_scaled_and_what_is_unsuitable_is_refused(tmp_path):
     save(tmp_path / "a.tiff", Image.fromarray(np.ones(SHAPE, dtype=np.int32)))
     with pytest.raises(UserError, match="holds 32-bit values: scale them to 0-255"):
         images.read_image(tmp_path / "a.tiff")
+    with pytest.raises(ValueError, match="the file is no readable image") as caught:
+        images.read_image(io.BytesIO(b"GIF89a"))
+    assert not isinstance(caught.value, UserError)
     save(tmp_path / "a.gif", Image.fromarray(GREY), **PAGES)
     assert images.read_image(tmp_path / "a.gif").shape == (*SHAPE, 3), "the first image of an animation"
 
@@ -122,26 +118,19 @@ def test_16_bits_are_scaled_and_what_is_unsuitable_is_refused(tmp_path):
 # --- images of pairs ---------------------------------------------------------------------------------------------
 
 
-def alpha(pixels, value=90):
-    return np.dstack([pixels, np.full(SHAPE, value, pixels.dtype)])
-
-
 RGB, PLANES = {"photometric": "rgb"}, {"photometric": "rgb", "planarconfig": "separate"}
 BLACK, IMAGEJ = {"photometric": "minisblack"}, {"imagej": True, "metadata": {"axes": "CYX"}}
-EXTRA, BITS = {"extrasamples": ["unassalpha"]}, np.where(GREY > 99, 255, 0).astype(np.uint8)
-FEW_COLOURS, FIRST = COLOURS // 100 * 99, np.moveaxis(DEEP_COLOURS, -1, 0)
+FEW_COLOURS, FIRST, FLAT = COLOURS // 100 * 99, np.moveaxis(DEEP_COLOURS, -1, 0), np.full_like(DEEP, 90)
 KINDS = [
-    *(("png", pixels, {}, GREY) for pixels in (GREY, alpha(GREY), alpha(np.dstack([GREY] * 3)))),
-    *(("png", pixels, {}, COLOURS) for pixels in (COLOURS, alpha(COLOURS, 0))),
+    *(("png", pixels, {}, GREY) for pixels in (GREY, np.dstack([GREY, FLAT.astype("u1")]))),
+    *(("png", pixels, {}, COLOURS) for pixels in (COLOURS, np.dstack([COLOURS, EMPTY]))),
     ("png", Image.fromarray(FEW_COLOURS).quantize(9), {}, FEW_COLOURS),
-    *((suffix, Image.fromarray(GREY > 99), {}, BITS) for suffix in ("png", "tif")),
+    ("tif", Image.fromarray(GREY > 99), {}, np.where(GREY > 99, 255, 0).astype(np.uint8)),
     *(("tif", DEEP, options, DEEP) for options in ({"rowsperstrip": 5}, {"byteorder": ">"})),
     *((suffix, Image.fromarray(DEEP), o, DEEP) for suffix, o in (("png", {}), ("tif", {"compression": "tiff_lzw"}))),
-    ("tif", DEEP_COLOURS, RGB | {"compression": "zlib", "predictor": True}, DEEP_COLOURS),
-    *(("tif", (DEEP // 4).astype(dtype), {}, DEEP // 4) for dtype in (np.int16, np.uint32)),
+    ("tif", (DEEP // 4).astype(np.int16), {}, DEEP // 4),
     *(("tif", pixels / 7, o, (pixels / 7).astype("f4")) for pixels, o in ((GREY, {}), (COLOURS, RGB))),
-    ("tif", alpha(DEEP_COLOURS), RGB | EXTRA, DEEP_COLOURS),
-    ("tif", alpha(DEEP), {"planarconfig": "contig"} | EXTRA, DEEP),
+    ("tif", np.dstack([DEEP_COLOURS, FLAT]), RGB | {"extrasamples": ["unassalpha"]}, DEEP_COLOURS),
     *(("tif", FIRST, options, DEEP_COLOURS) for options in (PLANES, PLANES | BLACK, IMAGEJ)),
 ]
 
@@ -160,30 +149,26 @@ def test_images_keep_their_precision(folders, suffix, pixels, options, expected)
 
 
 def test_images_that_differ_get_a_note(folders):
-    for number, pixels in ((1, COLOURS), (2, DEEP), (3, png16(np.dstack([DEEP] * 2)))):
+    for number, pixels in ((1, COLOURS), (2, DEEP), (3, png16(DEEP_COLOURS))):
         save(folders[0] / f"{number}.png", pixels)
     dataset = images.open_pairs(*folders)
     assert [image.shape for image in dataset.X] == [(*SHAPE, 3)] * 6
     np.testing.assert_array_equal(dataset.X[0], np.dstack([GREY] * 3))
-    dataset.X[0][0, 0, 0] += 1
-    assert dataset.X[0][0, 0, 0] != dataset.X[0][0, 0, 1]
     assert dataset.notes[:3] == (
         "1 of 6 images hold colours of 16 bits and are read with 8: '3.png'",
         "the images differ in precision: 5 uint8, 1 uint16",
-        "5 images are grey, the others are not: their one channel is repeated three times",
+        "4 images are grey, the others are not: their one channel is repeated three times",
     )
 
 
-@pytest.mark.parametrize("pixels", [GREY, DEEP, COLOURS], ids=["8 bit", "16 bit", "colours"])
-def test_images_and_masks_are_turned_upright_and_may_differ_in_size(folders, pixels):
-    expected = pixels[:11].reshape(11, 16, -1)
+def test_images_and_masks_are_turned_upright_and_may_differ_in_size(folders):
     exif = Image.Exif()
-    for orientation, quarters in ((6, 1), (3, 2), (8, 3)):
+    for orientation, quarters, pixels in ((6, 1, COLOURS), (3, 2, GREY), (8, 3, DEEP)):
         exif[0x0112] = orientation
         for folder, upright in zip(folders, (pixels, LABELS), strict=True):
             save(folder / "2.png", np.rot90(upright[:11], quarters), exif=exif)
         dataset = images.open_pairs(*folders)
-        np.testing.assert_array_equal(dataset.X[2][..., : expected.shape[2]], expected)
+        np.testing.assert_array_equal(dataset.X[2].T[0], pixels[:11].T.reshape(-1, 16, 11)[0])
         assert images.read_image(folders[0] / "2.png").shape == (11, 16, 3)
         assert same_objects(dataset.y[2], LABELS[:11])
 
@@ -192,8 +177,7 @@ def test_a_large_image_warns_of_no_bomb_and_a_preview_is_no_second_page(folders,
     photo = Image.fromarray(GREY)
     replace(folders[0], photo, "jpg", [1], format="MPO", save_all=True, append_images=[photo.resize((8, 8))])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", GREY.size - 1)
-    assert images.open_pairs(*folders).X[1].shape == (*SHAPE, 1)
-    assert not recwarn.list
+    assert images.open_pairs(*folders).X[1].shape == (*SHAPE, 1) and not recwarn.list
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", GREY.size // 4)
     refused(folders, "6 of 6 images cannot be used", "too large")
 
@@ -201,23 +185,20 @@ def test_a_large_image_warns_of_no_bomb_and_a_preview_is_no_second_page(folders,
 # --- pairs -------------------------------------------------------------------------------------------------------
 
 NAMES = [
-    *(("{}_img.png", "{}_img_cp_masks.png"), ("IMG_{}.PNG", "Mask_{}.tif"), ("image{}.png", "label{}.bmp")),
-    *(("{}.png", "{}.gt.png"), ("a {}.png", "a {} segmentation.png"), ("gtex-{}.png", "gtex-{}-annotation.png")),
-    *(("unmask_{}.png", "unmask_{}_gt.png"), ("{}img.png", "{}mask.png")),
+    *(("{}_img.png", "{}_img_cp_masks.png", "a"), ("IMG_{}.PNG", "Mask_{}.tif", "a"), ("{}.png", "{}.gt.png", "b")),
+    *(("gtex-{}.png", "gtex-{}-annotation.png", "b"), ("{}img.png", "{}mask.png", "a")),
 ]
 
 
-@pytest.mark.parametrize(("image_name", "mask_name"), NAMES)
-@pytest.mark.parametrize("mask_dir", ["a", "b"])
-def test_words_for_image_and_mask_do_not_count(tmp_path, monkeypatch, image_name, mask_name, mask_dir):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize(("image_name", "mask_name", "mask_dir"), NAMES)
+def test_words_for_image_and_mask_do_not_count(tmp_path, image_name, mask_name, mask_dir):
     for folder in {"a", mask_dir}:
         (tmp_path / folder).mkdir()
     for number in (0, 1, 2, 3, 9, 10):
         # Each pair has its own size, so that a mask of another image would be found out.
         save(tmp_path / "a" / image_name.format(number), np.full((8 + number, 20), number, np.uint8))
         save(tmp_path / mask_dir / mask_name.format(number), np.eye(8 + number, 20, dtype=np.uint8))
-    dataset = images.open_pairs("a", tmp_path / mask_dir)
+    dataset = images.open_pairs(tmp_path / "a", tmp_path / mask_dir)
     assert sorted(int(image[0, 0, 0]) for image in dataset.X) == [0, 1, 2, 3, 9, 10]
     assert [labels.shape for labels in dataset.y] == [image.shape[:2] for image in dataset.X]
     # Pixels that touch at a corner only.
@@ -228,22 +209,17 @@ def test_the_same_name_goes_before_a_similar_one_and_what_is_no_image_is_ignored
     for folder, name in ((0, "00_img.png"), (1, "00_gt.png"), (1, "0_mask.png")):
         save(folders[folder] / name, MASK[:9])
     for folder in folders:
-        for name in (".DS_Store", "._0.png", "Thumbs.db", "0.json", "notes.pdf"):
+        for name in ("._0.png", "Thumbs.db", "notes.pdf"):
             (folder / name).write_bytes(b"\0")
-        (folder / "more.png").mkdir()
     dataset = images.open_pairs(*folders)
     assert [len(image) for image in dataset.X] == [12, 9, 12, 12, 12, 12, 12], "in the order of the images' names"
     assert "1 masks have no image and are left out: '0_mask.png'" in dataset.notes
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_two_files_of_one_name(folders, which):
-    for name, other in (("3.png", "3.bmp"), ("7_img.png", "img_7.png")):
-        for path in (folders[which] / name, folders[which] / other, folders[0] / "7.png"):
-            save(path, GREY)
-        if which == 0:
-            (folders[0] / "7.png").unlink()
-        refused(folders, f"two {NOUNS[which]} go by the name '{name[0]}'", f"'{name}'", f"'{other}'")
+def test_two_files_of_one_name(folders):
+    for which, other in ((0, "3.bmp"), (1, "3.bmp")):
+        save(folders[which] / other, GREY)
+        refused(folders, f"two {NOUNS[which]} go by the name '3'", "'3.bmp', '3.png'")
         (folders[which] / other).unlink()
 
 
@@ -259,9 +235,6 @@ def test_folder_faults(folders, tmp_path):
     for name in ("2.png", "4.png"):
         (masks / name).rename(masks / f"1{name}")
     refused(folders, "2 of 6 images have no mask of the same name: '2.png', '4.png'.")
-    for path in list(photos.iterdir()):
-        path.rename(photos / f"{path.stem}_mask.png")
-    refused((photos, photos), "every name holds mask")
 
 
 def test_a_mask_of_another_size(folders):
@@ -275,51 +248,36 @@ def test_a_mask_of_another_size(folders):
 
 
 @pytest.mark.parametrize("which", [0, 1])
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
 def test_damaged_files_are_counted_and_named(folders, which, suffix):
     replace(folders[which], DEEP if suffix == "tif" else GREY, suffix, (1, 4))
-    path = folders[which] / f"1.{suffix}"
-    whole = path.read_bytes()
+    whole = (folders[which] / f"1.{suffix}").read_bytes()
     for share in (0.8, 0.5, 0):
         replace(folders[which], whole[: int(len(whole) * share)], suffix, (1, 4))
         refused(folders, f"2 of 6 {NOUNS[which]} cannot be used, empty, damaged", f"'1.{suffix}', '4.")
         with pytest.raises(UserError, match=rf"1\.{suffix}' is no readable image"):
-            images.read_image(path)
-        with pytest.raises(ValueError, match="the file is no readable image") as caught:
-            images.read_image(io.BytesIO(path.read_bytes()))
-        assert not isinstance(caught.value, UserError)
+            images.read_image(folders[which] / f"1.{suffix}")
 
 
 def test_few_pairs_and_many_bad_files(folders):
-    replace(folders[0], DEEP, "tif", [1], compression="zlib", rowsperstrip=SHAPE[0])
-    with tifffile.TiffFile(folders[0] / "1.tif", mode="r+b") as file:
-        file.pages.first.tags["RowsPerStrip"].overwrite(2)
-    # Strips that are missing are no black pixels.
-    refused(folders, "1 of 6 images cannot be used, empty, damaged")
     (folders[0] / "0.png").unlink()
     refused(folders, "holds 5 images with a mask: at least 6 are needed")
     for folder, pixels in zip(folders, (b"", MASK), strict=True):
         replace(folder, pixels, numbers=range(6, 14))
-    (folders[0] / "1.tif").unlink()
-    save(folders[0] / "1.png", GREY)
     refused(folders, "8 of 13 images", "'10.png', '11.png', '12.png', '13.png', '6.png', '7.png', ….")
 
 
-FLOAT, MASKED = np.ones(SHAPE, np.float32), (MASK > 0).astype(np.int8)
+FLOAT = np.ones(SHAPE, np.float32)
 BAD = [
-    (0, "tif", np.zeros((3, *SHAPE), np.uint8), BLACK, "more than one page, or a stack"),
-    (0, "tif", np.zeros((2, *SHAPE, 3), np.uint16), RGB, "more than one page, or a stack"),
-    (1, "tif", np.stack([MASK] * 3), BLACK, "more than one page, or a stack"),
+    *((n, "tif", np.stack([MASK] * 3), BLACK, "more than one page, or a stack") for n in (0, 1)),
     (0, "png", Image.fromarray(GREY), PAGES, "more than one page, or a stack"),
     (0, "tif", np.zeros((*SHAPE, 5), np.uint8), BLACK | {"planarconfig": "contig"}, "neither one nor three"),
-    *((0, "tif", short, {}, "a side shorter than 8 pixels") for short in (GREY[:7], GREY[:, :7])),
-    *((0, "tif", FLOAT * value, {}, "NaN, infinite values") for value in (np.nan, np.inf, np.float64(1e300))),
+    (0, "tif", GREY[:, :7], {}, "a side shorter than 8 pixels"),
+    *((0, "tif", FLOAT * value, {}, "NaN, infinite values") for value in (np.nan, np.inf)),
     *((0, "tif", np.full(SHAPE, n, np.int32), {}, "integers beyond 0..65535") for n in (-1, 65536)),
-    (0, "tif", GREY / 7, {"extratags": [(274, 3, 1, 6, True)]}, "a format that neither Pillow nor tifffile reads"),
-    (0, "tif", GREY / 7, {"photometric": "miniswhite"}, "a format that neither Pillow nor tifffile reads"),
-    *((1, "tif", FLOAT * n, {}, "no whole numbers, such as probabilities") for n in (0.7, np.nan, np.inf)),
-    *((1, "tif", -MASKED.astype(dtype), {}, "negative labels") for dtype in (np.int8, np.int64, np.float32)),
-    *((1, "png", png16(np.dstack([DEEP] * n)), {}, "colours of 16 bits, of which only 8") for n in (3, 4)),
+    *((1, "tif", FLOAT * n, {}, "no whole numbers, such as probabilities") for n in (0.7, np.nan)),
+    (1, "tif", -FLOAT.astype(np.int8), {}, "negative labels"),
+    (1, "png", png16(DEEP_COLOURS), {}, "colours of 16 bits, of which only 8"),
 ]
 
 
