@@ -296,30 +296,26 @@ COLOURED, RENAMED = PALETTE[LABELS], np.array([0, *range(100_000, 100_255)])[LAB
 INDEXED = Image.fromarray(np.digitize(LABELS, [1, 5, 100]).astype(np.uint8)).convert("P")
 INDEXED.putpalette([0, 0, 0, 255, 0, 0, 255, 0, 0, 9, 9, 9])
 OPAQUE, FROM_ALPHA = np.dstack([MASK, MASK, MASK, EMPTY + 255]), np.dstack([EMPTY, EMPTY, EMPTY, MASK])
-MERGED, TRANSPARENT = np.where(LABELS == 3, 7, LABELS), "6 of 6 masks are read from the transparency"
+TRANSPARENT, ONE = "6 of 6 masks are read from the transparency", "one value"
 MASKS = [
-    *(("png", pixels, {}, LABELS, "") for pixels in (LABELS, LABELS.astype(np.uint16) * 300, COLOURED, INDEXED)),
-    *(("tif", RENAMED.astype(dtype), {}, LABELS, "") for dtype in (np.int32, np.int64, np.float64)),
-    *(("tif", pixels, o, LABELS, "") for pixels, o in (((LABELS // 2).astype("i1"), {}), (COLOURED.astype("u2"), RGB))),
-    ("png", np.dstack([LABELS] * 3 + [LABELS > 5]), {}, LABELS, ""),
-    *(("png", np.dstack([pixels, LABELS == 7]), {}, LABELS, "") for pixels in (LABELS, COLOURED)),
-    *(("png", pixels, {}, MERGED, "one value") for pixels in (MASK // 255, MASK > 0, MASK.astype(np.uint16) * 257)),
-    *(("png", pixels, {}, MERGED, "one value") for pixels in (OPAQUE, np.dstack([MASK, EMPTY, EMPTY]))),
-    *(("png", pixels, {}, MERGED, TRANSPARENT) for pixels in (FROM_ALPHA, np.dstack([EMPTY + 9, MASK]))),
+    *(("png", pixels, "") for pixels in (LABELS, LABELS.astype(np.uint16) * 300, COLOURED, INDEXED)),
+    *(("tif", pixels, "") for pixels in (RENAMED.astype(np.int32), RENAMED.astype(np.float64))),
+    *(("png", np.dstack([pixels, LABELS == 7]), "") for pixels in (LABELS, COLOURED)),
+    *(("png", pixels, ONE) for pixels in (MASK // 255, MASK > 0, MASK.astype(np.uint16) * 257, OPAQUE)),
+    *(("png", pixels, TRANSPARENT) for pixels in (FROM_ALPHA, np.dstack([EMPTY + 9, MASK]))),
 ]
 
 
-@pytest.mark.parametrize(("suffix", "pixels", "options", "expected", "note"), MASKS)
-def test_each_value_is_an_object_or_each_region_of_a_binary_mask(folders, suffix, pixels, options, expected, note):
-    replace(folders[1], pixels, suffix, **options)
-    if note == "one value":
+@pytest.mark.parametrize(("suffix", "pixels", "note"), MASKS)
+def test_each_value_is_an_object_or_each_region_of_a_binary_mask(folders, suffix, pixels, note):
+    replace(folders[1], pixels, suffix)
+    if note == ONE:
         save(folders[1] / "1.png", MASK // 5)
     dataset = images.open_pairs(*folders)
     for labels in dataset.y:
-        assert sorted(np.unique(labels)) == list(range(len(np.unique(expected))))
-        assert same_objects(labels, expected)
+        assert same_objects(labels, np.where(LABELS == 3, 7, LABELS) if note else LABELS)
+        assert labels.max() == len(np.unique(labels)) - 1
     assert note in "".join(dataset.notes) and bool(note) == bool(dataset.notes)
-    assert any("transparency" in found for found in dataset.notes) == (note == TRANSPARENT)
 
 
 def test_all_masks_decide_together_whether_values_are_objects_or_classes(folders):
@@ -330,14 +326,8 @@ def test_all_masks_decide_together_whether_values_are_objects_or_classes(folders
     dataset = images.open_pairs(*folders)
     assert (dataset.y[0].max(), dataset.notes) == (1, ("1 of 16 objects consist of several regions",))
     assert same_objects(dataset.y[1], LABELS)
-    half = np.where(LABELS == 3, 0, LABELS)
-    half[5:8, 0] = 7
-    replace(folders[1], half)
-    dataset = images.open_pairs(*folders)
-    assert (dataset.y[0].max(), dataset.notes) == (2, ("6 of 12 objects consist of several regions",))
     classes, expected = EMPTY.copy(), EMPTY.copy()
-    places = ((1, 0, 0), (1, 3, 3), (1, 8, 0), (2, 3, 0), (2, 8, 12), (2, 4, 10))
-    for number, (value, row, column) in enumerate(places, start=1):
+    for number, (value, row, column) in enumerate(((1, 0, 0), (1, 3, 3), (2, 3, 0), (2, 8, 12)), start=1):
         classes[row : row + 3, column : column + 3] = value
         expected[row : row + 3, column : column + 3] = number
     replace(folders[1], classes)
@@ -348,21 +338,15 @@ def test_all_masks_decide_together_whether_values_are_objects_or_classes(folders
 
 def test_empty_masks_full_masks_and_an_object_of_one_pixel(folders):
     dot = np.where(np.arange(EMPTY.size) == 85, 255, 0).astype(np.uint8).reshape(SHAPE)
-    opaque = np.dstack([EMPTY, EMPTY, EMPTY, EMPTY + 255])
-    for number, pixels in enumerate((EMPTY, dot, EMPTY + 255, opaque)):
+    for number, pixels in enumerate((EMPTY, dot, EMPTY + 255)):
         save(folders[1] / f"{number}.png", pixels)
     dataset = images.open_pairs(*folders)
-    assert [labels.max() for labels in dataset.y] == [0, 1, 1, 0, 2, 2]
-    assert "2 masks hold no object" in dataset.notes
-    replace(folders[1], LABELS)
-    save(folders[1] / "0.png", LABELS + 1)
-    assert sorted(np.unique(images.open_pairs(*folders).y[0])) == [1, 2, 3, 4]
+    assert [labels.max() for labels in dataset.y] == [0, 1, 1, 2, 2, 2]
+    assert "1 masks hold no object" in dataset.notes
     replace(folders[1], 255 - MASK)
     assert "objects cover 80% of the pixels: if 0 marks them, invert the masks" in images.open_pairs(*folders).notes
-    for full in (EMPTY + 255, MASK // 255 + 1, LABELS + 1):
-        replace(folders[1], full)
-        save(folders[1] / "0.png", EMPTY)
-        refused(folders, "no mask holds objects and 0 (black), the background")
+    replace(folders[1], LABELS + 1)
+    refused(folders, "no mask holds objects and 0 (black), the background")
     replace(folders[1], EMPTY)
     refused(folders, "no object is in any of the 6 masks")
 
@@ -370,8 +354,8 @@ def test_empty_masks_full_masks_and_an_object_of_one_pixel(folders):
 def picture(scale=1):
     """Discs of 40 and 24 pixels, `scale` times as large."""
     image = Image.new("L", (96 * scale, 80 * scale))
-    for left, top, size in ((8, 8, 40), (60, 40, 24)):
-        ImageDraw.Draw(image).ellipse([scale * edge for edge in (left, top, left + size, top + size)], fill=255)
+    for edges in ((8, 8, 48, 48), (60, 40, 84, 64)):
+        ImageDraw.Draw(image).ellipse([scale * edge for edge in edges], fill=255)
     return image
 
 
@@ -392,18 +376,9 @@ def test_lossy_masks_are_refused_unless_they_hold_two_values(discs, suffix):
     refused(discs, "2 of 6 masks cannot be used, saved as JPEG", f"'0.{suffix}', '3.{suffix}'")
 
 
-SMALL, DOTS = picture().resize((12, 10), Image.Resampling.NEAREST), np.where(np.indices((80, 96)).sum(0) % 9, 0, 255)
-SMOOTH = [
-    picture(4).resize((96, 80), Image.Resampling.BOX),
-    picture(2).resize((96, 80), Image.Resampling.BILINEAR),
-    picture().resize((48, 40), Image.Resampling.NEAREST).resize((96, 80)),
-]
+SMOOTH = [picture(4).resize((96, 80), Image.Resampling.BOX), picture(2).resize((96, 80), Image.Resampling.BILINEAR)]
 picture().save(JPEG := io.BytesIO(), format="JPEG", quality=50)
-SPOILT = [
-    SMALL.resize((96, 80), Image.Resampling.BICUBIC),
-    Image.open(JPEG).copy(),
-    Image.fromarray(DOTS.astype(np.uint8)).resize((61, 47), Image.Resampling.LANCZOS).resize((96, 80)),
-]
+SPOILT = [picture().resize((12, 10)).resize((96, 80), Image.Resampling.BICUBIC), Image.open(JPEG).copy()]
 
 
 @pytest.mark.parametrize("numbers", [[0], range(6)], ids=["one", "all"])
@@ -420,10 +395,6 @@ def test_smoothed_borders_are_cut(discs, numbers):
 
 
 def test_greys_that_smoothing_does_not_explain(discs):
-    tiles = np.kron(np.indices((20, 24)).prod(0) % 2, np.full((4, 4), 255)).astype(np.uint8)
-    replace(discs[1], tiles)
-    save(discs[1] / "0.png", SPOILT[0])
-    refused(discs, "the masks hold 0, 255 and many greys between them")
     dot = np.zeros((80, 96), dtype=np.uint8)
     dot[40, 50] = 100
     replace(discs[1], SMOOTH[0])
@@ -433,12 +404,8 @@ def test_greys_that_smoothing_does_not_explain(discs):
 
 def test_labels_up_to_255_are_no_smoothing(folders):
     """Object 255 may be the largest, and others lie at its border; 511 ends in the same byte."""
-    for values in ((255, 1, 2), (255, 254, 253), (128, 255, 64), (1, 2, 255), (511, 300, 301)):
+    for values in ((255, 254, 253), (128, 255, 64), (511, 300, 301)):
         labels = np.zeros(SHAPE, dtype=np.uint16 if max(values) > 255 else np.uint8)
         labels[1:6, 1:9], labels[6:9, 1:9], labels[1:6, 9] = values
         replace(folders[1], labels)
         assert same_objects(images.open_pairs(*folders).y[0], labels)
-    every = (np.arange(1, 257) % 256).reshape(16, 16).repeat(3, axis=0).repeat(3, axis=1).astype(np.uint8)
-    for folder in folders:
-        replace(folder, every)
-    assert same_objects(images.open_pairs(*folders).y[0], every)
