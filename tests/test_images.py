@@ -100,9 +100,8 @@ def test_a_folder_of_two_classes(tmp_path):
 
 def test_16_bits_are_scaled_and_what_is_unsuitable_is_refused(tmp_path):
     np.testing.assert_array_equal(images.read_image(np.dstack([COLOURS, GREY])), COLOURS)
-    for bad in (np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8)):
-        with pytest.raises(ValueError, match="an image array must be uint8"):
-            images.read_image(bad)
+    with pytest.raises(ValueError, match="an image array must be uint8"):
+        images.read_image(GREY / 255)
     save(tmp_path / "a.png", np.array([[0, 256, 32896, 65535]], dtype=np.uint16))
     assert images.read_image(tmp_path / "a.png")[0].tolist() == [[value] * 3 for value in (0, 0, 128, 255)]
     save(tmp_path / "a.tiff", Image.fromarray(np.ones(SHAPE, dtype=np.int32)))
@@ -116,7 +115,6 @@ def test_16_bits_are_scaled_and_what_is_unsuitable_is_refused(tmp_path):
 
 
 # --- images of pairs ---------------------------------------------------------------------------------------------
-
 
 RGB, PLANES = {"photometric": "rgb"}, {"photometric": "rgb", "planarconfig": "separate"}
 BLACK, IMAGEJ = {"photometric": "minisblack"}, {"imagej": True, "metadata": {"axes": "CYX"}}
@@ -140,9 +138,7 @@ def test_images_keep_their_precision(folders, suffix, pixels, options, expected)
     replace(folders[0], pixels, suffix, **options)
     dataset = images.open_pairs(*folders)
     assert (dataset.kind, dataset.name, dataset.source, len(dataset)) == ("mask", "photos", str(folders[0]), 6)
-    assert dataset.class_names == ("background", "object")
-    assert dataset.X[0].dtype == expected.dtype and dataset.X[0].dtype.isnative
-    assert dataset.X[0].flags.writeable and dataset.y[0].flags.writeable
+    assert dataset.X[0].dtype == expected.dtype and dataset.X[0].flags.writeable
     np.testing.assert_array_equal(dataset.X[0], expected.reshape(*SHAPE, -1))
     assert (dataset.y[0].dtype, dataset.y[0].shape) == (np.int32, SHAPE)
     assert len(dataset.notes) == 1 and "each connected region is an object" in dataset.notes[0]
@@ -178,8 +174,6 @@ def test_a_large_image_warns_of_no_bomb_and_a_preview_is_no_second_page(folders,
     replace(folders[0], photo, "jpg", [1], format="MPO", save_all=True, append_images=[photo.resize((8, 8))])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", GREY.size - 1)
     assert images.open_pairs(*folders).X[1].shape == (*SHAPE, 1) and not recwarn.list
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", GREY.size // 4)
-    refused(folders, "6 of 6 images cannot be used", "too large")
 
 
 # --- pairs -------------------------------------------------------------------------------------------------------
@@ -195,46 +189,40 @@ def test_words_for_image_and_mask_do_not_count(tmp_path, image_name, mask_name, 
     for folder in {"a", mask_dir}:
         (tmp_path / folder).mkdir()
     for number in (0, 1, 2, 3, 9, 10):
-        # Each pair has its own size, so that a mask of another image would be found out.
+        # Each pair has its own size: a mask of another image would be refused.
         save(tmp_path / "a" / image_name.format(number), np.full((8 + number, 20), number, np.uint8))
         save(tmp_path / mask_dir / mask_name.format(number), np.eye(8 + number, 20, dtype=np.uint8))
     dataset = images.open_pairs(tmp_path / "a", tmp_path / mask_dir)
-    assert sorted(int(image[0, 0, 0]) for image in dataset.X) == [0, 1, 2, 3, 9, 10]
-    assert [labels.shape for labels in dataset.y] == [image.shape[:2] for image in dataset.X]
     # Pixels that touch at a corner only.
-    assert dataset.y[0].max() == dataset.y[0].shape[0]
+    assert sorted(labels.max() for labels in dataset.y) == [8, 9, 10, 11, 17, 18]
 
 
 def test_the_same_name_goes_before_a_similar_one_and_what_is_no_image_is_ignored(folders):
     for folder, name in ((0, "00_img.png"), (1, "00_gt.png"), (1, "0_mask.png")):
         save(folders[folder] / name, MASK[:9])
-    for folder in folders:
-        for name in ("._0.png", "Thumbs.db", "notes.pdf"):
-            (folder / name).write_bytes(b"\0")
+    for name in ("._0.png", "Thumbs.db", "notes.pdf"):
+        (folders[0] / name).write_bytes(b"\0")
     dataset = images.open_pairs(*folders)
     assert [len(image) for image in dataset.X] == [12, 9, 12, 12, 12, 12, 12], "in the order of the images' names"
     assert "1 masks have no image and are left out: '0_mask.png'" in dataset.notes
 
 
-def test_two_files_of_one_name(folders):
-    for which, other in ((0, "3.bmp"), (1, "3.bmp")):
-        save(folders[which] / other, GREY)
-        refused(folders, f"two {NOUNS[which]} go by the name '3'", "'3.bmp', '3.png'")
-        (folders[which] / other).unlink()
-
-
 def test_folder_faults(folders, tmp_path):
     photos, masks = folders
-    for wrong, argument in (((tmp_path / "no", masks), "image_dir"), ((photos, tmp_path / "no"), "mask_dir")):
-        with pytest.raises(FileNotFoundError, match=f"{argument}: nothing is at"):
-            images.open_pairs(*wrong)
+    with pytest.raises(FileNotFoundError, match="mask_dir: nothing is at"):
+        images.open_pairs(photos, tmp_path / "no")
     refused((photos, ""), "mask_dir is empty: name a file or a folder")
     refused((photos / "0.png", masks), "image_dir must be a folder of images; ", "0.png' holds no image.")
     refused((tmp_path, masks), "image_dir", "holds no image; its sub-folders do", "'masks', 'photos'")
     refused((photos, photos), "image_dir and mask_dir are both", "no name holds mask")
+    (photos / "0.png").unlink()
+    refused(folders, "holds 5 images with a mask: at least 6 are needed")
     for name in ("2.png", "4.png"):
         (masks / name).rename(masks / f"1{name}")
-    refused(folders, "2 of 6 images have no mask of the same name: '2.png', '4.png'.")
+    refused(folders, "2 of 5 images have no mask of the same name: '2.png', '4.png'.")
+    for folder, noun in ((masks, "masks"), (photos, "images")):
+        save(folder / "3.bmp", GREY)
+        refused(folders, f"two {noun} go by the name '3'", "'3.bmp', '3.png'")
 
 
 def test_a_mask_of_another_size(folders):
@@ -259,24 +247,15 @@ def test_damaged_files_are_counted_and_named(folders, which, suffix):
             images.read_image(folders[which] / f"1.{suffix}")
 
 
-def test_few_pairs_and_many_bad_files(folders):
-    (folders[0] / "0.png").unlink()
-    refused(folders, "holds 5 images with a mask: at least 6 are needed")
-    for folder, pixels in zip(folders, (b"", MASK), strict=True):
-        replace(folder, pixels, numbers=range(6, 14))
-    refused(folders, "8 of 13 images", "'10.png', '11.png', '12.png', '13.png', '6.png', '7.png', ….")
-
-
-FLOAT = np.ones(SHAPE, np.float32)
 BAD = [
     *((n, "tif", np.stack([MASK] * 3), BLACK, "more than one page, or a stack") for n in (0, 1)),
     (0, "png", Image.fromarray(GREY), PAGES, "more than one page, or a stack"),
     (0, "tif", np.zeros((*SHAPE, 5), np.uint8), BLACK | {"planarconfig": "contig"}, "neither one nor three"),
     (0, "tif", GREY[:, :7], {}, "a side shorter than 8 pixels"),
-    *((0, "tif", FLOAT * value, {}, "NaN, infinite values") for value in (np.nan, np.inf)),
+    *((0, "tif", (GREY + 1.0) * value, {}, "NaN, infinite values") for value in (np.nan, np.inf)),
     *((0, "tif", np.full(SHAPE, n, np.int32), {}, "integers beyond 0..65535") for n in (-1, 65536)),
-    *((1, "tif", FLOAT * n, {}, "no whole numbers, such as probabilities") for n in (0.7, np.nan)),
-    (1, "tif", -FLOAT.astype(np.int8), {}, "negative labels"),
+    *((1, "tif", MASK * n, {}, "no whole numbers, such as probabilities") for n in (0.7, np.nan)),
+    (1, "tif", -MASK.astype(np.int16), {}, "negative labels"),
     (1, "png", png16(DEEP_COLOURS), {}, "colours of 16 bits, of which only 8"),
 ]
 
@@ -289,11 +268,10 @@ def test_files_that_cannot_be_used(folders, which, suffix, pixels, options, mess
 
 # --- masks -------------------------------------------------------------------------------------------------------
 
+INDEX = np.digitize(LABELS, [1, 5, 100]).astype(np.uint8)
 # One colour a label; their sums are equal, and so are those of two channels of the first two.
-PALETTE = np.zeros((256, 3), dtype=np.uint8)
-PALETTE[7], PALETTE[3], PALETTE[200] = (9, 0, 1), (9, 1, 0), (0, 9, 1)
-COLOURED, RENAMED = PALETTE[LABELS], np.array([0, *range(100_000, 100_255)])[LABELS]
-INDEXED = Image.fromarray(np.digitize(LABELS, [1, 5, 100]).astype(np.uint8)).convert("P")
+COLOURED = np.array([(0, 0, 0), (9, 1, 0), (9, 0, 1), (0, 9, 1)], dtype=np.uint8)[INDEX]
+RENAMED, INDEXED = np.array([0, 100_000, 100_002, 100_001])[INDEX], Image.fromarray(INDEX).convert("P")
 INDEXED.putpalette([0, 0, 0, 255, 0, 0, 255, 0, 0, 9, 9, 9])
 OPAQUE, FROM_ALPHA = np.dstack([MASK, MASK, MASK, EMPTY + 255]), np.dstack([EMPTY, EMPTY, EMPTY, MASK])
 TRANSPARENT, ONE = "6 of 6 masks are read from the transparency", "one value"
@@ -326,22 +304,19 @@ def test_all_masks_decide_together_whether_values_are_objects_or_classes(folders
     dataset = images.open_pairs(*folders)
     assert (dataset.y[0].max(), dataset.notes) == (1, ("1 of 16 objects consist of several regions",))
     assert same_objects(dataset.y[1], LABELS)
-    classes, expected = EMPTY.copy(), EMPTY.copy()
-    for number, (value, row, column) in enumerate(((1, 0, 0), (1, 3, 3), (2, 3, 0), (2, 8, 12)), start=1):
-        classes[row : row + 3, column : column + 3] = value
-        expected[row : row + 3, column : column + 3] = number
-    replace(folders[1], classes)
+    expected = np.kron([[1, 0, 2, 0], [0, 3, 0, 4], [0, 0, 0, 0]], np.ones((4, 4), dtype=int))
+    # Two of a class touch at a corner only.
+    replace(folders[1], np.array([0, 1, 2, 1, 2], dtype=np.uint8)[expected])
     dataset = images.open_pairs(*folders)
     assert same_objects(dataset.y[0], expected) and dataset.y[0].dtype == np.int32
     assert "12 of 12 values lie in several regions: values are read as classes" in dataset.notes[0]
 
 
-def test_empty_masks_full_masks_and_an_object_of_one_pixel(folders):
-    dot = np.where(np.arange(EMPTY.size) == 85, 255, 0).astype(np.uint8).reshape(SHAPE)
-    for number, pixels in enumerate((EMPTY, dot, EMPTY + 255)):
+def test_empty_masks_and_full_masks(folders):
+    for number, pixels in enumerate((EMPTY, EMPTY + 255)):
         save(folders[1] / f"{number}.png", pixels)
     dataset = images.open_pairs(*folders)
-    assert [labels.max() for labels in dataset.y] == [0, 1, 1, 2, 2, 2]
+    assert [labels.max() for labels in dataset.y] == [0, 1, 2, 2, 2, 2]
     assert "1 masks hold no object" in dataset.notes
     replace(folders[1], 255 - MASK)
     assert "objects cover 80% of the pixels: if 0 marks them, invert the masks" in images.open_pairs(*folders).notes
@@ -366,13 +341,12 @@ def discs(folders):
     return folders
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "webp", "tif"])
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
 def test_lossy_masks_are_refused_unless_they_hold_two_values(discs, suffix):
-    options = {"compression": "jpeg"} if suffix == "tif" else {"quality": 100}
     blocks = np.kron([[0, 0], [0, 255]], np.ones((40, 48))).astype(np.uint8)
-    replace(discs[1], Image.fromarray(blocks), suffix, [1], **options)
+    replace(discs[1], Image.fromarray(blocks), suffix, [1], quality=100)
     assert same_objects(images.open_pairs(*discs).y[1], blocks)
-    replace(discs[1], picture(), suffix, [0, 3], **options | {"quality": 60})
+    replace(discs[1], picture(), suffix, [0, 3], quality=60)
     refused(discs, "2 of 6 masks cannot be used, saved as JPEG", f"'0.{suffix}', '3.{suffix}'")
 
 
@@ -392,13 +366,8 @@ def test_smoothed_borders_are_cut(discs, numbers):
     for spoilt in SPOILT:
         replace(discs[1], spoilt, numbers=numbers)
         refused(discs, "as after smoothing, resizing or JPEG")
-
-
-def test_greys_that_smoothing_does_not_explain(discs):
-    dot = np.zeros((80, 96), dtype=np.uint8)
-    dot[40, 50] = 100
     replace(discs[1], SMOOTH[0])
-    save(discs[1] / "1.png", dot)
+    save(discs[1] / "1.png", np.pad(np.array([[100]], dtype=np.uint8), ((40, 39), (50, 45))))
     refused(discs, "some masks hold 0 and 255 with greys at the borders, others greys only")
 
 
