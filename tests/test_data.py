@@ -5,8 +5,6 @@ import gzip
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from helpers import data
 from helpers.notebook import UserError
@@ -16,11 +14,9 @@ TABLE = "height,weight,label\n" + "".join(f"{n},{n % 7},{'yes' if n % 3 else 'no
 
 @pytest.fixture
 def write(tmp_path):
-    def _write(content, name="a.csv", encoding="utf-8", **options):
-        if isinstance(content, str):
-            (tmp_path / name).write_text(content, encoding=encoding, newline="")
-        else:
-            content.to_csv(tmp_path / name, index=False, **options)
+    def _write(content, name="a.csv", encoding="utf-8"):
+        text = content if isinstance(content, str) else content.to_csv(index=False)
+        (tmp_path / name).write_text(text, encoding=encoding, newline="")
         return tmp_path / name
 
     return _write
@@ -38,12 +34,9 @@ def refused(message, read, *arguments, **options):
 
 # --- tables of numbers -------------------------------------------------------------------------------------------
 
-SPELLINGS = {"a.csv": TABLE, "A.CSV": TABLE, "semicolons.csv": TABLE.replace(",", ";")}
-SPELLINGS |= {"bars.csv": TABLE.replace(",", "|"), "quoted.csv": TABLE.replace("height", '"height"')}
-SPELLINGS |= {name: TABLE.replace(",", "\t") for name in ("tabs.tsv", "tabs.txt")}
-SPELLINGS["office.csv"] = "\ufeff" + TABLE.replace(",", " , ").replace("\n", " \r\n")
-KNOWN = "numeric", np.float64, (), "the reader's own"
-SPELLINGS["trailing.csv"] = TABLE.replace("\n", ",\n").replace("label,", "label")
+SPELLINGS = {"a.csv": TABLE, "quoted.csv": TABLE.replace("height", '"height"'), "tabs.txt": TABLE.replace(",", "\t")}
+SPELLINGS["trailing.CSV"] = TABLE.replace(",", ";").replace("\n", ";\n").replace("label;", "label")
+SPELLINGS["office.tsv"] = "\ufeff" + TABLE.replace(",", " | ").replace("\n", " \r\n")
 
 
 @pytest.mark.parametrize(("name", "text"), SPELLINGS.items(), ids=SPELLINGS)
@@ -52,54 +45,38 @@ def test_a_table_of_numbers(write, name, text):
     packed = path.with_name(f"{name}.gz")
     packed.write_bytes(gzip.compress(path.read_bytes()))
     for dataset in (data.open_data(path), data.open_data(packed)):
-        assert (dataset.kind, dataset.X.dtype, dataset.notes, dataset.licence) == KNOWN
+        assert (dataset.kind, dataset.X.dtype, dataset.notes) == ("numeric", np.float64, ())
         np.testing.assert_array_equal(dataset.X, [[n, n % 7] for n in range(60)])
-        assert (dataset.feature_names, dataset.class_names) == (("height", "weight"), ("no", "yes"))
-        assert dataset.y.tolist() == [int(n % 3 > 0) for n in range(60)]
-        assert dataset.column("weight").tolist() == [n % 7 for n in range(60)]
+        assert [dataset.class_names[label] for label in dataset.y] == ["yes" if n % 3 else "no" for n in range(60)]
+        assert (dataset.feature_names, dataset.column("weight")[8]) == (("height", "weight"), 1)
 
 
-def test_numbers_are_read_to_the_last_bit_and_beyond_64_bits(write):
+def test_numbers_are_read_to_the_last_bit_and_what_hinders_that_is_told(write):
     numbers = np.random.default_rng(0).normal(size=40) * 10.0 ** np.arange(-20, 20)
-    dataset = data.open_data(write(table({"x": numbers, "id": [89 * 10**18 + n for n in range(40)]})))
+    columns = {"x": numbers, "id": [89 * 10**18] * 40, "price": "1.200,50 €", "rank": ["unknown", *range(39)]}
+    dataset = data.open_data(write(table(columns)))
     np.testing.assert_array_equal(dataset.X[:, 0], numbers)
     assert dataset.feature_names == ("x", "id")
-
-
-MISSING = "5 missing values are kept as NaN"
+    for name, values in (("price", "40 values such as '1.200,50 €'"), ("rank", "1 values such as 'unknown'")):
+        assert f"column {name!r} would be numeric but for {values}" in dataset.notes
 
 
 def test_what_is_left_out_or_missing_is_noted(write):
     marks = ["", "?", " ", "NA", "nan"]
     rows = "".join(f"{n},{marks[n] if n < 5 else n},name{n},,{n % 2}\n" for n in range(30))
     path = write(",age,name,empty,label\n" + rows)
-    for words, why in ((False, "not numeric"), (True, "too many categories")):
+    for words, why in ((False, "not numeric: 'name'"), (True, "too many categories: 'name'")):
         dataset = data.open_data(path, words=words)
-        assert dataset.feature_names == ("age",)
         assert np.isnan(dataset.column("age").astype(float)).tolist() == [True] * 5 + [False] * 25
-        why_not = {f"{why}: 'name'", "empty: 'empty'", "without a name: 'Unnamed: 0'"}
-        assert set(dataset.notes) == {f"columns left out, {each}" for each in why_not} | {MISSING}
+        left_out = {f"columns left out, {each}" for each in (why, "empty: 'empty'", "without a name: 'Unnamed: 0'")}
+        assert set(dataset.notes) == left_out | {"5 missing values are kept as NaN"}
     assert str(data.open_data(path)).startswith("a.csv: 30 numeric rows, 50.0% '1' (1), the rest '0' (0)\n  note: ")
-
-
-@pytest.mark.parametrize("value", ["0,5", "12 %", "$3.20", "1,200.50", "unknown"])
-def test_numbers_that_are_written_as_words_are_told(write, value):
-    n = 1 if value == "unknown" else 40
-    path = write(table({"price": [value] * n + ["7"] * (40 - n), "age": [1.0] * 40}))
-    for words in (True, False):
-        notes = data.open_data(path, words=words).notes
-        assert f"column 'price' would be numeric but for {n} values such as {value!r}" in notes
 
 
 # --- labels and groups -------------------------------------------------------------------------------------------
 
-LABELS = [
-    (["0", "1"], "", ("0", "1"), 20),
-    (["None", "NA"], "", ("NA", "None"), 20),
-    (["01", "02"], "01", ("02", "01"), 20),
-    (["a", "b", "c", "d"], "b", ("not b", "b"), 10),
-    (["yes", " yes", "no", "no "], "", ("no", "yes"), 20),
-]
+LABELS = [(["01", "NA"], "01", ("NA", "01"), 20), (["a", "b", "c", "d"], "b", ("not b", "b"), 10)]
+LABELS += [(["yes", " yes", "no", "no "], "", ("no", "yes"), 20)]
 
 
 @pytest.mark.parametrize(("labels", "positive_label", "class_names", "positives"), LABELS)
@@ -110,59 +87,37 @@ def test_labels_are_read_as_they_are_written(write, labels, positive_label, clas
     assert dataset.y[labels.index(class_names[1])] == 1
 
 
-@pytest.mark.parametrize("words", [True, False])
-def test_rows_of_one_group_go_to_one_side(write, words):
+def test_rows_of_one_group_go_to_one_side(write):
     day = ["Mon", "Mon ", "NA", "NA", "07", "07", "7", "7", None, None] * 4
-    dataset = data.open_data(write(table({"age": np.arange(40.0), "day": day})), group_column="day", words=words)
+    dataset = data.open_data(write(table({"age": np.arange(40.0), "day": day})), group_column="day", words=True)
     assert dataset.feature_names == ("age",)
     assert dataset.groups[:8].tolist() == dataset.groups[10:18].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert len(set(dataset.groups)) == 4 + 8, "a row without a value stands alone"
     train, test = data.split(dataset, seed=1)
     assert not set(dataset.groups[train]) & set(dataset.groups[test])
-    few = write(table({"age": range(40), "site": [n // 8 for n in range(40)]}))
-    refused("puts 'no' into 5 groups: at least 6 are needed", data.open_data, few, group_column="site", words=words)
 
 
 # --- tables with categorical columns -----------------------------------------------------------------------------
 
 
-def test_categorical_columns_are_kept_where_they_are_asked_for(write):
+def test_categorical_columns_are_kept_and_dates_become_seconds(write):
     columns = {"age": [1.5, np.nan] * 20, "town": ["Köln", "Bonn", None, "007"] * 10, "member": [True, False] * 20}
-    path = write(table(columns))
-    dataset = data.open_data(path, words=True)
-    assert (dataset.kind, dataset.feature_names) == ("table", ("age", "town", "member"))
-    assert dataset.X.dtypes.tolist() == [np.float64, object, np.float64]
-    assert dataset.X["town"][[0, 1, 3]].tolist() == ["Köln", "Bonn", "007"]
-    assert np.isnan(dataset.X["town"][2])
-    assert dataset.X["member"].tolist() == dataset.column("member").tolist() == [1, 0] * 20
-    assert dataset.notes == ("30 missing values are kept as NaN",)
-    assert data.open_data(path).feature_names == ("age", "member")
-
-
-def test_codes_keep_their_zeros_in_a_large_file(write):
-    """pandas reads large files in parts, and would type each part for itself."""
-    lines = ["code,label", *(f"{row % 90:03},0{row % 2 + 1}" for row in range(300_000)), *["x,03"] * 100]
-    dataset = data.open_data(write("\n".join(lines)), positive_label="01", words=True)
-    assert (dataset.class_names, dataset.y.sum()) == (("not 01", "01"), 150_000)
-    assert set(dataset.X["code"]) == {*(f"{code:03}" for code in range(90)), "x"}
-
-
-def test_dates_become_seconds(write):
-    columns = {"day": ["1970-01-02", None] * 20, "moment": "2026-11-20T12:00:00.250+01:00"}
-    columns |= {"until": ["9999-12-31", "1600-01-01"] * 20, "no": "1970-99-99"}
+    columns |= {"day": "2026-11-20T12:00:00.250+01:00", "until": ["9999-12-31", None] * 20, "no": "1970-99-99"}
     dataset = data.open_data(write(table(columns)), words=True)
-    assert dataset.X["day"][0] == 86_400 and np.isnan(dataset.X["day"][1])
-    assert dataset.X["until"].tolist()[:2] == [253_402_214_400, -11_676_096_000]
-    assert dataset.X.loc[0, ["moment", "no"]].tolist() == [1_795_172_400, "1970-99-99"]
-    assert "dates are read as seconds since 1970: 'day', 'moment', 'until'" in dataset.notes
+    assert (dataset.kind, dataset.feature_names) == ("table", tuple(columns))
+    assert dataset.X.dtypes.tolist() == [np.float64, object, np.float64, np.float64, np.float64, object]
+    assert dataset.X["town"][[0, 1, 3]].tolist() == ["Köln", "Bonn", "007"]
+    assert dataset.X.isna().sum().tolist() == [20, 10, 0, 0, 20, 0]
+    assert dataset.X["member"].tolist() == dataset.column("member").tolist() == [1, 0] * 20
+    assert dataset.X.loc[0, ["day", "until", "no"]].tolist() == [1_795_172_400, 253_402_214_400, "1970-99-99"]
+    assert dataset.notes[0] == "dates are read as seconds since 1970: 'day', 'until'"
+    assert data.open_data(write(table(columns))).feature_names == ("age", "member")
 
 
 def test_names_are_made_fit_for_a_signature(write):
-    names = ["net income ($)", "a/b", "größe", "1st", "class", "self", "a b", "____", "市", "a-b"]
+    names = ["net income ($)", "größe", "1st", "class", "self", "a b", "a/b", "市"]
     dataset = data.open_data(write(table(dict.fromkeys(names, [1.0] * 40))), words=True)
-    assert len(set(dataset.feature_names)) == len(names)
-    assert all(name.isidentifier() and name.isascii() and name[0] != "_" for name in dataset.feature_names)
-    assert not set(dataset.feature_names) & {"class", "1st", "self"}
+    assert dataset.feature_names == ("net_income", "groe", "x_1st", "x_class", "x_self", "a_b", "a_b_2", "column")
     assert "'net income ($) is net_income'" in " ".join(dataset.notes)
 
 
@@ -170,21 +125,14 @@ def test_names_are_made_fit_for_a_signature(write):
 
 
 def test_a_table_with_texts(write):
-    rows = "".join(f'"good, film {n}",pos\n,neg\n' for n in range(10))
-    dataset = data.open_data(write("review,label\n" + rows), text_column="review")
-    assert (dataset.kind, dataset.X[:2].tolist()) == ("text", ["good, film 0", ""])
-    assert dataset.notes == ("10 rows without text are kept as empty texts",)
+    dataset = data.open_data(write("review,label\n" + '"good, very",pos\n,neg\n' * 10), text_column="review")
+    notes = ("10 rows without text are kept as empty texts",)
+    assert (dataset.kind, dataset.X[:2].tolist(), dataset.notes) == ("text", ["good, very", ""], notes)
 
 
-LINES = [
-    ("{label}\tSee\tyou, {n}", "See\tyou, 1"),
-    ("See you, {n}\t{label}", "See you, 1"),
-    ("__label__{label} See you, {n}", "See you, 1"),
-    # str.splitlines would break here and make a line of half a sentence.
-    ("{label}\tone\u0085two\u2028three {n}", "one\u0085two\u2028three 1"),
-    *(("{label}\tSee you, {n}\r", "See you, 1"), ("{label}\t{n}\r", "1")),
-    ('"See you, {n}\t{label}', '"See you, 1'),
-]
+# str.splitlines would break at U+0085 and U+2028, and make a line of half a sentence.
+LINES = ("{label}\tSee\tyou, {n}", "See\tyou, "), ('"See you, {n}\t{label}\r', '"See you, ')
+LINES += (("__label__{label} one\u0085two\u2028three {n}", "one\u0085two\u2028three "),)
 
 
 @pytest.mark.parametrize(("line", "text"), LINES)
@@ -192,36 +140,29 @@ def test_text_files(write, line, text):
     lines = [line.format(label=("spam", "ham")[n % 2], n=n or "") for n in range(30)]
     dataset = data.open_data(write("\n".join([*lines, "", " ", ""]), "a.txt"))
     assert (dataset.kind, dataset.class_names, dataset.y[:2].tolist()) == ("text", ("ham", "spam"), [1, 0])
-    assert dataset.X[:2].tolist() == [text.replace("1", "").strip(), text]
+    assert dataset.X[:2].tolist() == [text.strip(), f"{text}1"]
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
 
-HEAD, COLUMN, KINDS = "x,label\n", r"is not a column of a\.csv; ", ("label", "text", "group")
-FIRST, MANY = ("a\t", "__label__a"), (("a.csv", HEAD + "1,a\n2,b\n" * 3000), ("a.txt", "a\tb\nb\ta\n" * 3000))
+HEAD = "x,label\n"
 FAULTS = [
     ("a.csv", "", {}, "is empty"),
     ("a.csv", HEAD, {}, "a header and no rows"),
-    ("a.csv", "a,b\n1,2\n", {}, f"label_column 'label' {COLUMN}there are: 'a', 'b'"),
-    ("a.csv", "a,Labell\n1,2\n", {}, f"label_column 'label' {COLUMN}did you mean 'Labell'"),
-    *(("a.csv", TABLE, {f"{kind}_column": "days"}, f"{kind}_column 'days' {COLUMN}") for kind in KINDS),
-    *(("a.csv", TABLE, {f"{kind}_column": "label"}, "of their own; got 'label', 'label'") for kind in KINDS[1:]),
+    ("a.csv", "a,b\n1,2\n", {}, "label_column 'label' is not a column of a.csv; there are: 'a', 'b'"),
+    ("a.csv", TABLE, {"text_column": "label"}, "of their own; got 'label', 'label'"),
     ("a.csv", TABLE, {"positive_label": "maybe"}, "'maybe' is no label of column 'label' of a.csv: 'no', 'yes'"),
     ("a.csv", HEAD + "1,a\n" * 30, {}, "one class only"),
     ("a.csv", HEAD + "1,a\n" * 30 + "1,b\n" * 9, {}, "9 rows of class 'b': at least 10"),
+    ("a.csv", table({"x": range(40), "day": 5 * [*range(8)]}), {"group_column": "day"}, "into 4 groups: at least 6"),
     ("a.csv", HEAD + "".join(f"{n},{n}\n" for n in range(30)), {}, "30 labels.*name one as positive_label"),
     ("a.csv", HEAD + "1,a\n2,b\n" * 20 + "3,\n" * 2, {}, "no label in 2 of 42 rows"),
     ("a.csv", HEAD + "red,a\nblue,b\n" * 20, {}, "no numeric column: for a text, name its column as text_column"),
-    ("a.csv", HEAD + ",a\n,b\n" * 20, {"words": True}, "no column to learn from"),
-    *(("a.csv", HEAD + f"1,a\n{n},b\n" * 20, {"words": n == "inf"}, "infinite.* in: 'x'") for n in ("inf", "-inf")),
+    ("a.csv", HEAD + "1,a\n-inf,b\n" * 20, {}, "infinite.* in: 'x'"),
     ("a.csv", HEAD + "1,a\n1,2,3\n", {}, "cannot be read: .*line 3"),
-    ("a.csv", HEAD + '1,a\n"2,b\n' * 20 + '"', {}, "cannot be read"),
-    *((f"a.csv.{packed}", "PK or not", {}, "cannot be read") for packed in ("gz", "zip", "xz")),
-    ("a.txt", "\n \n", {}, "is empty"),
-    *(("a.txt", first + " one\n\njust a line\n", {}, "line 3 of a.txt is neither.*'just a line'") for first in FIRST),
-    ("a.txt", "\ta\nspam\tb\n" * 20, {}, "a.txt has no label in 20 of 40 rows"),
-    ("a.txt", "churned\tcalls\n" + "no\t1\nyes\t2\n" * 20, {}, "remove a header that was taken for one"),
-    *((name, f"{text[:at]}é{text[at:]}", {}, "not UTF-8") for name, text in MANY for at in (0, 5008)),
+    ("a.csv.zip", "PK or not", {}, "cannot be read"),
+    *(("a.txt", f"{one} one\n\nno\n", {}, "line 3 of a.txt is neither.*'no'") for one in ("a\t", "__label__a")),
+    *((name, HEAD + "1,a\t\n" * 3000 + "é", {}, "not UTF-8") for name in ("a.csv", "a.txt")),
     ("a.jpg", "", {}, "a.jpg is one image: name a folder"),
 ]
 
@@ -231,12 +172,11 @@ def test_faults_get_one_sentence(write, name, text, options, message):
     refused(message, data.open_data, write(text, name, encoding="latin-1"), **options)
 
 
-@pytest.mark.parametrize("read", [data.open_data, data.open_series, data.read_csv])
-def test_nothing_there(tmp_path, read):
+def test_nothing_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing is at .*looked in"):
-        read(tmp_path / "no.csv")
+        data.open_data(tmp_path / "no.csv")
     # As a path, an empty name would be the folder in which the process happens to run.
-    refused("path is empty: name a file or a folder", read, "")
+    refused("path is empty: name a file or a folder", data.open_data, "")
 
 
 # --- the project's datasets --------------------------------------------------------------------------------------
@@ -249,31 +189,28 @@ def test_unknown_names():
         data.load("breast_cancer").column("age")
     with pytest.raises(ModuleNotFoundError, match="pip install no-such-thing"):
         data.package_file("no_such_thing", "a.csv")
-    with pytest.raises(ValueError, match=r"new_york_temperatures is a series.*cut it by time"):
-        data.split(data.load("new_york_temperatures"))
 
 
 def test_split_keeps_classes_in_proportion_and_covers_all_rows():
     dataset = data.load("breast_cancer")
-    parts = [data.split(dataset, test_size=0.3, seed=seed) for seed in range(5)]
+    parts = [data.split(dataset, test_size=0.3, seed=seed) for seed in (0, 1, 1)]
     for train, test in parts:
         assert [*train] == sorted(train) and sorted([*train, *test]) == list(range(len(dataset)))
         assert dataset.y[test].sum() == 64
-    assert data.split(dataset, seed=1)[1].tolist() == parts[1][1].tolist()
-    assert len({tuple(test) for _, test in parts}) == 5
-    for test_size in (0, 1, 30, float("nan")):
+    assert parts[1][1].tolist() == parts[2][1].tolist() != parts[0][1].tolist()
+    for test_size in (0, 1, float("nan")):
         with pytest.raises(ValueError, match=r"test_size must lie in \(0, 1\)"):
             data.split(dataset, test_size=test_size)
+    with pytest.raises(ValueError, match=r"new_york_temperatures is a series.*cut it by time"):
+        data.split(data.load("new_york_temperatures"))
 
 
 def test_images_with_masks_are_counted_in_objects_and_pixels_and_split_without_classes():
     labels = [np.zeros((10, 10 + number % 2 * 10), np.int32) for number in range(10)]
-    for number, image in enumerate(labels):
-        image[:1] = 1
-        image[-2:] = 2 if number == 0 else 0
-        image[0, 0] = 2
+    for image in labels:
+        image[0, 0], image[0, 1:] = 2, 1
     pictures = data.Dataset("cells", "mask", labels, labels, ("background", "cell"), "", "CC0", notes=("10 by 10",))
-    assert str(pictures) == "cells: 10 images with masks, 20 objects, 12.0% of the pixels 'cell'\n  note: 10 by 10"
+    assert str(pictures) == "cells: 10 images with masks, 20 objects, 10.0% of the pixels 'cell'\n  note: 10 by 10"
     train, test = data.split(pictures, test_size=0.2, seed=1)
     assert (len(train), sorted([*train, *test])) == (8, list(range(10)))
 
@@ -286,8 +223,7 @@ def hours(rows=100, **columns):
     return pd.DataFrame({"time": times, "level": np.arange(rows) ** 2 / 8, **columns})
 
 
-STEPS = {"30s": "30 seconds", "10min": "10 minutes", "h": "hour", "3h": "3 hours", "D": "day", "15D": "15 days"}
-STEPS |= {"W": "week", "14D": "2 weeks", "MS": "month", "ME": "month", "2MS": "2 months", "QE": "quarter", "YS": "year"}
+STEPS = {"30s": "30 seconds", "h": "hour", "14D": "2 weeks", "ME": "month", "2MS": "2 months", "QE": "quarter"}
 
 
 @pytest.mark.parametrize(("freq", "name"), STEPS.items())
@@ -301,26 +237,22 @@ def test_times_and_values_come_back_whatever_the_step(write, freq, name):
     assert f", every {name}: 'level'; 0 values missing" in str(series)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.sampled_from(["h", "D", "MS", "ME", "7D"]), st.data())
-def test_missing_lines_become_nan_and_order_does_not_matter(tmp_path_factory, freq, draw):
+@pytest.mark.parametrize("freq", ["h", "D", "MS", "ME", "7D"])
+def test_missing_lines_become_nan_and_order_does_not_matter(write, freq):
     """pandas' asfreq is the oracle."""
-    full = pd.Series(np.arange(90.0), index=pd.date_range("2001-01-01", periods=90, freq=freq))
-    # Two neighbours stay side by side often enough for the step to be seen.
-    kept = full.drop(full.index[draw.draw(st.lists(st.integers(1, 88), max_size=12, unique=True))])
-    path = tmp_path_factory.mktemp("series") / "a.csv"
-    # Without a name for the index, as pandas writes it.
-    kept.sample(frac=1, random_state=draw.draw(st.integers(0, 99))).rename("v").to_csv(path)
-    series, expected = data.open_series(path), kept.asfreq(freq)
-    np.testing.assert_array_equal(series.X, expected.index.to_numpy().astype("datetime64[s]"))
-    np.testing.assert_array_equal(series.y[:, 0], expected.to_numpy())
+    full = pd.Series(np.arange(90.0), index=pd.date_range("2001-01-01", periods=90, freq=freq), name="v")
+    for seed in range(5):
+        kept = full.drop(full.index[1:-1].to_series().sample(12, random_state=seed))
+        # Without a name for the index, as pandas writes it.
+        series, expected = data.open_series(write(kept.sample(frac=1, random_state=seed).to_csv())), kept.asfreq(freq)
+        np.testing.assert_array_equal(series.X, expected.index.to_numpy().astype("datetime64[s]"))
+        np.testing.assert_array_equal(series.y[:, 0], expected.to_numpy())
 
 
 def test_what_was_changed_is_noted_and_other_columns_are_passed_over(write):
-    frame = hours().drop(index=[5, 6, 50]).iloc[::-1].assign(remark=np.nan, place="harbour", ok=True)
-    frame.insert(0, "", range(len(frame)))
-    frame.loc[20, "level"] = np.nan
-    series = data.open_series(write(frame, sep=";"))
+    frame = hours().drop(index=[5, 6, 50]).iloc[::-1].assign(remark=np.nan, ok="yes").reset_index(names="")
+    frame.loc[78, "level"] = np.nan
+    series = data.open_series(write(frame))
     assert np.flatnonzero(np.isnan(series.y[:, 0])).tolist() == [5, 6, 20, 50]
     assert str(series) == (
         "a.csv: 100 times from 2013-03-01 00:00 to 2013-03-05 03:00, every hour: 'level'; 4 values missing"
@@ -337,46 +269,36 @@ def test_clocks_that_change(write):
         assert series.notes == ("times have an offset and are turned into UTC",)
     local = write(hours(time=autumn.strftime("%Y-%m-%d %H:%M")))
     refused(r"2013-11-03 01:00:00 stands in lines 51, 52 of a\.csv.*clocks.*-04:00", data.open_series, local)
-    series = data.open_series(write(hours(time=spring.strftime("%Y-%m-%d %H:%M"))))
-    assert np.isnan(series.y).sum() == 1
+    assert np.isnan(data.open_series(write(hours(time=spring.strftime("%Y-%m-%d %H:%M")))).y).sum() == 1
 
 
 def test_years_are_times_if_they_are_named(write):
-    path = write(pd.DataFrame({"YEAR": range(1700, 1800), "SUNACTIVITY": np.arange(100) % 11}))
-    series = data.open_series(path, time_column="YEAR")
-    assert series.X[0] == np.datetime64("1700-01-01")
-    assert "every year" in str(series)
-    refused("years only must be named as time_column", data.open_series, path)
+    series = data.open_series(write(pd.DataFrame({"YEAR": range(1700, 1800), "N": np.arange(100) % 11})), "N", "YEAR")
+    assert "1700-01-01 00:00 to 1799-01-01 00:00, every year" in str(series)
 
 
-MONTHS = pd.date_range("2013-03-01", periods=100, freq="MS").strftime("%Y-%m-%d")
-AT, LEVEL = "2013-03-01 04:", {"value_column": "level"}
-TIMES = "", "2013-02-30 04:00", "01.03.2013 04:00", f"{AT}00:00.5"
+def one(column, value):
+    """Return a series with another value in one line."""
+    frame = hours().astype(object)
+    frame.loc[4, column] = value
+    return frame
+
+
 SERIES_FAULTS = [
     (hours(49), {}, r"column 'level' of a\.csv holds 49 numbers: at least 50 are needed"),
     (hours(level=3.5), {}, r"holds 3\.5 throughout: there is nothing to forecast"),
     (hours(flow=1.5), {}, r"2 columns of numbers \('level', 'flow'\): name one as value_column"),
     (hours(level="high"), {}, "no column of numbers; there are: 'time', 'level'"),
-    (hours(at=hours()["time"]), {}, r"2 columns of times \('time', 'at'\): name one as time_column"),
-    (hours(x=1)[["level", "x"]], {}, "no column of times by ISO 8601, such as 2013-05-09 02:00"),
+    (hours(x=1)[["level", "x"]], {}, r"no column of times by ISO 8601, such as 2013-05-09 02:00 \(years only"),
     (hours(), {"value_column": "levle"}, "value_column 'levle' is not a column.*did you mean 'level'"),
-    (hours(), {"time_column": "zzz"}, "time_column 'zzz' is not a column.*'time', 'level'"),
     (hours(), {"value_column": "time"}, "need columns of their own; both are 'time'"),
     (hours(400).iloc[np.r_[:30, 370:400]], {}, "60 lines for 400 steps: most are missing"),
-    (hours(time=MONTHS.where(MONTHS != "2014-03-01", "2014-03-02")), {}, "are 1 month apart.* but not line 14"),
+    *((one("level", n), {"value_column": "level"}, f"holds '{n}' in line 6, which is no") for n in ("1,5", "inf")),
+    *((one("time", at), {}, f"'{at}' in line 6: .*8601") for at in ("", "01.03.2013", "2013-03-01 04:00:00.5")),
+    (one("time", "2013-03-01 04:10"), {}, "are 3,600 seconds apart.* but not line 6: average"),
+    (one("time", "2013-03-01 04:00Z"), {}, "an offset.* without one in lines 2, 3, 4, 5, 7, …"),
+    (one("time", "2013-03-01 03:00"), {}, "03:00:00 stands in lines 5, 6 of a.csv: keep one"),
 ]
-# What stands in one line.
-VALUES = [
-    ("level", "none", LEVEL, "'level' of a.csv holds 'none' in line 6, which is no finite number"),
-    *(("level", value, LEVEL, f"holds '{value}' in line 6, which is no finite number") for value in ("1,5", "inf")),
-    *(("time", at, {}, f"'time' of a.csv holds '{at}' in line 6: write .* 8601, to the second") for at in TIMES),
-    ("time", f"{AT}10", {}, "are 3,600 seconds apart.* but not line 6: average"),
-    ("time", f"{AT}00Z", {}, "an offset.* without one in lines 2, 3, 4, 5, 7, …"),
-    ("time", "2013-03-01 03:00", {}, "03:00:00 stands in lines 5, 6 of a.csv: keep one"),
-]
-for column, value, options, message in VALUES:
-    SERIES_FAULTS.append((hours().astype(object), options, message))
-    SERIES_FAULTS[-1][0].loc[4, column] = value
 
 
 @pytest.mark.parametrize(("frame", "options", "message"), SERIES_FAULTS)

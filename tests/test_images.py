@@ -38,10 +38,9 @@ def save(path, pixels, **options):
 
 
 def png16(pixels):
-    """Return a PNG of 16-bit colours, which Pillow does not write."""
-    height, width, channels = pixels.shape
+    """Return a PNG of three channels of 16 bits, which Pillow does not write."""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", *pixels.shape[1::-1], 16, 2, 0, 0, 0)
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     chunks = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts)
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
@@ -64,9 +63,8 @@ def replace(folder, pixels, suffix="png", numbers=range(6), **options):
 
 def same_objects(found, expected):
     """Whether two label images hold the same objects, numbered in any order."""
-    both = np.unique(np.stack([found.ravel(), np.asarray(expected).ravel()]), axis=1)
-    numbers = [len(np.unique(row)) for row in both]
-    return both.shape[1] == numbers[0] == numbers[1] and np.array_equal(found == 0, np.asarray(expected) == 0)
+    pairs = set(zip(found.ravel().tolist(), np.ravel(expected).tolist(), strict=True))
+    return len(pairs) == len(np.unique(found)) == len(np.unique(expected)) and (0, 0) in pairs
 
 
 def refused(read, *parts):
@@ -82,66 +80,55 @@ def refused(read, *parts):
 
 
 def test_a_folder_of_two_classes(tmp_path):
-    photos = tmp_path / "photos"
     for label in ("cat", "dog"):
-        (photos / label).mkdir(parents=True)
+        (tmp_path / label).mkdir()
         for number, mode in enumerate(("RGB", "L", "P", "RGBA", "CMYK", "1", "LA") * 2):
             pixels = Image.fromarray(RNG.integers(0, 255, (20 + number, 30, 3), dtype=np.uint8)).convert(mode)
-            save(photos / label / f"{number}.{'tiff' if mode in ('CMYK', '1') else 'png'}", pixels)
-    (photos / "cat" / "Thumbs.db").write_bytes(b"no image")
-    (photos / ".hidden").mkdir()
-    save(photos / ".hidden" / "a.png", GREY)
-    dataset = data.open_data(photos, positive_label="cat")
+            save(tmp_path / label / f"{number}.{'tiff' if mode in ('CMYK', '1') else 'png'}", pixels)
+    (tmp_path / "cat" / "Thumbs.db").write_bytes(b"no image")
+    dataset = data.open_data(tmp_path, positive_label="cat")
     assert (dataset.kind, len(dataset), dataset.class_names) == ("image", 28, ("dog", "cat"))
-    assert dataset.y.tolist() == [int("cat" in path) for path in dataset.X]
-    for path in dataset.X:
+    for path, y in zip(dataset.X, dataset.y, strict=True):
         pixels = images.read_image(path)
-        assert (pixels.dtype, pixels.shape[1:]) == (np.uint8, (30, 3))
-    refused(photos / "cat", "one sub-folder of images a class")
-    (photos / "cat" / "0.png").write_bytes((photos / "cat" / "0.png").read_bytes()[:-500])
-    refused(photos, "1 of 28 images in photos cannot be used, empty, ", "'cat/0.png'.")
-    (photos / "cat").rename(photos / "dog" / "cat")
-    refused(photos, "folders in folders ", "name the one whose sub-folders are the classes")
+        assert (pixels.dtype, pixels.shape[1:], y) == (np.uint8, (30, 3), path.split("/")[-2] == "cat")
+    refused(tmp_path / "cat", "one sub-folder of images a class")
+    save(tmp_path / "cat" / "0.png", b"\x89PNG")
+    refused(tmp_path, "1 of 28 images in ", " cannot be used, empty, ", "'cat/0.png'.")
+    (tmp_path / "cat").rename(tmp_path / "dog" / "cat")
+    refused(tmp_path, "folders in folders ", "name the one whose sub-folders are the classes")
 
 
 def test_16_bits_are_scaled_and_what_is_unsuitable_is_refused(tmp_path):
-    np.testing.assert_array_equal(images.read_image(GREY), np.dstack([GREY] * 3))
     np.testing.assert_array_equal(images.read_image(np.dstack([COLOURS, GREY])), COLOURS)
-    for bad in (np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), np.zeros((1, 4, 4, 3), np.uint8)):
-        with pytest.raises(ValueError, match="an image array must be uint8"):
-            images.read_image(bad)
+    with pytest.raises(ValueError, match="an image array must be uint8"):
+        images.read_image(GREY / 255)
     save(tmp_path / "a.png", np.array([[0, 256, 32896, 65535]], dtype=np.uint16))
     assert images.read_image(tmp_path / "a.png")[0].tolist() == [[value] * 3 for value in (0, 0, 128, 255)]
     save(tmp_path / "a.tiff", Image.fromarray(np.ones(SHAPE, dtype=np.int32)))
     with pytest.raises(UserError, match="holds 32-bit values: scale them to 0-255"):
         images.read_image(tmp_path / "a.tiff")
+    with pytest.raises(ValueError, match="the file is no readable image") as caught:
+        images.read_image(io.BytesIO(b"GIF89a"))
+    assert not isinstance(caught.value, UserError)
     save(tmp_path / "a.gif", Image.fromarray(GREY), **PAGES)
     assert images.read_image(tmp_path / "a.gif").shape == (*SHAPE, 3), "the first image of an animation"
 
 
 # --- images of pairs ---------------------------------------------------------------------------------------------
 
-
-def alpha(pixels, value=90):
-    return np.dstack([pixels, np.full(SHAPE, value, pixels.dtype)])
-
-
 RGB, PLANES = {"photometric": "rgb"}, {"photometric": "rgb", "planarconfig": "separate"}
 BLACK, IMAGEJ = {"photometric": "minisblack"}, {"imagej": True, "metadata": {"axes": "CYX"}}
-EXTRA, BITS = {"extrasamples": ["unassalpha"]}, np.where(GREY > 99, 255, 0).astype(np.uint8)
-FEW_COLOURS, FIRST = COLOURS // 100 * 99, np.moveaxis(DEEP_COLOURS, -1, 0)
+FEW_COLOURS, FIRST, FLAT = COLOURS // 100 * 99, np.moveaxis(DEEP_COLOURS, -1, 0), np.full_like(DEEP, 90)
 KINDS = [
-    *(("png", pixels, {}, GREY) for pixels in (GREY, alpha(GREY), alpha(np.dstack([GREY] * 3)))),
-    *(("png", pixels, {}, COLOURS) for pixels in (COLOURS, alpha(COLOURS, 0))),
+    *(("png", pixels, {}, GREY) for pixels in (GREY, np.dstack([GREY, FLAT.astype("u1")]))),
+    *(("png", pixels, {}, COLOURS) for pixels in (COLOURS, np.dstack([COLOURS, EMPTY]))),
     ("png", Image.fromarray(FEW_COLOURS).quantize(9), {}, FEW_COLOURS),
-    *((suffix, Image.fromarray(GREY > 99), {}, BITS) for suffix in ("png", "tif")),
+    ("tif", Image.fromarray(GREY > 99), {}, np.where(GREY > 99, 255, 0).astype(np.uint8)),
     *(("tif", DEEP, options, DEEP) for options in ({"rowsperstrip": 5}, {"byteorder": ">"})),
     *((suffix, Image.fromarray(DEEP), o, DEEP) for suffix, o in (("png", {}), ("tif", {"compression": "tiff_lzw"}))),
-    ("tif", DEEP_COLOURS, RGB | {"compression": "zlib", "predictor": True}, DEEP_COLOURS),
-    *(("tif", (DEEP // 4).astype(dtype), {}, DEEP // 4) for dtype in (np.int16, np.uint32)),
+    ("tif", (DEEP // 4).astype(np.int16), {}, DEEP // 4),
     *(("tif", pixels / 7, o, (pixels / 7).astype("f4")) for pixels, o in ((GREY, {}), (COLOURS, RGB))),
-    ("tif", alpha(DEEP_COLOURS), RGB | EXTRA, DEEP_COLOURS),
-    ("tif", alpha(DEEP), {"planarconfig": "contig"} | EXTRA, DEEP),
+    ("tif", np.dstack([DEEP_COLOURS, FLAT]), RGB | {"extrasamples": ["unassalpha"]}, DEEP_COLOURS),
     *(("tif", FIRST, options, DEEP_COLOURS) for options in (PLANES, PLANES | BLACK, IMAGEJ)),
 ]
 
@@ -151,39 +138,33 @@ def test_images_keep_their_precision(folders, suffix, pixels, options, expected)
     replace(folders[0], pixels, suffix, **options)
     dataset = images.open_pairs(*folders)
     assert (dataset.kind, dataset.name, dataset.source, len(dataset)) == ("mask", "photos", str(folders[0]), 6)
-    assert dataset.class_names == ("background", "object")
-    assert dataset.X[0].dtype == expected.dtype and dataset.X[0].dtype.isnative
-    assert dataset.X[0].flags.writeable and dataset.y[0].flags.writeable
+    assert dataset.X[0].dtype == expected.dtype and dataset.X[0].flags.writeable
     np.testing.assert_array_equal(dataset.X[0], expected.reshape(*SHAPE, -1))
     assert (dataset.y[0].dtype, dataset.y[0].shape) == (np.int32, SHAPE)
     assert len(dataset.notes) == 1 and "each connected region is an object" in dataset.notes[0]
 
 
 def test_images_that_differ_get_a_note(folders):
-    for number, pixels in ((1, COLOURS), (2, DEEP), (3, png16(np.dstack([DEEP] * 2)))):
+    for number, pixels in ((1, COLOURS), (2, DEEP), (3, png16(DEEP_COLOURS))):
         save(folders[0] / f"{number}.png", pixels)
     dataset = images.open_pairs(*folders)
     assert [image.shape for image in dataset.X] == [(*SHAPE, 3)] * 6
     np.testing.assert_array_equal(dataset.X[0], np.dstack([GREY] * 3))
-    dataset.X[0][0, 0, 0] += 1
-    assert dataset.X[0][0, 0, 0] != dataset.X[0][0, 0, 1]
     assert dataset.notes[:3] == (
         "1 of 6 images hold colours of 16 bits and are read with 8: '3.png'",
         "the images differ in precision: 5 uint8, 1 uint16",
-        "5 images are grey, the others are not: their one channel is repeated three times",
+        "4 images are grey, the others are not: their one channel is repeated three times",
     )
 
 
-@pytest.mark.parametrize("pixels", [GREY, DEEP, COLOURS], ids=["8 bit", "16 bit", "colours"])
-def test_images_and_masks_are_turned_upright_and_may_differ_in_size(folders, pixels):
-    expected = pixels[:11].reshape(11, 16, -1)
+def test_images_and_masks_are_turned_upright_and_may_differ_in_size(folders):
     exif = Image.Exif()
-    for orientation, quarters in ((6, 1), (3, 2), (8, 3)):
+    for orientation, quarters, pixels in ((6, 1, COLOURS), (3, 2, GREY), (8, 3, DEEP)):
         exif[0x0112] = orientation
         for folder, upright in zip(folders, (pixels, LABELS), strict=True):
             save(folder / "2.png", np.rot90(upright[:11], quarters), exif=exif)
         dataset = images.open_pairs(*folders)
-        np.testing.assert_array_equal(dataset.X[2][..., : expected.shape[2]], expected)
+        np.testing.assert_array_equal(dataset.X[2].T[0], pixels[:11].T.reshape(-1, 16, 11)[0])
         assert images.read_image(folders[0] / "2.png").shape == (11, 16, 3)
         assert same_objects(dataset.y[2], LABELS[:11])
 
@@ -192,76 +173,56 @@ def test_a_large_image_warns_of_no_bomb_and_a_preview_is_no_second_page(folders,
     photo = Image.fromarray(GREY)
     replace(folders[0], photo, "jpg", [1], format="MPO", save_all=True, append_images=[photo.resize((8, 8))])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", GREY.size - 1)
-    assert images.open_pairs(*folders).X[1].shape == (*SHAPE, 1)
-    assert not recwarn.list
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", GREY.size // 4)
-    refused(folders, "6 of 6 images cannot be used", "too large")
+    assert images.open_pairs(*folders).X[1].shape == (*SHAPE, 1) and not recwarn.list
 
 
 # --- pairs -------------------------------------------------------------------------------------------------------
 
 NAMES = [
-    *(("{}_img.png", "{}_img_cp_masks.png"), ("IMG_{}.PNG", "Mask_{}.tif"), ("image{}.png", "label{}.bmp")),
-    *(("{}.png", "{}.gt.png"), ("a {}.png", "a {} segmentation.png"), ("gtex-{}.png", "gtex-{}-annotation.png")),
-    *(("unmask_{}.png", "unmask_{}_gt.png"), ("{}img.png", "{}mask.png")),
+    *(("{}_img.png", "{}_img_cp_masks.png", "a"), ("IMG_{}.PNG", "Mask_{}.tif", "a"), ("{}.png", "{}.gt.png", "b")),
+    *(("gtex-{}.png", "gtex-{}-annotation.png", "b"), ("{}img.png", "{}mask.png", "a")),
 ]
 
 
-@pytest.mark.parametrize(("image_name", "mask_name"), NAMES)
-@pytest.mark.parametrize("mask_dir", ["a", "b"])
-def test_words_for_image_and_mask_do_not_count(tmp_path, monkeypatch, image_name, mask_name, mask_dir):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize(("image_name", "mask_name", "mask_dir"), NAMES)
+def test_words_for_image_and_mask_do_not_count(tmp_path, image_name, mask_name, mask_dir):
     for folder in {"a", mask_dir}:
         (tmp_path / folder).mkdir()
     for number in (0, 1, 2, 3, 9, 10):
-        # Each pair has its own size, so that a mask of another image would be found out.
+        # Each pair has its own size: a mask of another image would be refused.
         save(tmp_path / "a" / image_name.format(number), np.full((8 + number, 20), number, np.uint8))
         save(tmp_path / mask_dir / mask_name.format(number), np.eye(8 + number, 20, dtype=np.uint8))
-    dataset = images.open_pairs("a", tmp_path / mask_dir)
-    assert sorted(int(image[0, 0, 0]) for image in dataset.X) == [0, 1, 2, 3, 9, 10]
-    assert [labels.shape for labels in dataset.y] == [image.shape[:2] for image in dataset.X]
+    dataset = images.open_pairs(tmp_path / "a", tmp_path / mask_dir)
     # Pixels that touch at a corner only.
-    assert dataset.y[0].max() == dataset.y[0].shape[0]
+    assert sorted(labels.max() for labels in dataset.y) == [8, 9, 10, 11, 17, 18]
 
 
 def test_the_same_name_goes_before_a_similar_one_and_what_is_no_image_is_ignored(folders):
     for folder, name in ((0, "00_img.png"), (1, "00_gt.png"), (1, "0_mask.png")):
         save(folders[folder] / name, MASK[:9])
-    for folder in folders:
-        for name in (".DS_Store", "._0.png", "Thumbs.db", "0.json", "notes.pdf"):
-            (folder / name).write_bytes(b"\0")
-        (folder / "more.png").mkdir()
+    for name in ("._0.png", "Thumbs.db", "notes.pdf"):
+        (folders[0] / name).write_bytes(b"\0")
     dataset = images.open_pairs(*folders)
     assert [len(image) for image in dataset.X] == [12, 9, 12, 12, 12, 12, 12], "in the order of the images' names"
     assert "1 masks have no image and are left out: '0_mask.png'" in dataset.notes
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_two_files_of_one_name(folders, which):
-    for name, other in (("3.png", "3.bmp"), ("7_img.png", "img_7.png")):
-        for path in (folders[which] / name, folders[which] / other, folders[0] / "7.png"):
-            save(path, GREY)
-        if which == 0:
-            (folders[0] / "7.png").unlink()
-        refused(folders, f"two {NOUNS[which]} go by the name '{name[0]}'", f"'{name}'", f"'{other}'")
-        (folders[which] / other).unlink()
-
-
 def test_folder_faults(folders, tmp_path):
     photos, masks = folders
-    for wrong, argument in (((tmp_path / "no", masks), "image_dir"), ((photos, tmp_path / "no"), "mask_dir")):
-        with pytest.raises(FileNotFoundError, match=f"{argument}: nothing is at"):
-            images.open_pairs(*wrong)
+    with pytest.raises(FileNotFoundError, match="mask_dir: nothing is at"):
+        images.open_pairs(photos, tmp_path / "no")
     refused((photos, ""), "mask_dir is empty: name a file or a folder")
     refused((photos / "0.png", masks), "image_dir must be a folder of images; ", "0.png' holds no image.")
     refused((tmp_path, masks), "image_dir", "holds no image; its sub-folders do", "'masks', 'photos'")
     refused((photos, photos), "image_dir and mask_dir are both", "no name holds mask")
+    (photos / "0.png").unlink()
+    refused(folders, "holds 5 images with a mask: at least 6 are needed")
     for name in ("2.png", "4.png"):
         (masks / name).rename(masks / f"1{name}")
-    refused(folders, "2 of 6 images have no mask of the same name: '2.png', '4.png'.")
-    for path in list(photos.iterdir()):
-        path.rename(photos / f"{path.stem}_mask.png")
-    refused((photos, photos), "every name holds mask")
+    refused(folders, "2 of 5 images have no mask of the same name: '2.png', '4.png'.")
+    for folder, noun in ((masks, "masks"), (photos, "images")):
+        save(folder / "3.bmp", GREY)
+        refused(folders, f"two {noun} go by the name '3'", "'3.bmp', '3.png'")
 
 
 def test_a_mask_of_another_size(folders):
@@ -275,51 +236,27 @@ def test_a_mask_of_another_size(folders):
 
 
 @pytest.mark.parametrize("which", [0, 1])
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
 def test_damaged_files_are_counted_and_named(folders, which, suffix):
     replace(folders[which], DEEP if suffix == "tif" else GREY, suffix, (1, 4))
-    path = folders[which] / f"1.{suffix}"
-    whole = path.read_bytes()
+    whole = (folders[which] / f"1.{suffix}").read_bytes()
     for share in (0.8, 0.5, 0):
         replace(folders[which], whole[: int(len(whole) * share)], suffix, (1, 4))
         refused(folders, f"2 of 6 {NOUNS[which]} cannot be used, empty, damaged", f"'1.{suffix}', '4.")
         with pytest.raises(UserError, match=rf"1\.{suffix}' is no readable image"):
-            images.read_image(path)
-        with pytest.raises(ValueError, match="the file is no readable image") as caught:
-            images.read_image(io.BytesIO(path.read_bytes()))
-        assert not isinstance(caught.value, UserError)
+            images.read_image(folders[which] / f"1.{suffix}")
 
 
-def test_few_pairs_and_many_bad_files(folders):
-    replace(folders[0], DEEP, "tif", [1], compression="zlib", rowsperstrip=SHAPE[0])
-    with tifffile.TiffFile(folders[0] / "1.tif", mode="r+b") as file:
-        file.pages.first.tags["RowsPerStrip"].overwrite(2)
-    # Strips that are missing are no black pixels.
-    refused(folders, "1 of 6 images cannot be used, empty, damaged")
-    (folders[0] / "0.png").unlink()
-    refused(folders, "holds 5 images with a mask: at least 6 are needed")
-    for folder, pixels in zip(folders, (b"", MASK), strict=True):
-        replace(folder, pixels, numbers=range(6, 14))
-    (folders[0] / "1.tif").unlink()
-    save(folders[0] / "1.png", GREY)
-    refused(folders, "8 of 13 images", "'10.png', '11.png', '12.png', '13.png', '6.png', '7.png', ….")
-
-
-FLOAT, MASKED = np.ones(SHAPE, np.float32), (MASK > 0).astype(np.int8)
 BAD = [
-    (0, "tif", np.zeros((3, *SHAPE), np.uint8), BLACK, "more than one page, or a stack"),
-    (0, "tif", np.zeros((2, *SHAPE, 3), np.uint16), RGB, "more than one page, or a stack"),
-    (1, "tif", np.stack([MASK] * 3), BLACK, "more than one page, or a stack"),
+    *((n, "tif", np.stack([MASK] * 3), BLACK, "more than one page, or a stack") for n in (0, 1)),
     (0, "png", Image.fromarray(GREY), PAGES, "more than one page, or a stack"),
     (0, "tif", np.zeros((*SHAPE, 5), np.uint8), BLACK | {"planarconfig": "contig"}, "neither one nor three"),
-    *((0, "tif", short, {}, "a side shorter than 8 pixels") for short in (GREY[:7], GREY[:, :7])),
-    *((0, "tif", FLOAT * value, {}, "NaN, infinite values") for value in (np.nan, np.inf, np.float64(1e300))),
+    (0, "tif", GREY[:, :7], {}, "a side shorter than 8 pixels"),
+    *((0, "tif", (GREY + 1.0) * value, {}, "NaN, infinite values") for value in (np.nan, np.inf)),
     *((0, "tif", np.full(SHAPE, n, np.int32), {}, "integers beyond 0..65535") for n in (-1, 65536)),
-    (0, "tif", GREY / 7, {"extratags": [(274, 3, 1, 6, True)]}, "a format that neither Pillow nor tifffile reads"),
-    (0, "tif", GREY / 7, {"photometric": "miniswhite"}, "a format that neither Pillow nor tifffile reads"),
-    *((1, "tif", FLOAT * n, {}, "no whole numbers, such as probabilities") for n in (0.7, np.nan, np.inf)),
-    *((1, "tif", -MASKED.astype(dtype), {}, "negative labels") for dtype in (np.int8, np.int64, np.float32)),
-    *((1, "png", png16(np.dstack([DEEP] * n)), {}, "colours of 16 bits, of which only 8") for n in (3, 4)),
+    *((1, "tif", MASK * n, {}, "no whole numbers, such as probabilities") for n in (0.7, np.nan)),
+    (1, "tif", -MASK.astype(np.int16), {}, "negative labels"),
+    (1, "png", png16(DEEP_COLOURS), {}, "colours of 16 bits, of which only 8"),
 ]
 
 
@@ -331,37 +268,32 @@ def test_files_that_cannot_be_used(folders, which, suffix, pixels, options, mess
 
 # --- masks -------------------------------------------------------------------------------------------------------
 
+INDEX = np.digitize(LABELS, [1, 5, 100]).astype(np.uint8)
 # One colour a label; their sums are equal, and so are those of two channels of the first two.
-PALETTE = np.zeros((256, 3), dtype=np.uint8)
-PALETTE[7], PALETTE[3], PALETTE[200] = (9, 0, 1), (9, 1, 0), (0, 9, 1)
-COLOURED, RENAMED = PALETTE[LABELS], np.array([0, *range(100_000, 100_255)])[LABELS]
-INDEXED = Image.fromarray(np.digitize(LABELS, [1, 5, 100]).astype(np.uint8)).convert("P")
+COLOURED = np.array([(0, 0, 0), (9, 1, 0), (9, 0, 1), (0, 9, 1)], dtype=np.uint8)[INDEX]
+RENAMED, INDEXED = np.array([0, 100_000, 100_002, 100_001])[INDEX], Image.fromarray(INDEX).convert("P")
 INDEXED.putpalette([0, 0, 0, 255, 0, 0, 255, 0, 0, 9, 9, 9])
 OPAQUE, FROM_ALPHA = np.dstack([MASK, MASK, MASK, EMPTY + 255]), np.dstack([EMPTY, EMPTY, EMPTY, MASK])
-MERGED, TRANSPARENT = np.where(LABELS == 3, 7, LABELS), "6 of 6 masks are read from the transparency"
+TRANSPARENT, ONE = "6 of 6 masks are read from the transparency", "one value"
 MASKS = [
-    *(("png", pixels, {}, LABELS, "") for pixels in (LABELS, LABELS.astype(np.uint16) * 300, COLOURED, INDEXED)),
-    *(("tif", RENAMED.astype(dtype), {}, LABELS, "") for dtype in (np.int32, np.int64, np.float64)),
-    *(("tif", pixels, o, LABELS, "") for pixels, o in (((LABELS // 2).astype("i1"), {}), (COLOURED.astype("u2"), RGB))),
-    ("png", np.dstack([LABELS] * 3 + [LABELS > 5]), {}, LABELS, ""),
-    *(("png", np.dstack([pixels, LABELS == 7]), {}, LABELS, "") for pixels in (LABELS, COLOURED)),
-    *(("png", pixels, {}, MERGED, "one value") for pixels in (MASK // 255, MASK > 0, MASK.astype(np.uint16) * 257)),
-    *(("png", pixels, {}, MERGED, "one value") for pixels in (OPAQUE, np.dstack([MASK, EMPTY, EMPTY]))),
-    *(("png", pixels, {}, MERGED, TRANSPARENT) for pixels in (FROM_ALPHA, np.dstack([EMPTY + 9, MASK]))),
+    *(("png", pixels, "") for pixels in (LABELS, LABELS.astype(np.uint16) * 300, COLOURED, INDEXED)),
+    *(("tif", pixels, "") for pixels in (RENAMED.astype(np.int32), RENAMED.astype(np.float64))),
+    *(("png", np.dstack([pixels, LABELS == 7]), "") for pixels in (LABELS, COLOURED)),
+    *(("png", pixels, ONE) for pixels in (MASK // 255, MASK > 0, MASK.astype(np.uint16) * 257, OPAQUE)),
+    *(("png", pixels, TRANSPARENT) for pixels in (FROM_ALPHA, np.dstack([EMPTY + 9, MASK]))),
 ]
 
 
-@pytest.mark.parametrize(("suffix", "pixels", "options", "expected", "note"), MASKS)
-def test_each_value_is_an_object_or_each_region_of_a_binary_mask(folders, suffix, pixels, options, expected, note):
-    replace(folders[1], pixels, suffix, **options)
-    if note == "one value":
+@pytest.mark.parametrize(("suffix", "pixels", "note"), MASKS)
+def test_each_value_is_an_object_or_each_region_of_a_binary_mask(folders, suffix, pixels, note):
+    replace(folders[1], pixels, suffix)
+    if note == ONE:
         save(folders[1] / "1.png", MASK // 5)
     dataset = images.open_pairs(*folders)
     for labels in dataset.y:
-        assert sorted(np.unique(labels)) == list(range(len(np.unique(expected))))
-        assert same_objects(labels, expected)
+        assert same_objects(labels, np.where(LABELS == 3, 7, LABELS) if note else LABELS)
+        assert labels.max() == len(np.unique(labels)) - 1
     assert note in "".join(dataset.notes) and bool(note) == bool(dataset.notes)
-    assert any("transparency" in found for found in dataset.notes) == (note == TRANSPARENT)
 
 
 def test_all_masks_decide_together_whether_values_are_objects_or_classes(folders):
@@ -372,39 +304,24 @@ def test_all_masks_decide_together_whether_values_are_objects_or_classes(folders
     dataset = images.open_pairs(*folders)
     assert (dataset.y[0].max(), dataset.notes) == (1, ("1 of 16 objects consist of several regions",))
     assert same_objects(dataset.y[1], LABELS)
-    half = np.where(LABELS == 3, 0, LABELS)
-    half[5:8, 0] = 7
-    replace(folders[1], half)
-    dataset = images.open_pairs(*folders)
-    assert (dataset.y[0].max(), dataset.notes) == (2, ("6 of 12 objects consist of several regions",))
-    classes, expected = EMPTY.copy(), EMPTY.copy()
-    places = ((1, 0, 0), (1, 3, 3), (1, 8, 0), (2, 3, 0), (2, 8, 12), (2, 4, 10))
-    for number, (value, row, column) in enumerate(places, start=1):
-        classes[row : row + 3, column : column + 3] = value
-        expected[row : row + 3, column : column + 3] = number
-    replace(folders[1], classes)
+    expected = np.kron([[1, 0, 2, 0], [0, 3, 0, 4], [0, 0, 0, 0]], np.ones((4, 4), dtype=int))
+    # Two of a class touch at a corner only.
+    replace(folders[1], np.array([0, 1, 2, 1, 2], dtype=np.uint8)[expected])
     dataset = images.open_pairs(*folders)
     assert same_objects(dataset.y[0], expected) and dataset.y[0].dtype == np.int32
     assert "12 of 12 values lie in several regions: values are read as classes" in dataset.notes[0]
 
 
-def test_empty_masks_full_masks_and_an_object_of_one_pixel(folders):
-    dot = np.where(np.arange(EMPTY.size) == 85, 255, 0).astype(np.uint8).reshape(SHAPE)
-    opaque = np.dstack([EMPTY, EMPTY, EMPTY, EMPTY + 255])
-    for number, pixels in enumerate((EMPTY, dot, EMPTY + 255, opaque)):
+def test_empty_masks_and_full_masks(folders):
+    for number, pixels in enumerate((EMPTY, EMPTY + 255)):
         save(folders[1] / f"{number}.png", pixels)
     dataset = images.open_pairs(*folders)
-    assert [labels.max() for labels in dataset.y] == [0, 1, 1, 0, 2, 2]
-    assert "2 masks hold no object" in dataset.notes
-    replace(folders[1], LABELS)
-    save(folders[1] / "0.png", LABELS + 1)
-    assert sorted(np.unique(images.open_pairs(*folders).y[0])) == [1, 2, 3, 4]
+    assert [labels.max() for labels in dataset.y] == [0, 1, 2, 2, 2, 2]
+    assert "1 masks hold no object" in dataset.notes
     replace(folders[1], 255 - MASK)
     assert "objects cover 80% of the pixels: if 0 marks them, invert the masks" in images.open_pairs(*folders).notes
-    for full in (EMPTY + 255, MASK // 255 + 1, LABELS + 1):
-        replace(folders[1], full)
-        save(folders[1] / "0.png", EMPTY)
-        refused(folders, "no mask holds objects and 0 (black), the background")
+    replace(folders[1], LABELS + 1)
+    refused(folders, "no mask holds objects and 0 (black), the background")
     replace(folders[1], EMPTY)
     refused(folders, "no object is in any of the 6 masks")
 
@@ -412,8 +329,8 @@ def test_empty_masks_full_masks_and_an_object_of_one_pixel(folders):
 def picture(scale=1):
     """Discs of 40 and 24 pixels, `scale` times as large."""
     image = Image.new("L", (96 * scale, 80 * scale))
-    for left, top, size in ((8, 8, 40), (60, 40, 24)):
-        ImageDraw.Draw(image).ellipse([scale * edge for edge in (left, top, left + size, top + size)], fill=255)
+    for edges in ((8, 8, 48, 48), (60, 40, 84, 64)):
+        ImageDraw.Draw(image).ellipse([scale * edge for edge in edges], fill=255)
     return image
 
 
@@ -424,28 +341,18 @@ def discs(folders):
     return folders
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "webp", "tif"])
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
 def test_lossy_masks_are_refused_unless_they_hold_two_values(discs, suffix):
-    options = {"compression": "jpeg"} if suffix == "tif" else {"quality": 100}
     blocks = np.kron([[0, 0], [0, 255]], np.ones((40, 48))).astype(np.uint8)
-    replace(discs[1], Image.fromarray(blocks), suffix, [1], **options)
+    replace(discs[1], Image.fromarray(blocks), suffix, [1], quality=100)
     assert same_objects(images.open_pairs(*discs).y[1], blocks)
-    replace(discs[1], picture(), suffix, [0, 3], **options | {"quality": 60})
+    replace(discs[1], picture(), suffix, [0, 3], quality=60)
     refused(discs, "2 of 6 masks cannot be used, saved as JPEG", f"'0.{suffix}', '3.{suffix}'")
 
 
-SMALL, DOTS = picture().resize((12, 10), Image.Resampling.NEAREST), np.where(np.indices((80, 96)).sum(0) % 9, 0, 255)
-SMOOTH = [
-    picture(4).resize((96, 80), Image.Resampling.BOX),
-    picture(2).resize((96, 80), Image.Resampling.BILINEAR),
-    picture().resize((48, 40), Image.Resampling.NEAREST).resize((96, 80)),
-]
+SMOOTH = [picture(4).resize((96, 80), Image.Resampling.BOX), picture(2).resize((96, 80), Image.Resampling.BILINEAR)]
 picture().save(JPEG := io.BytesIO(), format="JPEG", quality=50)
-SPOILT = [
-    SMALL.resize((96, 80), Image.Resampling.BICUBIC),
-    Image.open(JPEG).copy(),
-    Image.fromarray(DOTS.astype(np.uint8)).resize((61, 47), Image.Resampling.LANCZOS).resize((96, 80)),
-]
+SPOILT = [picture().resize((12, 10)).resize((96, 80), Image.Resampling.BICUBIC), Image.open(JPEG).copy()]
 
 
 @pytest.mark.parametrize("numbers", [[0], range(6)], ids=["one", "all"])
@@ -459,28 +366,15 @@ def test_smoothed_borders_are_cut(discs, numbers):
     for spoilt in SPOILT:
         replace(discs[1], spoilt, numbers=numbers)
         refused(discs, "as after smoothing, resizing or JPEG")
-
-
-def test_greys_that_smoothing_does_not_explain(discs):
-    tiles = np.kron(np.indices((20, 24)).prod(0) % 2, np.full((4, 4), 255)).astype(np.uint8)
-    replace(discs[1], tiles)
-    save(discs[1] / "0.png", SPOILT[0])
-    refused(discs, "the masks hold 0, 255 and many greys between them")
-    dot = np.zeros((80, 96), dtype=np.uint8)
-    dot[40, 50] = 100
     replace(discs[1], SMOOTH[0])
-    save(discs[1] / "1.png", dot)
+    save(discs[1] / "1.png", np.pad(np.array([[100]], dtype=np.uint8), ((40, 39), (50, 45))))
     refused(discs, "some masks hold 0 and 255 with greys at the borders, others greys only")
 
 
 def test_labels_up_to_255_are_no_smoothing(folders):
     """Object 255 may be the largest, and others lie at its border; 511 ends in the same byte."""
-    for values in ((255, 1, 2), (255, 254, 253), (128, 255, 64), (1, 2, 255), (511, 300, 301)):
+    for values in ((255, 254, 253), (128, 255, 64), (511, 300, 301)):
         labels = np.zeros(SHAPE, dtype=np.uint16 if max(values) > 255 else np.uint8)
         labels[1:6, 1:9], labels[6:9, 1:9], labels[1:6, 9] = values
         replace(folders[1], labels)
         assert same_objects(images.open_pairs(*folders).y[0], labels)
-    every = (np.arange(1, 257) % 256).reshape(16, 16).repeat(3, axis=0).repeat(3, axis=1).astype(np.uint8)
-    for folder in folders:
-        replace(folder, every)
-    assert same_objects(images.open_pairs(*folders).y[0], every)
