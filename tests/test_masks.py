@@ -185,7 +185,6 @@ def test_small_regions_of_label_images_are_those_of_scikit_image(given):
 def test_objects_that_touch_are_several_regions_and_a_label_in_two_parts_is_two():
     labels = np.array([[7, 7, 0, 9, 9], [7, 0, 0, 9, 7], [0, 7, 0, 9, 9]])
     assert masks.remove_small_regions(labels, 2).tolist() == [[7, 7, 0, 9, 9], [7, 0, 0, 9, 0], [0, 0, 0, 9, 9]]
-    assert masks.remove_small_regions(labels, 4, connectivity=2)[2, 1] == 7, "connected at a corner"
 
 
 @examples
@@ -204,8 +203,7 @@ def test_holes_are_those_of_scipy_and_scikit_image(given):
 
 
 def disc(radius, spacing):
-    half = [int(radius / size) + 1 for size in spacing]
-    y, x = (size * np.arange(-n, n + 1) for size, n in zip(spacing, half, strict=True))
+    y, x = (size * np.arange(-9, 10) for size in spacing)
     return y[:, np.newaxis] ** 2 + x**2 <= radius**2
 
 
@@ -275,14 +273,6 @@ def test_discs_that_overlap_are_objects_and_the_neck_decides():
         assert [objects[20, 12 + apart * place] for place in range(4)] == [1, 2, 3, 4]
 
 
-def test_a_rod_at_any_angle_is_one_object():
-    y, x = np.mgrid[:120, :120] - 59.5
-    for angle, (radius, min_depth) in product((0, 0.3, 0.8, 1.2), ((6, 0.3), (8, 0.3), (3, 0.5), (10, 0.5))):
-        along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-        rod = np.hypot(np.maximum(abs(along) - 30, 0), across) <= radius
-        assert split_touching(rod, min_depth=min_depth).max() == 1
-
-
 @pytest.mark.parametrize(("name", "number", "least"), [("cells", 12, 0.93), ("nuclei", 1, 0.96)])
 def test_masks_of_real_and_drawn_cells_are_split_where_the_truth_is(name, number, least):
     truth = list(data.load(name).y[:number])
@@ -345,18 +335,8 @@ def probabilities(seed, shape=(24, 30)):
 
 Y_PROB, Y_TRUE = map(list, zip(*map(probabilities, range(5)), strict=True))
 PIPELINE = [binarize, masks.remove_small_regions, fill_holes]
-GRID = {
-    "remove_small_regions__min_size": [1, 5, 20],
-    "binarize__threshold": [0.3, 0.5, 0.7],
-    "fill_holes__max_size": [0, 3, 20],
-}
-
-
-def one_by_one(choice, image):
-    """Return the result of one candidate, with nothing shared."""
-    mask = binarize(image, choice["binarize__threshold"])
-    mask = masks.remove_small_regions(mask, choice["remove_small_regions__min_size"])
-    return fill_holes(mask, choice["fill_holes__max_size"])
+NAMES = ["binarize__threshold", "remove_small_regions__min_size", "fill_holes__max_size"]
+GRID = dict(zip(reversed(NAMES), ([0, 3, 20], [1, 5, 20], [0.3, 0.5, 0.7]), strict=True))
 
 
 @pytest.mark.parametrize("metric", [iou, lambda truth, result: -float(result.any())])
@@ -365,12 +345,15 @@ def test_tune_gives_what_trying_everything_gives(metric):
     assert len(tuned.candidates) == 27
     assert all(choice in tuned.candidates for choice in ParameterGrid(GRID))
     for choice, scores in zip(tuned.candidates, tuned.scores, strict=True):
-        assert scores.tolist() == [metric(t, one_by_one(choice, p)) for t, p in zip(Y_TRUE, Y_PROB, strict=True)]
+        results = Y_PROB
+        for step, name in zip(PIPELINE, NAMES, strict=True):
+            results = [step(result, choice[name]) for result in results]
+        assert scores.tolist() == list(map(metric, Y_TRUE, results))
     means = tuned.scores.mean(axis=1)
     assert tuned.score == means.max()
     assert tuned.parameters == tuned.candidates[means.argmax()], "of equal ones the first"
-    again = [metric(t, masks.apply_pipeline(tuned.pipeline, p)) for t, p in zip(Y_TRUE, Y_PROB, strict=True)]
-    assert again == tuned.scores[means.argmax()].tolist()
+    results = [masks.apply_pipeline(tuned.pipeline, image) for image in Y_PROB]
+    assert list(map(metric, Y_TRUE, results)) == tuned.scores[means.argmax()].tolist()
 
 
 def test_each_step_runs_once_for_each_choice_before_it():
@@ -471,10 +454,8 @@ def test_boundary_distances_are_those_of_all_pairs_of_boundary_pixels(given):
 
 
 def test_boundary_distances_of_one_far_speck_and_of_empty_masks():
-    for same in (TWO, EMPTY, FULL):
-        assert masks.boundary_distance(same, same) == masks.BoundaryDistance(0, 0, 0)
-    for pair in ((EMPTY, FULL), (FULL, EMPTY)):
-        assert masks.boundary_distance(*pair) == masks.BoundaryDistance(np.inf, np.inf, np.inf)
+    for other, apart in ((EMPTY, 0), (FULL, np.inf)):
+        assert masks.boundary_distance(EMPTY, other) == masks.BoundaryDistance(apart, apart, apart)
     a, b = np.zeros((3, 210), bool), np.zeros((3, 210), bool)
     a[1, :100] = b[1, :101] = b[1, 200] = True
     assert masks.boundary_distance(a, b) == masks.BoundaryDistance(0, 102 / 202, 101)
@@ -506,15 +487,6 @@ def test_objects_are_counted_as_by_brute_force():
         total += count_objects(true, found, threshold)
     assert min(total.tp, total.fp, total.fn) > 5, "else this is no test"
     assert count_objects([[1, 1, 0]], [[1, 0, 0]]) == ObjectCounts(0, 1, 1), "exactly the threshold is not enough"
-
-
-@examples
-@given(st.data())
-def test_objects_of_any_form_are_counted_as_by_brute_force(given):
-    shape = given.draw(array_shapes(min_dims=2, max_dims=2, max_side=6))
-    labels = st.sampled_from([0, 1, 2, 7, 300])
-    true, found = (given.draw(arrays(np.int32, shape, elements=labels)) for _ in range(2))
-    assert count_objects(true, found) == count_by_loops(true, found, 0.5)
 
 
 def test_precision_recall_f1_and_panoptic_quality():

@@ -1,5 +1,6 @@
 """The U-Net: receptive field, tiles equal to the whole, masks that move with their images, losses, training, export."""
 
+import itertools
 import math
 
 import keras
@@ -50,10 +51,6 @@ def conv(size=3, **options):
     return layers.Conv2D(2, size, **({"padding": "same"} | options))
 
 
-def up(size, stride=2, **options):
-    return layers.Conv2DTranspose(2, size, strides=stride, **({"padding": "same"} | options))
-
-
 def of(function):
     image = keras.Input((None, None, 1))
     return keras.Model(image, function(image))
@@ -63,7 +60,7 @@ def textbook(image):
     """Skips that are concatenated, and both ways upwards of most tutorials."""
     first = conv(activation="relu")(layers.Rescaling(0.5)(image))
     second = conv(activation="relu")(layers.MaxPooling2D()(first))
-    x = layers.Concatenate()([up(2, padding="valid")(conv()(layers.MaxPooling2D()(second))), second])
+    x = layers.Concatenate()([layers.Conv2DTranspose(2, 2, strides=2)(conv()(layers.MaxPooling2D()(second))), second])
     x = layers.UpSampling2D(interpolation="bilinear")(layers.Dropout(0.5)(conv()(x)))
     return conv(1, activation="sigmoid")(layers.concatenate([x, first], axis=3))
 
@@ -74,7 +71,6 @@ MODELS = {
     "textbook": (lambda: of(textbook), (14, 4)),
     "wide": (lambda: of(lambda x: conv(3, dilation_rate=4)(conv((1, 4))(x))), (6, 1)),
     "separable": (lambda: of(layers.SeparableConv2D(2, 7, padding="same")), (3, 1)),
-    "transposed by 7": (lambda: of(lambda x: up(7)(layers.MaxPooling2D(3, 2, padding="same")(x))), (4, 2)),
     "Sequential": (lambda: keras.Sequential([keras.Input((None, None, 1)), conv(), layers.ReLU(), conv()]), (2, 1)),
 }
 
@@ -98,13 +94,11 @@ def test_the_receptive_field_is_what_the_network_shows(name):
         assert np.array_equal(beyond[0, probe, probe], before[0, probe, probe])
         within = np.where((distance <= radius) & (distance > radius - 2 * stride), image + 50, image)
         assert not np.array_equal(model(within).numpy()[0, probe, probe], before[0, probe, probe])
-    inner = np.s_[0, radius : side - radius - stride, radius : side - radius - stride]
-
-    def shifts_alike(shift):
-        moved = model(np.roll(image, shift, axis=(1, 2))).numpy()
-        return np.array_equal(before[inner], np.roll(moved, -shift, axis=(1, 2))[inner])
-
-    assert [shift for shift in range(1, stride + 1) if shifts_alike(shift)] == [stride]
+    inner, moved = np.s_[0, radius : side - radius - stride, radius : side - radius - stride], []
+    for shift in range(1, stride + 1):
+        output = model(np.roll(image, shift, axis=(1, 2))).numpy()
+        moved.append(np.array_equal(before[inner], np.roll(output, -shift, axis=(1, 2))[inner]))
+    assert moved == [False] * (stride - 1) + [True]
 
 
 def used_twice(image):
@@ -122,7 +116,7 @@ def whole(model, image):
     return model.predict_on_batch(padded[None].astype(np.float32))[0][: image.shape[0], : image.shape[1]]
 
 
-@pytest.mark.parametrize("size", [(1, 1), (5, 7), (37, 53), (160, 131)], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (37, 53), (160, 131)], ids=str)
 @pytest.mark.parametrize("name", ["plain", "aspp"])
 def test_tiles_are_equal_to_the_whole_to_the_bit(models, name, size):
     image = picture(*size, models[name].input_shape[-1])
@@ -185,11 +179,8 @@ def test_each_channel_of_each_image_has_mean_0_and_deviation_1():
     assert answer.dtype == np.float32
     assert np.allclose(answer, expected, atol=1e-6)
     assert np.allclose(answer, unet.standardize(image * 3.5 + 1000), atol=1e-4), "exposure does not matter"
-
-
-@pytest.mark.parametrize("value", [0, 255, 65535, 0.1, 1 / 3, 123.456, 1e-6])
-def test_a_constant_channel_becomes_0(value):
-    assert not any(unet.standardize(np.full((side, side, 1), value)).any() for side in (1, 7, 30, 101))
+    for side, value in itertools.product((1, 7, 30, 101), (0, 255, 65535, 0.1, 1 / 3, 123.456, 1e-6)):
+        assert not unet.standardize(np.full((side, side, 1), value)).any(), "a constant channel becomes 0"
 
 
 # --- crops of images ---------------------------------------------------------------------------------------------
@@ -242,26 +233,21 @@ REFUSED = {
     "bottleneck 'plain' or 'aspp'; got 16, 1, 'none'": lambda _: unet.build_unet(bottleneck="none"),
     r"\(height, width, 1\); got \(8, 8, 3\)": lambda m: unet.predict_tiled(m, np.ones((8, 8, 3))),
     "tile must be at least 1.*got 0, 48, 'float32'": lambda m: unet.predict_tiled(m, IMAGES[0], tile=0),
-    "halo at least 0": lambda m: unet.predict_tiled(m, IMAGES[0], halo=-1),
     "dtype 'float32' or 'uint8'; got .*'float64'": lambda m: unet.predict_tiled(m, IMAGES[0], dtype="float64"),
     r"out must be of shape \(8, 8, 2\) and float32; got": lambda m: unet.predict_tiled(m, IMAGES[0], out=IMAGES[0]),
     r"dtype 'uint8' is .* not within \[0, 1\]": lambda m: unet.predict_tiled(m, IMAGES[0] - 30, dtype="uint8"),
     "labels must be whole numbers.*got float64": lambda _: unet.targets(np.zeros((4, 4))),
     "radius must be at least 0 pixels; got -1": lambda _: unet.targets([[1]], -1),
     r"\(..., height, width, channels\); got \(4, 4\)": lambda _: unet.standardize(np.ones((4, 4))),
-    "there are 0 images and 0 masks": lambda _: unet.random_crops([], [], 8),
     "there are 2 images and 1 masks; one mask": lambda _: unet.random_crops(IMAGES, IMAGES[:1], 8),
     r"mask 0 must .* \(8, 8, 1\) and \(8, 9, 1\)": lambda _: unet.random_crops(IMAGES[:1], numbered((8, 9)), 8),
-    "mask 1 must .* as many channels": lambda _: unet.random_crops(IMAGES, [IMAGES[0], np.ones((8, 8, 2))], 8),
     "side and batch_size must be at least 1; got 0 and 8": lambda _: unet.random_crops(IMAGES, IMAGES, 0),
     "RandomElasticTransform moves a mask differently": lambda _: unet.augment_pairs(layers.RandomElasticTransform()),
     "exists: a model is never written over another": lambda m: unet.export(m, "."),
 }
 UNKNOWN = {
     r"layer 'mean' \(Global.*is not known: use": layers.GlobalAveragePooling2D(keepdims=True, name="mean"),
-    "layer 'rows'": layers.Softmax(axis=1, name="rows"),
     "layer 'valid'.*with padding='same'": layers.Conv2D(1, 3, name="valid"),
-    "layer 'finer'": layers.UpSampling2D(2, name="finer"),
     "one output of the same size": layers.MaxPooling2D(2),
     "joins images of different sizes": lambda x: layers.Concatenate()([x, layers.MaxPooling2D()(x)]),
     "one input, and one output": lambda x: [conv()(x), conv()(x)],
@@ -301,8 +287,7 @@ def test_masks_move_with_their_images_and_the_usual_mistakes_would_be_found(name
 
 
 def test_light_changes_no_mask_and_works_in_a_dataset():
-    mask = blobs()
-    change = unet.augment_pairs(layers.RandomBrightness(0.4, value_range=(0, 1)))
+    mask, change = blobs(), unet.augment_pairs(layers.RandomBrightness(0.4, value_range=(0, 1)))
     for images, same in tf.data.Dataset.from_tensors((mask / 2 + 0.2, mask)).map(change):
         assert np.array_equal(same, mask)
         assert not np.allclose(images, mask / 2 + 0.2)
@@ -318,23 +303,23 @@ def logits_and_masks():
     return true, random.normal(0, 2, true.shape).astype(np.float32)
 
 
-def in_numpy(y, p):
-    both, total = (y * p).sum(axis=(1, 2)), (y + p).sum(axis=(1, 2))
-    bce, bce_5 = (-(w * y * np.log(p) + (1 - y) * np.log(1 - p)).mean(axis=(1, 2)) for w in (1, 5))
-    return {
-        "dice": 1 - (2 * both + 1) / (total + 1),
-        "jaccard": bce + 1 - (both + 1) / (total - both + 1),
-        "bce": bce_5,
-    }
+LOSSES = {
+    unet.dice_loss: lambda both, total, bce: 1 - (2 * both + 1) / (total + 1),
+    unet.bce_jaccard: lambda both, total, bce: bce(1) + 1 - (both + 1) / (total - both + 1),
+    unet.weighted_bce(5.0): lambda both, total, bce: bce(5),
+}
 
 
-LOSSES = {"dice": unet.dice_loss, "jaccard": unet.bce_jaccard, "bce": unet.weighted_bce(5.0)}
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_are_those_of_numpy_teach_from_empty_masks_and_stay_finite(loss):
+    true, logits = logits_and_masks()
+    p, axes = expit(logits.astype(float)), (1, 2)
 
+    def bce(weight):
+        return -(weight * true * np.log(p) + (1 - true) * np.log(1 - p)).mean(axes)
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_losses_are_those_of_numpy_teach_from_empty_masks_and_stay_finite(name):
-    loss, (true, logits) = LOSSES[name], logits_and_masks()
-    np.testing.assert_allclose(loss(true, logits), in_numpy(true, expit(logits.astype(float)))[name], rtol=1e-5)
+    expected = LOSSES[loss]((true * p).sum(axes), (true + p).sum(axes), bce)
+    np.testing.assert_allclose(loss(true, logits), expected, rtol=1e-5)
     np.testing.assert_allclose(loss(true, 40 * true - 20), 0, atol=1e-4)
     empty = np.zeros_like(true)
     for y_true, values in ((true, 1e4 * np.sign(logits)), (true, empty - 50), (empty, empty)):
@@ -383,7 +368,7 @@ def test_new_weights_are_a_new_beginning_and_trace_nothing(compiled):
         start = model.get_weights()[0]
         assert model.optimizer.iterations == 0
         assert all(not np.any(v) for v in model.optimizer.variables if "moment" in v.path or "velocity" in v.path)
-        losses = model.fit(X, Y, 4, 15, 0, [unet.OneCycle()]).history["loss"]
+        losses = model.fit(X, Y, 4, 5, 0, [unet.OneCycle()]).history["loss"]
         assert losses[-1] < losses[0]
         runs.append((start, losses[-1], len(traced)))
     (start, loss, count), (other, _, _), (start_again, loss_again, count_again) = runs
