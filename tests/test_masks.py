@@ -13,7 +13,6 @@ from scipy.spatial.distance import cdist
 from scipy.special import expit
 from skimage import measure, morphology
 from skimage.draw import disk
-from skimage.filters import apply_hysteresis_threshold
 from sklearn.metrics import f1_score, jaccard_score
 from sklearn.model_selection import ParameterGrid
 
@@ -30,7 +29,6 @@ STEPS = {
 }
 SCORES = [iou, masks.dice, masks.boundary_iou]
 FULL, EMPTY = np.ones((6, 9), bool), np.zeros((6, 9), bool)
-each_step = pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
 examples = settings(deadline=None, max_examples=60)
 
 
@@ -82,21 +80,17 @@ def test_numbers_that_do_not_fit_are_refused(name):
         refused(partial(call, wrong), f"^{name} must be .*; got ")
 
 
-@pytest.mark.parametrize("wrong", [0, -1, (1, 0), (1, np.nan), (1, 2, 3), [], (1, "2"), {1}, np.inf, "1", None, True])
-def test_a_spacing_that_does_not_fit_is_refused(wrong):
-    distance = partial(masks.boundary_distance, FULL)
-    for step in (partial(opening, radius=1), partial(masks.closing, radius=1), split_touching, distance):
-        refused(partial(step, FULL, spacing=wrong), "^spacing must be one size above 0, or one for each of 2 axes; got")
+def test_a_spacing_that_does_not_fit_is_refused():
+    for step in (partial(opening, radius=1), split_touching, partial(masks.boundary_distance, FULL)):
+        for wrong in [0, -1, (1, 0), (1, np.nan), (1, 2, 3), [], (1, "2"), {1}, np.inf, "1", None, True]:
+            refused(partial(step, FULL, spacing=wrong), "^spacing must be one size above 0, or one for each of 2 axes")
 
 
 NO_MASKS = [
     (FULL * 0.7, "got float64: threshold probabilities by binarize first"),
-    (np.where(EMPTY, 0, np.nan), "threshold"),
     (-1 * FULL, "got negative numbers"),
     (FULL.astype(object), "got object[.]$"),
     (FULL[..., None], r"without a channel axis; got \(6, 9, 1\)"),
-    (FULL[None, None], r"got \(1, 1, 6, 9\)"),
-    (FULL[0], r"got \(9,\)"),
     (None, r"got \(\)"),
     ([[1, 0], [1]], "one array; got rows or images of several shapes"),
 ]
@@ -106,11 +100,9 @@ NO_MASKS = [
 def test_what_is_no_mask_is_refused_and_the_argument_named(wrong, message):
     for step in (*STEPS.values(), split_touching):
         refused(partial(step, wrong), f"^mask must be .*{message}")
-    for score in (*SCORES, masks.boundary_distance):
-        refused(partial(score, wrong, FULL), f"^y_true must be .*{message}")
-        refused(partial(score, FULL, wrong), f"^y_pred must be .*{message}")
-    refused(partial(count_objects, wrong, FULL), f"^labels_true must be .*{message}")
-    refused(partial(count_objects, FULL, wrong), f"^labels_pred must be .*{message}")
+    for score, name in zip((*SCORES, masks.boundary_distance, count_objects), ["y"] * 4 + ["labels"], strict=True):
+        refused(partial(score, wrong, FULL), f"^{name}_true must be .*{message}")
+        refused(partial(score, FULL, wrong), f"^{name}_pred must be .*{message}")
 
 
 def test_single_images_of_one_shape_and_of_0_and_1():
@@ -122,51 +114,42 @@ def test_single_images_of_one_shape_and_of_0_and_1():
             refused(partial(call, FULL * 2, FULL), "must be a mask of 0 and 1; got larger numbers: compare labels with")
     for step in (fill_holes, partial(opening, radius=1), partial(masks.closing, radius=1)):
         refused(partial(step, [[1, 2, 0]]), "^mask must hold 0 and one other value; got labels: do it object by object")
-        assert step(np.full((3, 3), 7)).tolist() == [[7] * 3] * 3
 
 
-@pytest.mark.parametrize("step", [binarize, partial(hysteresis, low=0.3, high=0.6)])
-def test_what_are_no_probabilities_is_refused(step):
+def test_what_are_no_probabilities_is_refused():
     for y_prob, message in [
         (np.array([[-3.0, 2.0]]), r"probabilities in \[0, 1\]; got -3 … 2: logits need a sigmoid first"),
-        (np.array([[3.0, 7.0]]), "got 3 … 7: logits"),
         (np.array([[0.3, np.nan, np.nan]]), "got NaN in 2 places"),
         (np.array([[0, 255]], np.uint8), "which are floats; got uint8, perhaps labels, or bytes: divide those by 255"),
         (np.array([[True, False]]), "got bool, perhaps a mask already"),
-        (None, "got object"),
         ([[0.3, 0.4], [0.5]], "one array; got rows or images of several shapes"),
     ]:
-        refused(partial(step, y_prob), f"^y_prob must be .*{message}")
+        for step in (binarize, partial(hysteresis, low=0.3, high=0.6)):
+            refused(partial(step, y_prob), f"^y_prob must be .*{message}")
 
 
 # --- binarize and hysteresis -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(7,), (5, 6), (3, 5, 6), (2, 5, 6, 1), (2, 3, 4, 5), (0, 3)])
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_binarize_takes_probabilities_of_any_shape_and_precision(shape, dtype):
-    y_prob = np.random.default_rng(0).random(shape).astype(dtype)
-    assert binarize(y_prob, 0.25).dtype == bool
-    assert np.array_equal(binarize(y_prob, 0.25), y_prob >= 0.25)
-    assert binarize(y_prob, y_prob.max(initial=0)).sum() == min(1, y_prob.size), "a value on the threshold counts"
+def test_binarize_takes_probabilities_of_any_shape_and_precision(shape):
+    for dtype in (np.float16, np.float32, np.float64):
+        y_prob = np.random.default_rng(0).random(shape).astype(dtype)
+        assert binarize(y_prob).dtype == bool
+        assert np.array_equal(binarize(y_prob, 0.25), y_prob >= 0.25)
+        assert binarize(y_prob, y_prob.max(initial=0)).sum() == min(1, y_prob.size), "a value on the threshold counts"
 
 
-def test_a_map_that_has_saturated_to_0_and_1_is_a_map():
+def test_a_saturated_map_is_a_map_and_only_four_axes_can_be_a_softmax():
     saturated = expit(np.array([[-120, -110], [20, 30]], np.float32))
     assert set(saturated.ravel()) == {0, 1}
-    assert binarize(saturated).tolist() == [[False, False], [True, True]]
-    assert hysteresis(saturated, 0.2, 0.8).tolist() == [[False, False], [True, True]]
-
-
-def test_only_four_axes_can_be_a_softmax():
+    for mask in (binarize(saturated), hysteresis(saturated, 0.2, 0.8)):
+        assert mask.tolist() == [[False, False], [True, True]]
     p = np.random.default_rng(0).random((4, 5))
-    pair = np.stack([p, 1 - p], axis=-1)
+    pair, two_sigmoids = np.stack([p, 1 - p], axis=-1), np.stack([p, p / 2], axis=-1)[np.newaxis]
     assert np.array_equal(binarize(pair), pair >= 0.5), "four images of width 2"
-    refused(lambda: binarize(pair[np.newaxis]), "got 2 classes along the last axis, which sum to 1: take argmax")
-    refused(lambda: binarize(np.eye(3, dtype=np.float32)[np.zeros((1, 4, 5), int)]), "got 3 classes")
-    assert binarize(pair[np.newaxis, ..., :1]).shape == (1, 4, 5, 1)
-    two_sigmoids = np.stack([p, p / 2], axis=-1)[np.newaxis]
     assert np.array_equal(binarize(two_sigmoids), two_sigmoids >= 0.5)
+    refused(lambda: binarize(pair[np.newaxis]), "got 2 classes along the last axis, which sum to 1: take argmax")
 
 
 @examples
@@ -178,31 +161,15 @@ def test_hysteresis_with_values_on_the_thresholds_any_connectivity_and_batches(g
     for image, found in images(y_prob, hysteresis(y_prob, 0.3, 0.55, connectivity)):
         labels = measure.label(image >= 0.3, connectivity=connectivity)
         assert np.array_equal(found, np.isin(labels, labels[image >= 0.55]))
-
-
-def test_hysteresis_is_that_of_scikit_image_and_wants_images():
-    y_prob = ndimage.gaussian_filter(np.random.default_rng(0).random((40, 50)), 0.7)
-    found = hysteresis(y_prob, 0.5, 0.6)
-    assert np.array_equal(found, apply_hysteresis_threshold(y_prob, 0.5, 0.6)), "no value is equal to a threshold"
-    assert (y_prob > 0.6).sum() < found.sum() < (y_prob > 0.5).sum()
     refused(lambda: hysteresis([0.5, 0.2], 0.1, 0.2), r"^y_prob must be of shape \(height, width\) or \(n, height, wid")
 
 
 # --- small regions and holes -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("connectivity", [1, 2])
-@pytest.mark.parametrize("min_size", [0, 1, 2, 5, 30, 10**6])
-def test_small_regions_are_those_of_scikit_image_which_takes_the_largest_that_goes(min_size, connectivity):
-    for seed, share in enumerate((0.2, 0.4, 0.6, 0.95)):
-        mask = np.random.default_rng(seed).random((50, 61)) < share
-        expected = morphology.remove_small_objects(mask, max_size=min_size - 1, connectivity=connectivity)
-        assert np.array_equal(masks.remove_small_regions(mask, min_size, connectivity), expected)
-
-
 @examples
 @given(st.data())
-def test_small_regions_of_label_images_of_any_dtype_in_batches(given):
+def test_small_regions_of_label_images_are_those_of_scikit_image(given):
     dtype = given.draw(st.sampled_from(WHOLE[1:]))
     shape = given.draw(st.lists(st.integers(2, 6), min_size=2, max_size=3))
     labels = given.draw(arrays(dtype, shape, elements=st.sampled_from([0, 1, 2, np.iinfo(dtype).max])))
@@ -218,8 +185,6 @@ def test_small_regions_of_label_images_of_any_dtype_in_batches(given):
 def test_objects_that_touch_are_several_regions_and_a_label_in_two_parts_is_two():
     labels = np.array([[7, 7, 0, 9, 9], [7, 0, 0, 9, 7], [0, 7, 0, 9, 9]])
     assert masks.remove_small_regions(labels, 2).tolist() == [[7, 7, 0, 9, 9], [7, 0, 0, 9, 0], [0, 0, 0, 9, 9]]
-    assert masks.remove_small_regions(labels, 4, connectivity=2)[2, 1] == 7, "connected at a corner"
-    assert masks.remove_small_regions([[1, 0, 1, 1]], np.uint8(2)).tolist() == [[0, 0, 1, 1]]
 
 
 @examples
@@ -234,19 +199,11 @@ def test_holes_are_those_of_scipy_and_scikit_image(given):
     assert np.array_equal(fill_holes(mask, max_size, connectivity), framed[3:-3, 3:-3])
 
 
-def test_holes_of_exactly_the_size_are_filled_and_bays_are_not():
-    mask = np.full((6, 9), 200, np.uint8)
-    mask[2, 2:4] = mask[2:4, 6] = mask[4, 6] = mask[5, 0] = 0
-    assert (fill_holes(mask, 2) == 0).sum() == 4
-    assert (fill_holes(mask, 3) == 0).sum() == (fill_holes(mask) == 0).sum() == 1
-
-
 # --- opening and closing -----------------------------------------------------------------------------------------
 
 
 def disc(radius, spacing):
-    half = [int(radius / size) + 1 for size in spacing]
-    y, x = (size * np.arange(-n, n + 1) for size, n in zip(spacing, half, strict=True))
+    y, x = (size * np.arange(-9, 10) for size in spacing)
     return y[:, np.newaxis] ** 2 + x**2 <= radius**2
 
 
@@ -265,37 +222,22 @@ def test_opening_and_closing_are_those_by_a_disc_that_may_leave_the_image(spacin
 # --- what the steps have in common -------------------------------------------------------------------------------
 
 
-@each_step
-@pytest.mark.parametrize("dtype", WHOLE)
-def test_dtype_shape_and_input_are_kept_in_any_layout(step, dtype):
-    plain = blobs(0, (3, 14, 17), smooth=1).astype(dtype)
-    plain[0, 3:8, 4:9], plain[0, 5, 6] = 1, 0
-    plain = plain if dtype is np.bool_ else plain * np.iinfo(dtype).max
-    expected = step(plain)
-    assert not np.array_equal(expected, plain)
-    assert np.array_equal(expected, plain.max() * step(plain > 0)), "the value of a mask does not matter"
-    read_only = plain.copy()
-    read_only.flags.writeable = False
-    for view in (np.asfortranarray(plain), np.repeat(plain, 2, axis=-1)[..., ::2], read_only):
-        found = step(view)
-        assert found.dtype == dtype
-        assert found.flags.writeable
-        assert not np.shares_memory(found, view)
-        assert np.array_equal(found, expected)
-        assert np.array_equal(view, plain)
-
-
-@each_step
-def test_batches_lists_and_images_at_the_limits(step):
-    batch = np.stack([blobs(seed, (12, 15), smooth=0.8) for seed in range(6)])
-    batch[1], batch[3] = False, True
-    for image, found in images(batch, step(batch)):
-        assert np.array_equal(found, step(image)), "nothing connects the images of a batch"
-        assert np.array_equal(found, step(image.tolist()))
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_dtype_shape_and_input_are_kept_and_images_of_a_batch_are_apart(step):
+    mask = np.concatenate([blobs(0, (3, 14, 17), smooth=1), np.ones((1, 14, 17)), np.zeros((1, 14, 17))]) > 0
+    mask[0, 3:8, 4:9], mask[0, 5, 6] = True, False
+    for dtype in WHOLE:
+        plain = mask.astype(dtype) * np.array(dtype is np.bool_ or np.iinfo(dtype).max, dtype)
+        plain.flags.writeable = False
+        expected = np.stack([step(image.tolist()) for image in mask]) * plain.max()
+        assert not np.array_equal(expected, plain)
+        for view in (plain, np.asfortranarray(plain), np.repeat(plain, 2, axis=-1)[..., ::2]):
+            found = step(view)
+            assert found.dtype == dtype
+            assert found.flags.writeable
+            assert np.array_equal(found, expected)
     for shape, dtype in product([(0, 5, 6), (0, 5), (5, 0), (3, 0, 4)], (bool, np.uint8)):
         assert step(np.zeros(shape, dtype)).shape == shape
-    for shape, value in product([(4, 1), (1, 9), (6, 7)], (False, True)):
-        assert np.array_equal(step(np.full(shape, value)), np.full(shape, value))
 
 
 # --- objects that touch ------------------------------------------------------------------------------------------
@@ -317,37 +259,21 @@ def split_partition(mask, markers=None, **options):
     return objects
 
 
-@pytest.mark.parametrize("markers", [None, CENTRES, CENTRES.astype(np.uint8)])
-def test_two_discs_that_overlap_are_two_objects(markers):
-    objects = split_partition(TWO, markers)
-    assert objects.max() == 2
-    assert (objects[:, :27][TWO[:, :27]] == objects[20, 20]).all(), "they meet at column 28"
-    assert (objects[:, 30:][TWO[:, 30:]] == objects[20, 36]).all()
-
-
-def test_without_markers_the_neck_decides():
-    thick = np.round(ndimage.distance_transform_edt(TWO)[20, [20, 28, 36]])
-    assert thick.tolist() == [10, 6, 10], "four pixels thinner"
+def test_discs_that_overlap_are_objects_and_the_neck_decides():
+    for markers in (None, CENTRES):
+        objects = split_partition(TWO, markers)
+        assert objects.max() == 2
+        assert (objects[:, :27][TWO[:, :27]] == objects[20, 20]).all(), "they meet at column 28"
+        assert (objects[:, 30:][TWO[:, 30:]] == objects[20, 36]).all()
+    # In the middle of each disc the boundary is 10 pixels away, in the neck 6.
     for min_depth, spacing, number in ((2, 1, 2), (5, 1, 1), (2, 0.5, 1), (1, 0.5, 2), (1, (0.5, 0.5), 2)):
         assert split_touching(TWO, min_depth=min_depth, spacing=spacing).max() == number
+    for radius, apart in ((10, 16), (4, 6)):
+        objects = split_partition(drawn(*[(20, 12 + apart * place, radius) for place in range(4)], shape=(40, 110)))
+        assert [objects[20, 12 + apart * place] for place in range(4)] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(("radius", "apart"), [(10, 16), (8, 13), (5, 8), (4, 6)])
-def test_a_row_of_discs(radius, apart):
-    objects = split_partition(drawn(*[(20, 12 + apart * place, radius) for place in range(4)], shape=(40, 110)))
-    assert [objects[20, 12 + apart * place] for place in range(4)] == [1, 2, 3, 4]
-
-
-@pytest.mark.parametrize(("radius", "min_depth"), [(6, 0.3), (8, 0.3), (3, 0.5), (10, 0.5)])
-def test_a_rod_at_any_angle_is_one_object(radius, min_depth):
-    y, x = np.mgrid[:120, :120] - 59.5
-    for angle in (0, 0.3, 0.8, 1.2):
-        along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-        rod = np.hypot(np.maximum(abs(along) - 30, 0), across) <= radius
-        assert split_touching(rod, min_depth=min_depth).max() == 1
-
-
-@pytest.mark.parametrize(("name", "number", "least"), [("cells", 30, 0.93), ("nuclei", 1, 0.96)])
+@pytest.mark.parametrize(("name", "number", "least"), [("cells", 12, 0.93), ("nuclei", 1, 0.96)])
 def test_masks_of_real_and_drawn_cells_are_split_where_the_truth_is(name, number, least):
     truth = list(data.load(name).y[:number])
     found = sum((count_objects(y, split_touching(y > 0)) for y in truth), ObjectCounts(0, 0, 0))
@@ -358,36 +284,29 @@ def test_masks_of_real_and_drawn_cells_are_split_where_the_truth_is(name, number
 
 def test_markers_decide_inside_the_mask_and_a_region_without_one_is_an_object():
     assert split_touching(TWO, drawn((20, 28, 3))).max() == 1
-    assert split_partition(TWO, drawn((20, 14, 2), (20, 24, 2), (20, 36, 2))).max() == 3
     outside = drawn((3, 3, 3))
     assert np.array_equal(split_touching(TWO, CENTRES | outside), split_touching(TWO, CENTRES))
-    assert split_touching([[1, 1, 1, 1, 0]], [[1, 0, 0, 1, 1]]).tolist() == [[1, 1, 2, 2, 0]]
     objects = split_partition(TWO | drawn((5, 55, 3), (35, 3, 2)), CENTRES)
     assert len({objects[5, 55], objects[35, 3], objects[20, 20], objects[20, 36]}) == objects.max() == 4
+    for mask, number in ((EMPTY, 0), (FULL, 1), (np.ones((1, 1), bool), 1), (np.eye(6, 9, dtype=bool), 6)):
+        for markers in (None, np.zeros_like(mask), np.ones_like(mask)):
+            assert split_partition(mask, markers).max() == number
+    # An object whose marker is flooded apart is not left in parts.
+    mask = ndimage.gaussian_filter(np.random.default_rng(28).normal(size=(24, 31)), 0.6) > 0
+    split_partition(mask, min_depth=0.6, spacing=(1.59202749, 2.11355029))
 
 
 @pytest.mark.parametrize("spacing", [(1, 1), (1, 3), (2.5, 1)])
 def test_each_pixel_goes_to_the_marker_that_is_nearest_in_the_units_of_the_spacing(spacing):
-    points = np.array([(5, 5), (8, 33), (30, 20)])
-    markers = np.zeros((40, 40), bool)
+    points, markers = np.array([(5, 5), (8, 33), (30, 20)]), np.zeros((40, 40), bool)
     markers[tuple(points.T)] = True
-    objects = split_touching(np.ones((40, 40), bool), markers, spacing=spacing)
-    places = np.argwhere(objects > 0)
-    distances = cdist(places * spacing, points * spacing)
+    objects = split_touching(np.ones((40, 40), bool), markers, spacing=spacing).ravel()
+    distances = cdist(np.argwhere(markers | True) * spacing, points * spacing)
     first, second, _ = np.sort(distances, axis=1).T
     clear = second - first > 2 * max(spacing)
-    nearest = objects[tuple(points[distances.argmin(axis=1)].T)]
+    nearest = objects[np.ravel_multi_index(points.T, (40, 40))[distances.argmin(axis=1)]]
     assert clear.sum() > 1000
-    assert np.array_equal(objects[tuple(places.T)][clear], nearest[clear])
-
-
-@pytest.mark.parametrize("markers", [None, False, True])
-def test_splitting_at_the_limits(markers):
-    for mask, number in ((EMPTY, 0), (FULL, 1), (np.ones((1, 1), bool), 1), (np.eye(6, 9, dtype=bool), 6)):
-        assert split_partition(mask, None if markers is None else np.full(mask.shape, markers)).max() == number
-    # An object whose marker is flooded apart is not left in parts.
-    mask = ndimage.gaussian_filter(np.random.default_rng(28).normal(size=(24, 31)), 0.6) > 0
-    split_partition(mask, min_depth=0.6, spacing=(1.59202749, 2.11355029))
+    assert np.array_equal(objects[clear], nearest[clear])
 
 
 @examples
@@ -416,18 +335,8 @@ def probabilities(seed, shape=(24, 30)):
 
 Y_PROB, Y_TRUE = map(list, zip(*map(probabilities, range(5)), strict=True))
 PIPELINE = [binarize, masks.remove_small_regions, fill_holes]
-GRID = {
-    "remove_small_regions__min_size": [1, 5, 20],
-    "binarize__threshold": [0.3, 0.5, 0.7],
-    "fill_holes__max_size": [0, 3, 20],
-}
-
-
-def one_by_one(choice, image):
-    """Return the result of one candidate, with nothing shared."""
-    mask = binarize(image, choice["binarize__threshold"])
-    mask = masks.remove_small_regions(mask, choice["remove_small_regions__min_size"])
-    return fill_holes(mask, choice["fill_holes__max_size"])
+NAMES = ["binarize__threshold", "remove_small_regions__min_size", "fill_holes__max_size"]
+GRID = dict(zip(reversed(NAMES), ([0, 3, 20], [1, 5, 20], [0.3, 0.5, 0.7]), strict=True))
 
 
 @pytest.mark.parametrize("metric", [iou, lambda truth, result: -float(result.any())])
@@ -436,12 +345,15 @@ def test_tune_gives_what_trying_everything_gives(metric):
     assert len(tuned.candidates) == 27
     assert all(choice in tuned.candidates for choice in ParameterGrid(GRID))
     for choice, scores in zip(tuned.candidates, tuned.scores, strict=True):
-        assert scores.tolist() == [metric(t, one_by_one(choice, p)) for t, p in zip(Y_TRUE, Y_PROB, strict=True)]
+        results = Y_PROB
+        for step, name in zip(PIPELINE, NAMES, strict=True):
+            results = [step(result, choice[name]) for result in results]
+        assert scores.tolist() == list(map(metric, Y_TRUE, results))
     means = tuned.scores.mean(axis=1)
     assert tuned.score == means.max()
     assert tuned.parameters == tuned.candidates[means.argmax()], "of equal ones the first"
-    again = [metric(t, masks.apply_pipeline(tuned.pipeline, p)) for t, p in zip(Y_TRUE, Y_PROB, strict=True)]
-    assert again == tuned.scores[means.argmax()].tolist()
+    results = [masks.apply_pipeline(tuned.pipeline, image) for image in Y_PROB]
+    assert list(map(metric, Y_TRUE, results)) == tuned.scores[means.argmax()].tolist()
 
 
 def test_each_step_runs_once_for_each_choice_before_it():
@@ -459,47 +371,32 @@ def test_each_step_runs_once_for_each_choice_before_it():
     tuned = masks.tune([first, second], grid, lambda truth, result: truth - result, [0, 1], [5, 6])
     assert (calls.count("first"), calls.count("second")) == (2 * 2, 2 * 2 * 6)
     assert tuned.parameters == {"first__a": 10, "second__b": 1, "second__c": 5}
-    assert tuned.scores[0].tolist() == [-20, -20]
 
 
-def test_partials_and_objects_are_steps_and_a_name_may_stand_twice_if_it_is_not_tuned():
-    class Cut:
-        def __call__(self, image, at=0.5):
-            return image >= at
-
+def test_partials_are_steps_and_a_name_may_stand_twice_if_it_is_not_tuned():
     opens = partial(partial(opening, spacing=0.5), radius=0.5)
-    tuned = masks.tune([Cut(), opens, fill_holes, opens], {"Cut__at": [0.4, 0.5]}, iou, Y_TRUE, np.stack(Y_PROB))
-    twice = opening(fill_holes(opening(Y_PROB[0] >= tuned.parameters["Cut__at"], 1)), 1)
+    steps = [partial(hysteresis, high=0.8), opens, fill_holes, opens]
+    tuned = masks.tune(steps, {"hysteresis__low": [0.2, 0.6]}, iou, Y_TRUE, np.stack(Y_PROB))
+    twice = opening(fill_holes(opening(hysteresis(Y_PROB[0], tuned.parameters["hysteresis__low"], 0.8), 1)), 1)
     assert np.array_equal(masks.apply_pipeline(tuned.pipeline, Y_PROB[0]), twice)
-    tuned = masks.tune([partial(hysteresis, high=0.8), opens], {"hysteresis__low": [0.2, 0.6]}, iou, Y_TRUE, Y_PROB)
-    assert tuned.pipeline[0].keywords == {"high": 0.8, "low": tuned.parameters["hysteresis__low"]}
     empty = masks.tune([binarize], {}, iou, Y_TRUE, Y_PROB)
     assert (empty.candidates, empty.pipeline, empty.scores.shape) == ([{}], [binarize], (1, 5))
-    assert masks.apply_pipeline([], Y_PROB[0]) is Y_PROB[0]
 
 
-@pytest.mark.parametrize(
-    ("pipeline", "grid", "message"),
-    [
+def test_grids_images_and_metrics_that_do_not_fit_are_refused():
+    for pipeline, grid, message in (
         (PIPELINE, {"binarise__threshold": [0.5]}, r"the grid's names .* 'binarize', .*; got 'binarise__threshold'"),
-        (PIPELINE, {"threshold": [0.5], "binarize": [0.5]}, "got 'threshold', 'binarize'"),
-        ([binarize, fill_holes, fill_holes], {"fill_holes__max_size": [1]}, "with one step of the pipeline"),
+        ([*PIPELINE, fill_holes], {"fill_holes__max_size": [1]}, "with one step of the pipeline"),
         (PIPELINE, {"binarize__threshold": []}, "'binarize__threshold' need.* non-empty sequence"),
-    ],
-)
-def test_a_grid_that_fits_no_step_is_refused_before_anything_runs(pipeline, grid, message):
-    with pytest.raises(ValueError, match=message):
-        masks.tune([lambda image: pytest.fail("ran"), *pipeline], grid, iou, Y_TRUE, Y_PROB)
-
-
-def test_images_that_do_not_fit_and_metrics_without_a_number_are_refused():
-    for true, prob in (([], []), (Y_TRUE[:2], Y_PROB[:3]), (Y_TRUE, [])):
+    ):
+        with pytest.raises(ValueError, match=message):
+            masks.tune([lambda image: pytest.fail("ran"), *pipeline], grid, iou, Y_TRUE, Y_PROB)
+    for true, prob in (([], []), (Y_TRUE[:2], Y_PROB[:3])):
         message = f"^y_true and y_prob must be of one length, at least 1; got {len(true)} and {len(prob)}"
         refused(partial(masks.tune, [binarize], {}, iou, true, prob), message)
     for score in (np.nan, np.inf):
         metric = partial(lambda truth, result, score: score if truth is Y_TRUE[3] else 0.5, score=score)
         refused(partial(masks.tune, PIPELINE, GRID, metric, Y_TRUE, Y_PROB), "^the metric must give a finite number")
-    refused(lambda: masks.tune(PIPELINE, {}, iou, Y_PROB, Y_TRUE), "^y_prob must be probabilities")
 
 
 # --- scores of masks ---------------------------------------------------------------------------------------------
@@ -520,8 +417,6 @@ def test_scores_are_symmetric_python_floats_of_masks_of_any_kind(score):
     a, b = blobs(0), blobs(1)
     assert type(score(a, b)) is float
     assert 0 < score(a, b) == score(b, a) < 1 == score(a, a)
-    for kind in (np.uint8, np.int64, np.uint16):
-        assert score(a.astype(kind), b.astype(kind)) == score(a, b)
     assert score(a.astype(int).tolist(), np.asfortranarray(b)) == score(a, b)
     assert score(EMPTY, EMPTY) == score(FULL, FULL) == 1
     assert score(FULL, EMPTY) == score(EMPTY, FULL) == score(a, a & False) == 0
@@ -533,18 +428,13 @@ def test_boundary_iou_is_the_iou_of_what_an_erosion_takes_away(width):
         a, b = blobs(seed), blobs(seed, smooth=2.3)
         first, second = (m & ~ndimage.binary_erosion(m, disc(width, (1, 1)), border_value=1) for m in (a, b))
         assert masks.boundary_iou(a, b, width) == (first & second).sum() / (first | second).sum()
-    assert masks.boundary_iou(a, b) == masks.boundary_iou(a, b, 2)
     assert masks.boundary_iou(FULL, np.pad(FULL[1:-1, 1:-1], 1), width) == 0, "the border of the image is none"
 
 
 def distances_by_pairs(a, b, spacing):
     """Return what all pixels of one boundary against all of the other give."""
-    pixels = []
-    for mask in (a, b):
-        framed = np.pad(mask, 1)
-        sides = framed[:-2, 1:-1] & framed[2:, 1:-1] & framed[1:-1, :-2] & framed[1:-1, 2:]
-        pixels.append(np.argwhere(mask & ~sides) * spacing)
-    pairs = cdist(*pixels)
+    inner = [mask & ~ndimage.binary_erosion(np.pad(mask, 1))[1:-1, 1:-1] for mask in (a, b)]
+    pairs = cdist(*(np.argwhere(pixels) * spacing for pixels in inner))
     forward, backward = pairs.min(axis=1), pairs.min(axis=0)
     every = np.concatenate([forward, backward])
     return [max(np.percentile(forward, 95), np.percentile(backward, 95)), every.mean(), every.max()]
@@ -555,22 +445,17 @@ def distances_by_pairs(a, b, spacing):
 def test_boundary_distances_are_those_of_all_pairs_of_boundary_pixels(given):
     shape = given.draw(array_shapes(min_dims=2, max_dims=2, max_side=7))
     a, b = (given.draw(arrays(bool, shape)) for _ in range(2))
+    spacing = given.draw(st.sampled_from([1.0, 0.25, [0.7, 1.9]]))
     for first, second in ((a, b), (blobs(int(a.sum())), blobs(int(b.sum()) + 30))):
-        if first.any() and second.any():
-            spacing = given.draw(st.sampled_from([1.0, 0.25, [0.7, 1.9]]))
-            found = masks.boundary_distance(first, second, spacing=spacing)
-            expected = distances_by_pairs(first, second, spacing)
-            assert [found.hd95, found.mean, found.maximum] == pytest.approx(expected, rel=1e-12, abs=1e-12)
-            assert {type(value) for value in vars(found).values()} == {float}
+        found = masks.boundary_distance(first, second, spacing=spacing)
+        apart = [np.inf if first.any() or second.any() else 0.0] * 3
+        expected = distances_by_pairs(first, second, spacing) if first.any() and second.any() else apart
+        assert [found.hd95, found.mean, found.maximum] == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
-def test_boundary_distances_of_a_shift_of_empty_masks_and_of_one_far_speck():
-    a, b = drawn((20, 20, 9)), drawn((20, 26, 9))
-    assert masks.boundary_distance(a, b, spacing=0.5).maximum == 3
-    for same in (a, EMPTY, FULL):
-        assert masks.boundary_distance(same, same) == masks.BoundaryDistance(0, 0, 0)
-    for pair in ((EMPTY, FULL), (FULL, EMPTY)):
-        assert masks.boundary_distance(*pair) == masks.BoundaryDistance(np.inf, np.inf, np.inf)
+def test_boundary_distances_of_one_far_speck_and_of_empty_masks():
+    for other, apart in ((EMPTY, 0), (FULL, np.inf)):
+        assert masks.boundary_distance(EMPTY, other) == masks.BoundaryDistance(apart, apart, apart)
     a, b = np.zeros((3, 210), bool), np.zeros((3, 210), bool)
     a[1, :100] = b[1, :101] = b[1, 200] = True
     assert masks.boundary_distance(a, b) == masks.BoundaryDistance(0, 102 / 202, 101)
@@ -591,35 +476,17 @@ def random_labels(seed, smooth=2.0):
     return 37 * ndimage.label(blobs(seed, (60, 80), smooth))[0]
 
 
-@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.75, 0.9])
-def test_objects_are_counted_as_by_brute_force(threshold):
+def test_objects_are_counted_as_by_brute_force():
     total = ObjectCounts(0, 0, 0)
-    for seed in range(6):
+    for seed, threshold in product(range(3), (0.5, 0.6, 0.75, 0.9)):
         true, found = random_labels(seed), random_labels(seed, 2.4)
-        assert count_objects(true, found, threshold) == count_by_loops(true, found, threshold)
+        expected = count_by_loops(true, found, threshold)
+        assert count_objects(true, found, threshold) == expected
+        renamed = np.where(true, np.uint64(2**64 - 1) - true.astype(np.uint64), np.uint64(0))
+        assert count_objects(renamed, found.astype(np.uint16).tolist(), threshold) == expected, "numbers are only names"
         total += count_objects(true, found, threshold)
-    assert min(total.fp, total.fn) > 5, "else this is no test"
-
-
-@examples
-@given(st.data())
-def test_objects_of_any_form_are_counted_as_by_brute_force(given):
-    shape = given.draw(array_shapes(min_dims=2, max_dims=2, max_side=6))
-    labels = st.sampled_from([0, 1, 2, 7, 300])
-    true, found = (given.draw(arrays(np.int32, shape, elements=labels)) for _ in range(2))
-    assert count_objects(true, found) == count_by_loops(true, found, 0.5)
-
-
-def test_the_numbers_of_objects_do_not_matter_and_exactly_the_threshold_is_not_enough():
-    true, found = random_labels(0), random_labels(0, 2.2)
-    expected = count_by_loops(true, found, 0.5)
-    assert expected.tp > 5
-    assert count_objects(np.where(true, 10**6 - true, 0).tolist(), found.astype(np.uint16)) == expected
-    huge = np.where(true, np.uint64(2**64 - 1) - true.astype(np.uint64), np.uint64(0))
-    assert count_objects(huge, np.asfortranarray(found)) == expected
-    assert count_objects([[1, 1, 0]], [[1, 0, 0]]) == ObjectCounts(0, 1, 1)
-    assert count_objects([[1, 1, 1, 1]], [[1, 1, 1, 0]], iou_threshold=0.75) == ObjectCounts(0, 1, 1)
-    assert count_objects(FULL, FULL) == ObjectCounts(1, 0, 0, 1.0)
+    assert min(total.tp, total.fp, total.fn) > 5, "else this is no test"
+    assert count_objects([[1, 1, 0]], [[1, 0, 0]]) == ObjectCounts(0, 1, 1), "exactly the threshold is not enough"
 
 
 def test_precision_recall_f1_and_panoptic_quality():
