@@ -308,11 +308,7 @@ def test_rows_that_fit_are_taken_in_any_form(saved, table, monkeypatch):
         rows.to_dict("records"),
         rows.astype(object).where(rows.notna(), None),
         rows.assign(town=rows["town"].astype("category"), wind=rows["wind"].astype("Float64")),
-<<<<<<< HEAD
-        rows.set_index(pd.Index(list("abcdefghij"))),
         rows.assign(count=pd.Series([*map(np.float32, rows["count"])], rows.index, dtype=object)),
-=======
->>>>>>> w-trimt2
     ):
         assert np.array_equal(loaded.predict(same), expected)
     monkeypatch.setattr(module, "CHUNK", 3)
