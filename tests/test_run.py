@@ -53,18 +53,6 @@ def test_a_run_brings_results_memory_and_sections(write, tmp_path):
     assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["07_tiny.ipynb", "07_tiny.json"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system starts processes without a copy")
-def test_memory_that_a_child_shares_counts_once(write, tmp_path):
-    """Between the start of a process and its first instruction, the kernel's memory appears twice in the list."""
-    path = write(
-        "import os, time\nblock = b'x' * 400_000_000",
-        "child = os.fork()\nif not child:\n    time.sleep(1)\n    os._exit(0)\nwaited = os.waitpid(child, 0)",
-    )
-    done = run.run_notebook(path, tmp_path / "out")
-    assert done.error == ""
-    assert 440 < done.peak_mb < 800
-
-
 def test_a_failing_cell_is_named_and_leaves_no_old_result(write, tmp_path):
     run.run_notebook(write("notebook.write_results({'a': 1}, results_path)"), tmp_path / "out")
     assert (tmp_path / "out" / "07_tiny.json").exists()
