@@ -49,7 +49,7 @@ test: $(READY_TEST)
 test-fast: $(READY_TEST)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/python -m pytest -m "not whole_run" --ignore=notebooks $(ARGS)
+	@$(BIN)/python -m pytest -m "not whole_run" tests helpers serving tools $(ARGS)
 
 lab: $(READY)
 	@$(BIN)/python tools/lab.py
