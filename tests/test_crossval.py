@@ -3,7 +3,6 @@
 import logging
 from typing import ClassVar
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,7 +21,6 @@ from sklearn.tree import DecisionTreeClassifier
 from helpers.crossval import Interval, checked_folds, fold_count, fold_interval, repeated_folds
 from helpers.crossval import leakage_report as report_of
 from helpers.crossval import out_of_fold_features as oof
-from helpers.estimators import KerasBinaryClassifier
 from helpers.notebook import fresh_process
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -182,27 +180,6 @@ def test_splits_by_time_leave_the_first_rows_out_and_say_so():
         np.testing.assert_array_equal(found[test], FOREST.fit(X[train], Y[train]).predict_proba(X[test]))
     found = oof(FOREST, X, words, cv=by_time, partial=True, method="predict")
     assert pd.isna(found[:18]).all()
-
-
-def network(n_features):
-    model = keras.Sequential([keras.Input((n_features,)), keras.layers.Dense(1)])
-    model.compile(optimizer="adam", loss=keras.losses.BinaryCrossentropy(from_logits=True), run_eagerly=True)
-    return model
-
-
-def test_another_process_calculates_in_the_type_that_is_set_here():
-    classifier = KerasBinaryClassifier(network, epochs=1)
-    # One fold, so that one process has to load TensorFlow.
-    options = {"cv": [(np.arange(30, 90), np.arange(30))], "partial": True, "seed": 1}
-    try:
-        keras.config.set_floatx("float64")
-        keras.config.set_dtype_policy("float64")
-        one, two = (oof(classifier, X, Y, n_jobs=jobs, **options) for jobs in (1, 2))
-    finally:
-        keras.config.set_floatx("float32")
-        keras.config.set_dtype_policy("float32")
-    assert one.dtype == "float64"
-    np.testing.assert_array_equal(one, two, strict=True)
 
 
 def test_without_a_network_tensorflow_is_not_loaded(tmp_path):

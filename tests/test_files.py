@@ -197,16 +197,6 @@ def test_what_differs_from_run_to_run_is_not_stored():
     assert "papermill" not in cleaned.cells[0].metadata
 
 
-@pytest.mark.parametrize(("tags", "same"), [(["nbval-ignore-output"], True), ([], False)])
-def test_new_times_alone_are_no_reason_to_store(tags, same):
-    def notebook(text):
-        output = nbformat.v4.new_output("stream", name="stdout", text=text)
-        cell = nbformat.v4.new_code_cell("t()", id="a", outputs=[output], metadata={"tags": tags})
-        return nbformat.v4.new_notebook(cells=[cell])
-
-    assert store.same(notebook("3.1 ms"), notebook("2.9 ms")) is same
-
-
 @pytest.mark.parametrize("package", ["helpers", "serving"])
 def test_importing_a_package_is_cheap(package):
     """Modules are counted, not seconds."""

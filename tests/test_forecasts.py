@@ -76,18 +76,6 @@ def test_every_method_is_what_a_loop_over_the_windows_gives(method, case):
     np.testing.assert_allclose(smooth(y, window, method, causal=causal, axis=axis), expected, rtol=1e-9, atol=1e-8)
 
 
-@pytest.mark.parametrize("missing", [0, 0.001, 0.2])
-@pytest.mark.parametrize(("window", "causal"), [(1, False), (5, False), (501, False), (4, True), (64, True)])
-def test_long_series_with_gaps_are_smoothed_as_by_pandas(window, causal, missing):
-    y = long_series(missing=missing)
-    y[100:2500] = y[:3] = NAN if missing else 1
-    rolling = pd.Series(y).rolling(window, center=not causal, min_periods=1)
-    np.testing.assert_allclose(smooth(y, window, causal=causal), rolling.mean(), rtol=1e-12)
-    np.testing.assert_array_equal(smooth(y, window, "median", causal=causal), rolling.median())
-    expected = pd.Series(y).ewm(span=window, adjust=True, ignore_na=False).mean()
-    np.testing.assert_allclose(smooth(y, window, "exponential", causal=True), expected, rtol=1e-11)
-
-
 def test_savgol_keeps_its_digits_where_few_values_lie_far_from_the_point():
     y = np.full(400, NAN)
     y[:4] = 1e6 + np.array([1, 2, 4, 3])

@@ -309,21 +309,6 @@ def test_each_pixel_goes_to_the_marker_that_is_nearest_in_the_units_of_the_spaci
     assert np.array_equal(objects[clear], nearest[clear])
 
 
-@examples
-@given(st.data())
-def test_objects_of_noise_are_a_partition_and_each_marker_gets_one(given):
-    shape = given.draw(st.sampled_from([(9, 11), (1, 20), (24, 31)]))
-    rng = np.random.default_rng(given.draw(st.integers(0, 10**6)))
-    mask = ndimage.gaussian_filter(rng.normal(size=shape), rng.uniform(0, 2)) > rng.uniform(-0.3, 0.1)
-    min_depth = given.draw(st.sampled_from([0.01, 0.1, 0.3, 0.6, 2.0]))
-    split_partition(mask, min_depth=min_depth, spacing=rng.uniform(0.3, 3, 2))
-    markers = rng.random(shape) < 0.1
-    objects = split_partition(mask, markers)
-    regions, number = ndimage.label(mask)
-    for region in (regions == number for number in range(1, number + 1)):
-        assert len(np.unique(objects[region])) == max(ndimage.label(markers & region)[1], 1)
-
-
 # --- pipelines ---------------------------------------------------------------------------------------------------
 
 

@@ -27,18 +27,6 @@ def test_a_band_lies_around_its_own_curve_which_ends_where_it_is_not_finite():
     assert [label.get_text() for label in axes.get_xticklabels()] == ["25", "100", "1,000"]
 
 
-def test_intervals_keep_one_row_for_each_name_in_all_panels():
-    panels = {"AP": {"none": (0.5, 0.4, 0.8), "SMOTE": (0.3, 0.2, 0.4)}, "cost": {"SMOTE": (7, 6, 9)}}
-    figure, alt_text = plots.intervals(panels, "Two scores.", reference=0)
-    first, second = figure.axes
-    assert (alt_text, first.get_xlabel(), second.get_xlabel()) == ("Two scores.", "AP", "cost")
-    assert [label.get_text() for label in first.get_yticklabels()] == ["none", "SMOTE"]
-    (points, _, (bars,)) = second.containers[0]
-    assert points.get_xydata().tolist() == [[7, 1]]
-    assert [segment.tolist() for segment in bars.get_segments()] == [[[6, 1], [9, 1]]]
-    assert [line.get_xdata()[0] for line in second.lines if line.get_linestyle() == ":"] == [0]
-
-
 def test_outlines_lie_on_their_image_and_an_empty_mask_has_none():
     image, mask = np.zeros((20, 30, 1), dtype=np.uint16), np.zeros((20, 30), dtype=bool)
     mask[5:10, 10:20] = True
