@@ -45,10 +45,12 @@ def test_a_run_brings_results_memory_and_sections(write, tmp_path):
         "notebook.write_results({'half': threshold / 2}, results_path)",
     )
     seen = []
+    # Workers of other tests may still wait for work.
+    others = sum(child.memory_info().rss for child in psutil.Process().children(recursive=True)) / 1e6
     done = run.run_notebook(path, tmp_path / "out", {"threshold": "0.8"}, on_cell=lambda *cell: seen.append(cell))
     assert done.error == ""
     assert done.results == {"half": 0.4}
-    assert 240 < done.peak_mb < 1000
+    assert 240 < done.peak_mb < 1000 + others
     assert seen[-1] == (7, 7, "The work")
     assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["07_tiny.ipynb", "07_tiny.json"]
 
