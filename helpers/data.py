@@ -1,8 +1,8 @@
 """The project's datasets and the reader's own tables, texts and series, validated.
 
-The gap: pandas reads tables and parses times; it does not say that a label column holds one class, that half of the
-columns were left out, that a time stands there twice because clocks were put back, or which of five columns is the
-series. `load` and the `open_…` functions end in a `Dataset` or in one clear sentence.
+The gap: pandas reads tables and parses times; it does not say that a label column holds one class, that a column is a
+copy of it, that half of the columns were left out, that a time stands there twice because clocks were put back, or
+which of five columns is the series. `load` and the `open_…` functions end in a `Dataset` or in one clear sentence.
 
 A missing *feature* is kept, as NaN or as an empty text; a missing *label* is refused.
 """
@@ -15,7 +15,7 @@ import os
 import re
 import runpy
 import unicodedata
-import warnings
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -27,35 +27,20 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from helpers import tables
 from helpers.notebook import ROOT, UserError, some
+from helpers.tables import MISSING, as_feature, existing_path, name_notes, parse_times, read_table, require
 
-__all__ = [
-    "Dataset",
-    "binary_labels",
-    "existing_path",
-    "load",
-    "names",
-    "open_data",
-    "open_series",
-    "package_file",
-    "read_csv",
-    "require",
-    "split",
-]
+__all__ = ["Dataset", "binary_labels", "load", "names", "open_data", "open_series", "package_file", "split"]
 
 MIN_ROWS = 10
 MIN_GROUPS = 6
 MIN_TIMES = 50
-MOST_CATEGORIES = 1000
-MISSING = ["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "None", "null", "NULL"]
 OWN = "the reader's own"
+MIDNIGHT = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ]00(?::?00(?::?00(?:\.0+)?)?)?\s*{tables.ZONE}"
 LEFT_OUT = "not numeric", "empty", "without a name", "too many categories"
-DATES = "dates are read as seconds since 1970"
-# Options of pandas that read each line as one field, from an archive too.
-LINES: dict[str, Any] = {"sep": "\x1f", "header": None, "quoting": 3}
-ZONE = r"(?:Z|UTC|[+-]\d\d(?::?\d\d)?)"
-ISO = rf"\d{{4}}-\d\d(?:-\d\d(?:[T ]\d\d(?::?\d\d(?::?\d\d(?:\.\d+)?)?)?\s*{ZONE}?)?)?"
-DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b.*"
+KINDS = {kind: f"columns left out, {kind}" for kind in LEFT_OUT}
+KINDS |= {"dates": "dates are read as seconds since 1970", "decimal commas": "decimal commas are read"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +72,8 @@ class Dataset:
     groups : ndarray of shape (n,) or None
         Rows of one group must not be split between training and test.
     notes : tuple of str
-        What was left out or filled in while reading, a sentence each.
+        What was left out, filled in or may be meant otherwise, a sentence each; with ``warning:`` before it where a
+        feature gives the label away.
     """
 
     name: str
@@ -123,7 +109,8 @@ class Dataset:
             what = f"image{'s' * (len(self) > 1)} with masks, {objects} objects, {share:.1%} of the pixels {positive!r}"
         else:
             what = f"{self.kind} rows, {self.y.mean():.1%} {positive!r} (1), the rest {negative!r} (0)"
-        return "\n".join([f"{self.name}: {len(self)} {what}", *(f"  note: {note}" for note in self.notes)])
+        notes = (f"  {'' if note.startswith('warning: ') else 'note: '}{note}" for note in self.notes)
+        return "\n".join([f"{self.name}: {len(self)} {what}", *notes])
 
 
 def _step_name(times: NDArray[Any]) -> str:
@@ -250,24 +237,6 @@ def split(dataset: Dataset, *, test_size: float = 0.3, seed: int = 0) -> tuple[N
     return np.sort(train), np.sort(test)
 
 
-def require(condition: object, message: str) -> None:
-    """Raise `UserError` with a message about the reader's own file, unless a condition holds."""
-    if not condition:
-        raise UserError(message)
-
-
-def existing_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
-    """Return a path with its ``~`` expanded; UserError if it is empty, FileNotFoundError if nothing is there.
-
-    As a path, an empty text would be the folder in which the process happens to run, which the error names.
-    """
-    require(os.fspath(path), f"{argument} is empty: name a file or a folder.")
-    found = Path(path).expanduser()
-    if not found.exists():
-        raise FileNotFoundError(f"{argument}: nothing is at {str(found)!r} (looked in {Path.cwd()}).")
-    return found
-
-
 def binary_labels(
     labels: Sequence[str], positive_label: str = "", where: str = "labels"
 ) -> tuple[NDArray[np.int64], tuple[str, str]]:
@@ -279,8 +248,8 @@ def binary_labels(
     ----------
     labels : sequence of str, of length n
     positive_label : str
-        The label of class 1; empty: the last of the two in sorted order. With more than two labels, this one is set
-        against all others.
+        The label of class 1; empty: the last of the two in sorted order, of numbers by size. With more than two labels,
+        this one is set against all others.
     where : str
         What holds the labels, for messages.
 
@@ -293,8 +262,9 @@ def binary_labels(
     Raises
     ------
     UserError
-        An empty label, one class only, more than two labels and no `positive_label`, one that is not among them, or
-        fewer than 10 rows of a class.
+        An empty label, or a word such as NaN among numbers; one label written in two ways, as 1 and 1.0 or yes and
+        Yes; one class only, more than two labels and no `positive_label`, one that is not among them, or fewer than
+        10 rows of a class.
 
     Examples
     --------
@@ -302,9 +272,16 @@ def binary_labels(
     >>> y[:2].tolist(), class_names
     ([1, 0], ('ham', 'spam'))
     """
-    found = some(names := sorted(set(labels)))
-    require("" not in names, f"{where} has no label in {list(labels).count('')} of {len(labels)} rows.")
-    require(positive_label in ("", *names), f"positive_label {positive_label!r} is no label of {where}: {found}.")
+    counts = Counter(labels)
+    numeric = len(counts) > 2 and all(re.fullmatch(tables.NUMBER, name) for name in set(counts) - set(MISSING))
+    missing = [name for name in counts if not name or (numeric and name in MISSING)]
+    lost = sum(counts[name] for name in missing)
+    require(not lost, f"{where} has no label in {lost} of {len(labels)} rows ({some(missing)}): leave these rows out.")
+    plain = {name: float(name) if re.fullmatch(tables.NUMBER, name) else name.casefold() for name in counts}
+    found = some(names := sorted(counts, key=lambda name: (isinstance(plain[name], str), plain[name], name)))
+    alike = [name for name in names if list(plain.values()).count(plain[name]) > 1]
+    require(not alike, f"{where} writes one label in several ways ({some(alike)}): write it in one.")
+    require(positive_label in ("", *names), f"positive_label {some([positive_label])} is no label of {where}: {found}.")
     require(len(names) > 1, f"{where} holds one class only ({found}): two are needed to learn a difference.")
     hint = "name one as positive_label to set it against all others, or remove a header that was taken for one"
     require(len(names) == 2 or positive_label, f"{where} holds {len(names)} labels ({found}), two are needed: {hint}.")
@@ -330,19 +307,19 @@ def open_data(
     Parameters
     ----------
     path : path-like
-        A folder with one sub-folder of images a class; a CSV (or TSV) file with a header; or a text file with one
-        example a line, as ``label<TAB>text``, ``text<TAB>label`` or ``__label__name text``.
+        A folder with one sub-folder of images a class; a table as `helpers.tables.read_table` reads it, CSV or Parquet;
+        or a text file with one example a line, as ``label<TAB>text``, ``text<TAB>label`` or ``__label__name text``.
     label_column : str
-        The column of a CSV file that holds the label.
+        The column of a table that holds the label.
     text_column : str
-        The column of a CSV file that holds a text; empty: its numeric columns are the features.
+        The column of a table that holds a text; empty: its numeric columns are the features.
     group_column : str
-        The column of a CSV file that says which rows belong together, as those of one day or patient: it becomes
-        `groups`, and is no feature. A row without a value is a group of its own.
+        The column of a table that says which rows belong together, as those of one day or patient: it becomes
+        `groups`, and is no feature. A group is a name as it is written; a row without one is a group of its own.
     positive_label : str
         The label of class 1; see `binary_labels`.
     words : bool
-        Keep the categorical columns of a CSV file: a Dataset of kind 'table'. ISO dates become seconds since 1970,
+        Keep the categorical columns of a table: a Dataset of kind 'table'. ISO dates become seconds since 1970,
         and names that no TensorFlow signature can carry are changed; notes say so.
 
     Returns
@@ -354,8 +331,9 @@ def open_data(
     FileNotFoundError
         Nothing is at `path`.
     UserError
-        The file is empty or not UTF-8, a column or label is missing, there is one class only or too few rows of one,
-        more than two labels and no `positive_label`, no numeric column, infinite values, or an unreadable image.
+        The file cannot be read as a table or text (see `helpers.tables`), a column or label is missing, a named
+        column's name is one of its values, labels do not suit `binary_labels`, there is no numeric column, a value is
+        infinite, or an image is unreadable.
     """
     path = existing_path(path)
     if path.is_dir():
@@ -364,47 +342,63 @@ def open_data(
         return open_folder(path, positive_label)
     is_image = path.suffix.lower() in Image.registered_extensions()
     require(not is_image, f"{path.name} is one image: name a folder with a sub-folder of images for each class.")
-    is_table = bool({".csv", ".tsv"} & {suffix.lower() for suffix in path.suffixes})
-    if not is_table:
-        lines = _read(path, **LINES, skip_blank_lines=False)[0]
-        is_table = "\t" in lines[0] and label_column in lines[0].split("\t")
-    if is_table:
+    if tables.TABLES & {suffix.lower() for suffix in path.suffixes}:
         return _open_table(path, label_column, text_column, group_column, positive_label, words)
-    return _open_text(path, lines, positive_label)
+    lines = [found.group() for found in tables.LINE.finditer(tables.read_text(path))]
+    header = lines[0].replace('"', "")
+    if any(label_column in map(str.strip, header.split(separator)) for separator in tables.SEPARATORS):
+        return _open_table(path, label_column, text_column, group_column, positive_label, words)
+    return _open_text(path, pd.Series(lines, dtype="str"), positive_label)
 
 
 def _open_text(path: Path, lines: pd.Series[str], positive_label: str) -> Dataset:
-    lines = lines[lines.str.strip() != ""]
-    fast_text = bool(lines.str.startswith("__label__")[:1].all())
+    filled = lines[lines.str.strip() != ""]
+    empty = int(filled.index[-1]) + 1 - len(filled)
+    notes = [f"{empty} empty lines are left out"] if empty else []
+    fast_text = bool(filled.str.startswith("__label__").iloc[0])
     separator = " " if fast_text else "\t"
-    unlike = lines[~lines.str.contains("^__label__[^ ]* " if fast_text else separator)]
+    unlike = filled[~filled.str.contains("^__label__[^ ]* " if fast_text else separator)]
     for line, text in zip(unlike.index[:1] + 1, unlike, strict=False):
         forms = "label<TAB>text, text<TAB>label nor __label__name text"
-        raise UserError(f"line {line} of {path.name} is neither {forms}: {text[:60]!r}.")
-    first, last = lines.str.partition(separator)[[0, 2]], lines.str.rpartition(separator)[[2, 0]]
+        remedy = "a table of CSV has a header, which names its label_column"
+        raise UserError(f"line {line} of {path.name} is neither {forms}: {some([text.strip()])}; {remedy}.")
+    first, last = filled.str.partition(separator)[[0, 2]], filled.str.rpartition(separator)[[2, 0]]
     # The side with fewer different values is the label.
     label_first = fast_text or first[0].nunique() <= last[2].nunique()
     labels, texts = (column.str.strip() for _, column in (first if label_first else last).items())
-    y, class_names = binary_labels(list(labels.str.removeprefix("__label__")), positive_label, path.name)
-    return Dataset(path.name, "text", texts.to_numpy(dtype=object), y, class_names, str(path), OWN)
+    labels = labels.str.removeprefix("__label__")
+    y, class_names = binary_labels(labels.tolist(), positive_label, path.name)
+    notes += _text_notes(texts) + name_notes(labels.rename("label"))
+    X = texts.to_numpy(dtype=object)
+    return Dataset(path.name, "text", X, y, class_names, str(path), OWN, notes=tuple(notes))
 
 
 def _open_table(path: Path, label: str, text: str, group: str, positive_label: str, words: bool) -> Dataset:
-    frame = read_csv(path)
+    frame, notes = read_table(path)
     columns = {"label_column": label, "text_column": text or label, "group_column": group or label}
     _require_columns(frame, columns, path.name)
     given = [column for column in (label, text, group) if column]
     require(len(set(given)) == len(given), f"label, text and group need columns of their own; got {some(given)}.")
     y, class_names = binary_labels(frame[label].tolist(), positive_label, f"column {label!r} of {path.name}")
     groups = _groups(frame[group], y, class_names, path.name) if group else None
-    if not text:
-        X, notes = _features(frame.drop(columns=given), words, path.name)
-        X, kind, names = X if words else X.to_numpy(), "table" if words else "numeric", list(X)
+    notes += [note for name in (label, group) if name for note in name_notes(frame[name])]
+    if text:
+        X: Any = frame[text].to_numpy(dtype=object)
+        kind, names = "text", list[str]()
+        notes += _text_notes(frame[text])
     else:
-        missing = frame[text].isin(MISSING)
-        notes = [f"{missing.sum()} rows without text are kept as empty texts"] if missing.any() else []
-        X, kind, names = frame[text].mask(missing, "").to_numpy(dtype=object), "text", []
+        known = {"warning: columns that give the label away, in other words": frame[label]}
+        known |= {"columns that are the group column in other words": frame[group or label]}
+        features, more = _features(frame.drop(columns=given), words, path.name, y, known)
+        X, kind, names = (features, "table", [*features]) if words else (features.to_numpy(), "numeric", [*features])
+        notes += more
     return Dataset(path.name, kind, X, y, class_names, str(path), OWN, tuple(names), groups, tuple(notes))
+
+
+def _text_notes(texts: pd.Series[str]) -> list[str]:
+    empty, words = int((texts == "").sum()), texts[texts.isin(MISSING[1:])]
+    notes = [f"{empty} rows without text are kept as empty texts"] if empty else []
+    return notes + [f"{len(words)} texts are a word such as {some(words.tolist(), most=1)} alone"] * bool(len(words))
 
 
 def _groups(column: pd.Series[str], y: NDArray[np.int64], class_names: tuple[str, str], file: str) -> NDArray[np.intp]:
@@ -417,19 +411,24 @@ def _groups(column: pd.Series[str], y: NDArray[np.int64], class_names: tuple[str
     return groups
 
 
-def _features(frame: pd.DataFrame, words: bool, file: str) -> tuple[Any, list[str]]:
+def _features(
+    frame: pd.DataFrame, words: bool, file: str, y: NDArray[np.int64], known: dict[str, pd.Series[str]]
+) -> tuple[pd.DataFrame, list[str]]:
     """Return the columns that a model can use, and notes on what was done with the others."""
-    parsed = {str(name): _feature(column, words) for name, column in frame.items()}
-    features = pd.DataFrame({name: values for name, (values, _) in parsed.items() if values is not None})
-    what = "column to learn from" if words else "numeric column"
-    require(features.columns.size, f"{file} has no {what}: for a text, name its column as text_column.")
+    parsed = {str(name): as_feature(column, words) for name, column in frame.items()}
+    features = pd.DataFrame({name: values for name, (values, *_) in parsed.items() if values is not None})
+    almost = [note for *_, notes in parsed.values() for note in notes]
+    hint = (almost or ["for a text, name its column as text_column"])[0]
+    require(features.columns.size, f"{file} has no {'column to learn from' if words else 'numeric column'}: {hint}.")
     infinite = [str(name) for name, values in features.items() if values.isin([np.inf, -np.inf]).any()]
     require(not infinite, f"{file} holds infinite values in: {some(infinite)}.")
-    notes = list[str]()
-    for what in (*(f"columns left out, {why}" for why in LEFT_OUT), DATES):
-        if found := [name for name, (_, kind) in parsed.items() if what.endswith(kind)]:
-            notes.append(f"{what}: {some(found, most=20)}")
-    notes += [note for _, column in frame.items() if (note := _nearly_numeric(column))]
+    told = defaultdict[str, list[str]](list)
+    for name, (values, kind, _) in parsed.items():
+        told[KINDS.get(kind, "")].append(name)
+        if values is not None:
+            told[_suspicion(values, kind, y, known)].append(name)
+    del told[""]
+    notes = [f"{what}: {some(names, most=20)}" for what, names in told.items()] + almost
     if words:
         new_names = dict(zip(features, _identifiers(features.columns), strict=True))
         if renamed := [f"{old} is {new}" for old, new in new_names.items() if old != new]:
@@ -437,39 +436,28 @@ def _features(frame: pd.DataFrame, words: bool, file: str) -> tuple[Any, list[st
         features = features.rename(columns=new_names)
     if n := int(features.isna().to_numpy().sum()):
         notes.append(f"{n} missing values are kept as NaN")
-    return features, notes
+    return features.reset_index(drop=True), notes
 
 
-def _feature(column: pd.Series[str], words: bool) -> tuple[pd.Series[Any] | None, str]:
-    """Return a column as a feature and its kind, or None and why it is left out."""
-    known = column[~column.isin(MISSING)]
-    numbers, rest = _parse_numbers(column)
-    if str(column.name).startswith("Unnamed:"):
-        return None, "without a name"
-    if known.empty:
-        return None, "empty"
-    if rest.empty:
-        return numbers, "numbers"
-    if known.str.lower().isin(["true", "false"]).all():
-        return (known.str.lower() == "true").astype(np.float64).reindex(column.index), "truth values"
-    if not words:
-        return None, "not numeric"
-    times = _parse_times(known)
-    if times.notna().all() and known.str.len().min() >= len("2013-05-09"):
-        # Seconds, not nanoseconds, which end in 2262: an open end is often written as 9999-12-31.
-        return times.astype("datetime64[s]").astype(np.int64).astype(np.float64).reindex(column.index), DATES
-    if known.nunique() > min(MOST_CATEGORIES, max(20, len(known) / 2)):
-        return None, "too many categories"
-    return known.astype(object).reindex(column.index), "category"
-
-
-def _nearly_numeric(column: pd.Series[str]) -> str:
-    """Say that a column would hold numbers but for some values, or for the way in which they are written."""
-    rest = _parse_numbers(column)[1]
-    number = rest.str.fullmatch(r"[$€£]?\s*-?\d[\d.,' ]*\s*[%$€£]?")
-    if rest.empty or (len(rest) > (~column.isin(MISSING)).sum() / 2 and number.mean() <= 0.5):
-        return ""
-    return f"column {str(column.name)!r} would be numeric but for {len(rest)} values such as {rest.iloc[0]!r}"
+def _suspicion(column: pd.Series[Any], kind: str, y: NDArray[np.int64], known: dict[str, pd.Series[str]]) -> str:
+    """Say why a column should perhaps be no feature; empty if nothing is known against it."""
+    codes, values = pd.factorize(column, use_na_sentinel=False)
+    if len(values) == 1:
+        return "columns that hold one value only"
+    for what, names in known.items():
+        others = pd.factorize(names)[0]
+        if len(values) == others.max() + 1 == len(np.unique(codes * len(values) + others)):
+            return what
+    # Each value, or each side of a threshold, has one class.
+    separate = len(values) <= len(y) / 2 and len(np.unique(codes * 2 + y)) == len(values)
+    if kind != "categories":
+        (low, high), (low_1, high_1) = (column[y == one].agg(["min", "max"]) for one in (0, 1))
+        separate |= high < low_1 or high_1 < low
+    if separate:
+        return "warning: columns that alone separate the classes perfectly, as what is known only after the label"
+    if kind == "numbers" and len(values) == len(y) and (column % 1 == 0).all():
+        return "columns that hold whole numbers, all different, as ids do"
+    return ""
 
 
 def _identifiers(names: Iterable[str]) -> list[str]:
@@ -487,94 +475,43 @@ def _identifiers(names: Iterable[str]) -> list[str]:
     return taken
 
 
-def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a CSV file whatever its separator, with a header and as UTF-8; every value stays the text that it is.
-
-    The gap: pandas makes an index of the first column if lines end with a separator, turns 007 into 7 and a label None
-    into a missing one, and says what is wrong in the words of four libraries.
-
-    Parameters
-    ----------
-    path : path-like
-        May be compressed.
-
-    Returns
-    -------
-    DataFrame of str
-        Without blanks at the ends of values; an empty field is an empty text.
-
-    Raises
-    ------
-    FileNotFoundError
-        Nothing is at `path`.
-    UserError
-        The file is empty, not UTF-8, no CSV, or has no rows.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "a.csv").write_text("day;code\\n2013-01-01;007\\n2013-01-02;\\n")
-    ...     read_csv(Path(folder, "a.csv"))["code"].tolist()
-    ['007', '']
-    """
-    path = existing_path(path)
-    header = re.sub('"[^"]*"', "", str(_read(path, **LINES, nrows=1).iat[0, 0]))
-    with warnings.catch_warnings():
-        # Without an index, as a separator at the end of each line would make one of the first column.
-        warnings.simplefilter("ignore", pd.errors.ParserWarning)
-        frame = _read(path, sep=max(",;\t|", key=header.count), index_col=False, skipinitialspace=True)
-    require(len(frame), f"{path.name} has a header and no rows.")
-    return frame.rename(columns=str.strip).apply(lambda column: column.str.strip())
-
-
-def _read(path: Path, **options: Any) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
-    except Exception as error:  # Over a damaged archive, pandas raises what the archive's library stumbles on.
-        why = {UnicodeDecodeError: "is not UTF-8 text: save it as UTF-8 first", pd.errors.EmptyDataError: "is empty"}
-        sentence = why.get(type(error), f"cannot be read: {str(error).strip()}")
-        raise UserError(f"{str(path)!r} {sentence}.") from error
-
-
 def _require_columns(frame: pd.DataFrame, columns: dict[str, str], file: str) -> None:
     for parameter, column in columns.items():
+        given = f"{parameter} {column!r} of {file}"
+        require(
+            column not in frame or not (frame[column] == column).any(),
+            f"{given} is also a value of this column: "
+            "has the file no header? Put names above the data, or rename the column.",
+        )
         if column not in frame:
             near = difflib.get_close_matches(column, frame.columns, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {some(list(map(str, frame)), most=20)}."
             raise UserError(f"{parameter} {column!r} is not a column of {file}; {hint}")
 
 
-def _parse_numbers(column: pd.Series[str]) -> tuple[pd.Series[float], pd.Series[str]]:
-    """Return the numbers of a column, NaN where there is none, and the values that are neither numbers nor missing."""
-    numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
-    return numbers, column[numbers.isna() & ~column.isin(MISSING)]
-
-
-def _parse_times(column: pd.Series[str]) -> pd.Series[pd.Timestamp]:
-    """Return the times that are written by ISO 8601, in UTC if they have an offset from it, else NaT."""
-    iso = column.where(column.str.fullmatch(ISO))
-    return pd.to_datetime(iso, format="ISO8601", utc=True, errors="coerce").dt.tz_localize(None)
-
-
-def open_series(path: str | os.PathLike[str], value_column: str = "", time_column: str = "") -> Dataset:
-    """Read the reader's own series from a CSV file with a column of times and one of numbers.
+def open_series(
+    path: str | os.PathLike[str], value_column: str = "", time_column: str = "", time_format: str = ""
+) -> Dataset:
+    """Read the reader's own series from a table with a column of times and one of numbers.
 
     Parameters
     ----------
     path : path-like
-        A CSV file with a header; lines may be in any order.
+        A table as `helpers.tables.read_table` reads it; lines may be in any order.
     value_column : str
         The column of numbers; empty: the only one.
     time_column : str
-        The column of times; empty: the only one. Times are written by ISO 8601, as 2013-05-09 02:00,
-        2013-05-09T02:00Z, 2013-05-09 or 2013-05; a column of whole years is one too if it is named.
+        The column of times; empty: the only one. A column of whole years is one too if it is named.
+    time_format : str
+        How times are written, by the codes of ``strptime``: ``%d/%m/%Y`` for 31/12/2013, ``%y-%m`` for 1-01. Empty: by
+        ISO 8601, as 2013-05-09 02:00, 2013-05-09T02:00Z, 2013-05-09 or 2013-05. No other form is guessed.
 
     Returns
     -------
     Dataset of kind 'series'
         Its times are one step apart: seconds to weeks, months, quarters or years, whichever comes most often. A step
-        that has no line, or whose line has no number, is NaN. Times with an offset from UTC become UTC.
+        that has no line, or whose line has no number, is NaN. Times with an offset from UTC become UTC, but midnights
+        throughout are days.
 
     Raises
     ------
@@ -595,29 +532,45 @@ def open_series(path: str | os.PathLike[str], value_column: str = "", time_colum
     ((60, 1), [36.0, nan, 64.0], ('1 step has no line and is NaN',))
     """
     path = existing_path(path)
-    frame = read_csv(path)
-    time_column = _column(frame, path.name, "times", "time_column", time_column, _time_columns(frame))
-    numbers = [str(name) for name in frame if name != time_column and _feature(frame[name], False)[1] == "numbers"]
+    frame, notes = read_table(path)
+    time_column = _column(frame, path.name, "times", "time_column", time_column, _time_columns(frame, time_format))
+    kinds = {str(name): as_feature(frame[name], False)[1] for name in frame if name != time_column}
+    numbers = [name for name, kind in kinds.items() if kind in ("numbers", "decimal commas")]
     value_column = _column(frame, path.name, "numbers", "value_column", value_column, numbers)
     require(time_column != value_column, f"times and numbers need columns of their own; both are {time_column!r}.")
     values = _series_values(frame[value_column], path.name)
-    times, notes = _series_times(frame[time_column], path.name)
+    notes += as_feature(frame[value_column], False)[2]
+    notes += [KINDS["decimal commas"]] if kinds[value_column] == "decimal commas" else []
+    times, more = _series_times(frame[time_column], path.name, time_format)
+    notes += more
     if (np.diff(times) < np.timedelta64(0, "s")).any():
         notes.append("lines are sorted by time")
     order = np.argsort(times, kind="stable")
-    grid, places = _grid(times[order], order + 2, path.name)
+    grid, places = _grid(times[order], frame.index.to_numpy()[order], path.name)
     y = np.full((len(grid), 1), np.nan)
     y[places, 0] = values[order]
-    if n := len(grid) - len(times):
-        notes.append(f"{n} step{'s have' if n > 1 else ' has'} no line and {'are' if n > 1 else 'is'} NaN")
+    if len(grid) > len(times):
+        notes.append(_gap_note(np.delete(grid, places)))
     return Dataset(path.name, "series", grid, y, (), str(path), OWN, (value_column,), notes=tuple(notes))
 
 
-def _time_columns(frame: pd.DataFrame) -> list[str]:
+def _gap_note(missing: NDArray[Any]) -> str:
+    days = pd.DatetimeIndex(missing)
+    note = f"{len(days)} step{'s have' if len(days) > 1 else ' has'} no line and {'are' if len(days) > 1 else 'is'} NaN"
+    if (days.day_of_week > 4).all() and len(days) > 1 and (days == days.normalize()).all():
+        return f"{note}, all on Saturdays and Sundays"
+    if ((days.day_of_week == 6) & days.hour.isin([1, 2, 3])).any():
+        return f"{note}: where clocks were put forward on a Sunday, write times with their offset"
+    return note
+
+
+def _time_columns(frame: pd.DataFrame, time_format: str) -> list[str]:
     """Return the columns of times, or those that seem to be meant as such."""
-    known = {str(name): column[~column.isin(MISSING)].str for name, column in frame.items()}
-    exact = [name for name in known if known[name].fullmatch(ISO).mean() == 1]
-    return exact or [name for name in known if known[name].fullmatch(f"{ISO}|{DATE}").mean() > 0.5]
+    known = {str(name): column[~column.isin(MISSING)] for name, column in frame.items()}
+    if time_format:
+        return [name for name in known if len(known[name]) and parse_times(known[name], time_format).notna().all()]
+    exact = [name for name in known if known[name].str.fullmatch(tables.ISO).mean() == 1]
+    return exact or [name for name in known if known[name].str.fullmatch(f"{tables.ISO}|{tables.DATE}").mean() > 0.5]
 
 
 def _column(frame: pd.DataFrame, file: str, what: str, parameter: str, name: str, found: list[str]) -> str:
@@ -626,14 +579,14 @@ def _column(frame: pd.DataFrame, file: str, what: str, parameter: str, name: str
         _require_columns(frame, {parameter: name or found[0]}, file)
         return name or found[0]
     several = f"{len(found)} columns of {what} ({some(found, most=20)}): name one as {parameter}"
-    hint = " by ISO 8601, such as 2013-05-09 02:00 (years only must be named as time_column)" * (what == "times")
+    hint = " by ISO 8601, such as 2013-05-09 02:00, or by time_format (name years as time_column)" * (what == "times")
     none = f"no column of {what}{hint}; there are: {some(list(map(str, frame)), most=20)}"
     raise UserError(f"{file} has {several if found else none}.")
 
 
 def _series_values(column: pd.Series[str], file: str) -> NDArray[Any]:
     where = f"column {str(column.name)!r} of {file}"
-    values, rest = _parse_numbers(column)
+    values, rest, _ = tables.parse_numbers(column)
     _require_none(column[column.index.isin(rest.index) | np.isinf(values)], where, ", which is no finite number")
     known = values.dropna()
     require(len(known) >= MIN_TIMES, f"{where} holds {len(known)} numbers: at least {MIN_TIMES} are needed.")
@@ -642,19 +595,30 @@ def _series_values(column: pd.Series[str], file: str) -> NDArray[Any]:
 
 
 def _require_none(bad: pd.Series[str], where: str, why: str) -> None:
-    require(bad.empty, f"{where} holds {next(iter(bad), '')!r} in {_lines(bad.index + 2)}{why}.")
+    require(bad.empty, f"{where} holds {some(bad.tolist(), most=1)} in {_lines(bad.index)}{why}.")
 
 
-def _series_times(column: pd.Series[str], file: str) -> tuple[NDArray[Any], list[str]]:
-    where = f"column {str(column.name)!r} of {file}"
-    column = column.str.replace(r"^\d{4}$", r"\g<0>-01", regex=True)
-    times = _parse_times(column)
-    to_second = ": write times by ISO 8601, to the second, as 2013-05-09 02:00"
+def _series_times(column: pd.Series[str], file: str, time_format: str) -> tuple[NDArray[Any], list[str]]:
+    where, notes = f"column {str(column.name)!r} of {file}", list[str]()
+    if not time_format:
+        column = column.str.replace(r"^[0-9]{4}$", r"\g<0>-01", regex=True)
+        if column.str.fullmatch(MIDNIGHT).all():
+            # In UTC, the days of a place would begin at another hour, in summer at one more.
+            column, notes = column.str[:10], ["midnights with an offset are read as days, without it"]
+    times = parse_times(column, time_format)
+    form = f"time_format {time_format!r}" if time_format else "ISO 8601"
+    to_second = (
+        f": write times by {form}, to the second, as 2013-05-09 02:00, or name how they are written as time_format"
+    )
     _require_none(column[times.isna() | (times != times.dt.floor("s"))], where, to_second)
-    zoned = column.str.fullmatch(rf".+[T ].*\d\s*{ZONE}")
-    without = _lines(column.index[~zoned] + 2)
+    zoned = (
+        column.str.fullmatch(rf".+[T ].*[0-9]\s*{tables.ZONE}")
+        if not time_format
+        else pd.Series("%z" in time_format, column.index)
+    )
+    without = _lines(column.index[~zoned])
     require(zoned.nunique() == 1, f"{where} has times with an offset from UTC, and times without one in {without}.")
-    notes = ["times have an offset and are turned into UTC"] if zoned.any() else []
+    notes += ["times have an offset and are turned into UTC"] if zoned.any() else []
     return times.to_numpy().astype("datetime64[s]"), notes
 
 

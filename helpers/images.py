@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy import ndimage
 
-from helpers.data import OWN, Dataset, binary_labels, existing_path, require
+from helpers.data import OWN, Dataset, binary_labels
 from helpers.notebook import UserError, some
+from helpers.tables import existing_path, require
 
 __all__ = ["open_folder", "open_pairs", "read_image"]
 

@@ -9,7 +9,7 @@ import pytest
 from helpers import data
 from helpers.notebook import UserError
 
-TABLE = "height,weight,label\n" + "".join(f"{n},{n % 7},{'yes' if n % 3 else 'no'}\n" for n in range(60))
+TABLE = "height,weight,label\n" + "".join(f"{n / 2},{n % 7},{'yes' if n % 3 else 'no'}\n" for n in range(60))
 
 
 @pytest.fixture
@@ -46,17 +46,18 @@ def test_a_table_of_numbers(write, name, text):
     packed.write_bytes(gzip.compress(path.read_bytes()))
     for dataset in (data.open_data(path), data.open_data(packed)):
         assert (dataset.kind, dataset.X.dtype, dataset.notes) == ("numeric", np.float64, ())
-        np.testing.assert_array_equal(dataset.X, [[n, n % 7] for n in range(60)])
+        np.testing.assert_array_equal(dataset.X, [[n / 2, n % 7] for n in range(60)])
         assert [dataset.class_names[label] for label in dataset.y] == ["yes" if n % 3 else "no" for n in range(60)]
         assert (dataset.feature_names, dataset.column("weight")[8]) == (("height", "weight"), 1)
 
 
 def test_numbers_are_read_to_the_last_bit_and_what_hinders_that_is_told(write):
     numbers = np.random.default_rng(0).normal(size=40) * 10.0 ** np.arange(-20, 20)
-    columns = {"x": numbers, "id": [89 * 10**18] * 40, "price": "1.200,50 €", "rank": ["unknown", *range(39)]}
-    dataset = data.open_data(write(table(columns)))
+    columns = {"x": numbers, "sim": [89 * 10**18 + n // 2 for n in range(40)], "price": "1.200,50 €"}
+    dataset = data.open_data(write(table({**columns, "rank": ["unknown", *range(39)]})))
     np.testing.assert_array_equal(dataset.X[:, 0], numbers)
-    assert dataset.feature_names == ("x", "id")
+    assert dataset.feature_names == ("x", "sim")
+    assert "column 'sim' holds whole numbers above 2^53, which float64 rounds" in " ".join(dataset.notes)
     for name, values in (("price", "40 values such as '1.200,50 €'"), ("rank", "1 values such as 'unknown'")):
         assert f"column {name!r} would be numeric but for {values}" in dataset.notes
 
@@ -76,7 +77,8 @@ def test_what_is_left_out_or_missing_is_noted(write):
 # --- labels and groups -------------------------------------------------------------------------------------------
 
 LABELS = [(["01", "NA"], "01", ("NA", "01"), 20), (["a", "b", "c", "d"], "b", ("not b", "b"), 10)]
-LABELS += [(["yes", " yes", "no", "no "], "", ("no", "yes"), 20)]
+LABELS += [(["yes", " yes", "no", "no "], "", ("no", "yes"), 20), (["9", "10"], "", ("9", "10"), 20)]
+LABELS += [(["False", "True"], "", ("False", "True"), 20), (["-1", "1"], "", ("-1", "1"), 20)]
 
 
 @pytest.mark.parametrize(("labels", "positive_label", "class_names", "positives"), LABELS)
@@ -97,6 +99,43 @@ def test_rows_of_one_group_go_to_one_side(write):
     assert not set(dataset.groups[train]) & set(dataset.groups[test])
 
 
+def test_columns_that_should_be_no_features_are_told(write):
+    rng = np.random.default_rng(0)
+    columns = {"x": rng.normal(size=40).round(3), "copy": ["A", "B"] * 20, "number": np.arange(40) ** 2, "one": 7}
+    columns |= {
+        "late": np.where(np.arange(40) % 2, 50, 1) + rng.normal(size=40),
+        "ward": [f"w{n // 2}" for n in range(40)],
+    }
+    columns |= {"boat": ["1", None] * 20, "patient": [f"p{n // 2}" for n in range(40)]}
+    dataset = data.open_data(write(table(columns)), group_column="patient", words=True)
+    assert dataset.notes[:-1] == (
+        "warning: columns that give the label away, in other words: 'copy', 'boat'",
+        "columns that hold whole numbers, all different, as ids do: 'number'",
+        "columns that hold one value only: 'one'",
+        "warning: columns that alone separate the classes perfectly, as what is known only after the label: 'late'",
+        "columns that are the group column in other words: 'ward'",
+    )
+    assert "\n  warning: columns that give" in str(dataset) and "\n  note: columns that hold" in str(dataset)
+
+
+def test_words_for_missing_values_are_names_in_columns_of_names(write):
+    columns = {"x": [1.5, 2.5, "NA", 3.5] * 10, "area": ["NA", "EU", "?", None] * 10, "zip": ["07", "7"] * 20}
+    columns["code"] = [
+        *["NA", "null", "a ", " a", "A", "b", "c", "d"] * 4,
+        *["NA", "null", "A", "b", "c", "d", "a", "e"][::-1],
+    ]
+    dataset = data.open_data(write(table(columns)), words=True, group_column="code")
+    assert dataset.X["area"][:3].tolist() == ["NA", "EU", "?"] and dataset.X["area"].isna().sum() == 10
+    assert dataset.X["zip"][:2].tolist() == ["07", "7"] and dataset.X["x"].isna().sum() == 10
+    assert dataset.groups[:8].tolist() == [0, 1, 2, 2, 3, 4, 5, 6]
+    for note in (
+        "'code' keeps 'NA', 'null' as",
+        "'code' holds names that differ in upper",
+        "'area' keeps 'NA', '?' as",
+    ):
+        assert note in " ".join(dataset.notes)
+
+
 # --- tables with categorical columns -----------------------------------------------------------------------------
 
 
@@ -110,7 +149,8 @@ def test_categorical_columns_are_kept_and_dates_become_seconds(write):
     assert dataset.X.isna().sum().tolist() == [20, 10, 0, 0, 20, 0]
     assert dataset.X["member"].tolist() == dataset.column("member").tolist() == [1, 0] * 20
     assert dataset.X.loc[0, ["day", "until", "no"]].tolist() == [1_795_172_400, 253_402_214_400, "1970-99-99"]
-    assert dataset.notes[0] == "dates are read as seconds since 1970: 'day', 'until'"
+    assert "dates are read as seconds since 1970: 'day', 'until'" in dataset.notes
+    assert "column 'no' holds dates as words, such as '1970-99-99': write them as 2013-05-09" in dataset.notes
     assert data.open_data(write(table(columns))).feature_names == ("age", "member")
 
 
@@ -159,8 +199,17 @@ FAULTS = [
     ("a.csv", HEAD + "1,a\n2,b\n" * 20 + "3,\n" * 2, {}, "no label in 2 of 42 rows"),
     ("a.csv", HEAD + "red,a\nblue,b\n" * 20, {}, "no numeric column: for a text, name its column as text_column"),
     ("a.csv", HEAD + "1,a\n-inf,b\n" * 20, {}, "infinite.* in: 'x'"),
-    ("a.csv", HEAD + "1,a\n1,2,3\n", {}, "cannot be read: .*line 3"),
-    ("a.csv.zip", "PK or not", {}, "cannot be read"),
+    ("a.csv", HEAD + "1,a\n2,b\n3,A\n" * 20, {"positive_label": "b"}, r"several ways \('A', 'a'\): write it in one"),
+    ("a.csv", HEAD + "1,1\n2,0\n3,1.0\n" * 20, {"positive_label": "1"}, r"several ways \('1', '1.0'\)"),
+    ("a.csv", HEAD + "1,1\n2,0\n3,nan\n" * 20, {"positive_label": "1"}, r"no label in 20 of 60 rows \('nan'\)"),
+    (
+        "a.csv",
+        "y," + HEAD + "7,1.1,a\n7,2.1,b\n" * 20 + "7,3,label\n",
+        {"positive_label": "a"},
+        "label_column 'label' .*a value of",
+    ),
+    ("a.csv", HEAD + '"1,107",a\n"900",b\n' * 20, {}, "numeric column: column 'x' would .* 20 values such as '1,107'"),
+    ("a.txt", "\tone\nspam\ttwo\n" * 20, {}, "a.txt has no label in 20 of 40 rows"),
     *(("a.txt", f"{one} one\n\nno\n", {}, "line 3 of a.txt is neither.*'no'") for one in ("a\t", "__label__a")),
     *((name, HEAD + "1,a\t\n" * 3000 + "é", {}, "not UTF-8") for name in ("a.csv", "a.txt")),
     ("a.jpg", "", {}, "a.jpg is one image: name a folder"),
@@ -175,6 +224,9 @@ def test_faults_get_one_sentence(write, name, text, options, message):
 def test_nothing_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing is at .*looked in"):
         data.open_data(tmp_path / "no.csv")
+    for path in ("a" * 300, "a\0b", "~no-such-user-here/a"):
+        with pytest.raises((UserError, FileNotFoundError), match=r"cannot be opened|nothing is at"):
+            data.open_series(path)
     # As a path, an empty name would be the folder in which the process happens to run.
     refused("path is empty: name a file or a folder", data.open_data, "")
 
@@ -250,10 +302,10 @@ def test_missing_lines_become_nan_and_order_does_not_matter(write, freq):
 
 
 def test_what_was_changed_is_noted_and_other_columns_are_passed_over(write):
-    frame = hours().drop(index=[5, 6, 50]).iloc[::-1].assign(remark=np.nan, ok="yes").reset_index(names="")
+    frame = hours().drop(index=[5, 6, 40]).iloc[::-1].assign(remark=np.nan, ok="yes").reset_index(names="")
     frame.loc[78, "level"] = np.nan
     series = data.open_series(write(frame))
-    assert np.flatnonzero(np.isnan(series.y[:, 0])).tolist() == [5, 6, 20, 50]
+    assert np.flatnonzero(np.isnan(series.y[:, 0])).tolist() == [5, 6, 20, 40]
     assert str(series) == (
         "a.csv: 100 times from 2013-03-01 00:00 to 2013-03-05 03:00, every hour: 'level'; 4 values missing"
         "\n  note: lines are sorted by time\n  note: 3 steps have no line and are NaN"
@@ -270,6 +322,44 @@ def test_clocks_that_change(write):
     local = write(hours(time=autumn.strftime("%Y-%m-%d %H:%M")))
     refused(r"2013-11-03 01:00:00 stands in lines 51, 52 of a\.csv.*clocks.*-04:00", data.open_series, local)
     assert np.isnan(data.open_series(write(hours(time=spring.strftime("%Y-%m-%d %H:%M")))).y).sum() == 1
+
+
+def test_days_of_a_place_business_days_and_decimal_commas(write):
+    days = pd.date_range("2013-09-01", periods=120, tz="America/New_York", name="t")
+    values = pd.DataFrame({"v": np.arange(120) / 8}, index=days)
+    local = data.open_series(write(values.to_csv(), "a.csv"))
+    np.testing.assert_array_equal(local.X, days.tz_localize(None).to_numpy().astype("datetime64[s]"))
+    assert local.notes == ("midnights with an offset are read as days, without it",)
+    office = data.open_series(
+        write(values.set_axis(pd.bdate_range("2013-09-02", periods=120)).to_csv(sep=";", decimal=","))
+    )
+    assert office.y[4:8, 0].tolist()[::3] == [0.5, 0.625] and np.isnan(office.y).sum() == 46
+    assert office.notes == (
+        "decimal commas are read",
+        "46 steps have no line and are NaN, all on Saturdays and Sundays",
+    )
+
+
+@pytest.mark.parametrize(
+    ("time_format", "first"),
+    [("%d/%m/%Y", "2013-01-01"), ("%m/%d/%Y", ""), ("%d.%m.%y %H:%M", ""), ("mixed", ""), ("%Q", ""), ("", "")],
+)
+def test_other_forms_of_time_are_read_if_they_are_named_and_never_guessed(write, time_format, first):
+    days = pd.date_range("2013-01-01", periods=60)
+    path = write(pd.DataFrame({"day": days.strftime("%d/%m/%Y"), "v": np.arange(60.0)}))
+    if first:
+        series = data.open_series(path, time_format=time_format)
+        np.testing.assert_array_equal(series.X, days.to_numpy().astype("datetime64[s]"))
+    else:
+        refused("time_format", data.open_series, path, time_format=time_format)
+
+
+def test_months_as_year_and_month(write):
+    months = [f"{year}-{month:02}" for year in range(1, 6) for month in range(1, 13)]
+    path = write(pd.DataFrame({"Month": months, "Sales": np.arange(60) + 0.5}))
+    refused("time_format", data.open_series, path)
+    series = data.open_series(path, time_format="%y-%m")
+    assert "from 2001-01-01 00:00 to 2005-12-01 00:00, every month" in str(series)
 
 
 def test_years_are_times_if_they_are_named(write):
@@ -289,11 +379,11 @@ SERIES_FAULTS = [
     (hours(level=3.5), {}, r"holds 3\.5 throughout: there is nothing to forecast"),
     (hours(flow=1.5), {}, r"2 columns of numbers \('level', 'flow'\): name one as value_column"),
     (hours(level="high"), {}, "no column of numbers; there are: 'time', 'level'"),
-    (hours(x=1)[["level", "x"]], {}, r"no column of times by ISO 8601, such as 2013-05-09 02:00 \(years only"),
+    (hours(x=1)[["level", "x"]], {}, "no column of times by ISO 8601.*, or by time_format"),
     (hours(), {"value_column": "levle"}, "value_column 'levle' is not a column.*did you mean 'level'"),
     (hours(), {"value_column": "time"}, "need columns of their own; both are 'time'"),
     (hours(400).iloc[np.r_[:30, 370:400]], {}, "60 lines for 400 steps: most are missing"),
-    *((one("level", n), {"value_column": "level"}, f"holds '{n}' in line 6, which is no") for n in ("1,5", "inf")),
+    *((one("level", n), {"value_column": "level"}, f"holds '{n}' in line 6, which is no") for n in ("x1", "inf")),
     *((one("time", at), {}, f"'{at}' in line 6: .*8601") for at in ("", "01.03.2013", "2013-03-01 04:00:00.5")),
     (one("time", "2013-03-01 04:10"), {}, "are 3,600 seconds apart.* but not line 6: average"),
     (one("time", "2013-03-01 04:00Z"), {}, "an offset.* without one in lines 2, 3, 4, 5, 7, …"),
