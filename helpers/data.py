@@ -279,7 +279,8 @@ def binary_labels(
     require(not lost, f"{where} has no label in {lost} of {len(labels)} rows ({some(missing)}): leave these rows out.")
     plain = {name: float(name) if re.fullmatch(tables.NUMBER, name) else name.casefold() for name in counts}
     found = some(names := sorted(counts, key=lambda name: (isinstance(plain[name], str), plain[name], name)))
-    alike = [name for name in names if list(plain.values()).count(plain[name]) > 1]
+    meanings = Counter(plain.values())
+    alike = [name for name in names if meanings[plain[name]] > 1]
     require(not alike, f"{where} writes one label in several ways ({some(alike)}): write it in one.")
     require(positive_label in ("", *names), f"positive_label {some([positive_label])} is no label of {where}: {found}.")
     require(len(names) > 1, f"{where} holds one class only ({found}): two are needed to learn a difference.")
@@ -486,6 +487,7 @@ def _require_columns(frame: pd.DataFrame, columns: dict[str, str], file: str) ->
         if column not in frame:
             near = difflib.get_close_matches(column, frame.columns, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {some(list(map(str, frame)), most=20)}."
+            hint += " No comma, semicolon, tab or bar separates its fields." * (frame.shape[1] == 1)
             raise UserError(f"{parameter} {column!r} is not a column of {file}; {hint}")
 
 

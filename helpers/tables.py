@@ -16,6 +16,7 @@ import lzma
 import os
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -164,10 +165,12 @@ def read_table(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, list[str]]:
     """
     path = existing_path(path)
     names, frame, notes = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
-    twice = sorted({name for name in names if name and names.count(name) > 1})
+    twice = [name for name, count in Counter(filter(None, names)).items() if count > 1]
     require(not twice, f"{some(twice)} stands twice in the header of {path.name}: give each column a name of its own.")
     kept = [number for number, name in enumerate(names) if name or (frame[number] != "").any()]
-    frame.columns = pd.Index([name or f"Unnamed: {number}" for number, name in enumerate(names)])
+    # A table that pandas has saved twice has an index of this name, and another without any.
+    unnamed = [f"Unnamed: {number}" + "." * (f"Unnamed: {number}" in names) for number in range(len(names))]
+    frame.columns = pd.Index([name or other for name, other in zip(names, unnamed, strict=True)])
     return frame.iloc[:, kept], notes
 
 
@@ -199,20 +202,19 @@ def _separator(text: str) -> str:
     found = {separator: list[int]() for separator in SEPARATORS}
     for separator, widths in found.items():
         try:
-            widths += [len(fields) for *_, fields in islice(_records(text[:100_000], separator), 20) if fields]
+            widths += [len(fields) for *_, fields in islice(_records(text[:100_000], separator), 20) if any(fields)]
         except csv.Error:  # Said when the whole is read.
             widths += widths or [1]
     return max(SEPARATORS, key=lambda one: (found[one][0] > 1 and len(set(found[one])) == 1, found[one][0]))
 
 
 def _records(text: str, separator: str) -> Iterator[tuple[int, int, list[str]]]:
-    """Yield the first and the last line of each record, and its fields; none if all are empty."""
+    """Yield the first and the last line of each record, and its fields."""
     csv.field_size_limit(2**31 - 1)
     lines = (found.group() for found in LINE.finditer(text))
     reader, line = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True), 1
     for record in reader:
-        fields = [field.strip() for field in record]
-        yield line, reader.line_num, fields if any(fields) else []
+        yield line, reader.line_num, [field.strip() for field in record]
         line = reader.line_num + 1
 
 
@@ -221,8 +223,9 @@ def _rows(text: str, separator: str, file: str, notes: list[str]) -> Iterator[tu
     header, last, empty, longest, waiting = list[str](), 0, 0, 0, 0
     try:
         for line, last, fields in _records(text, separator):
-            if not fields:
-                waiting += 1
+            if not any(fields):
+                # Blank lines at the end are no rows.
+                waiting, empty = waiting + (len(fields) < 2), empty + (len(fields) > 1)
                 continue
             header, empty, waiting = header or fields, empty + waiting * bool(header), 0
             where, width = f"line {line} of {file}", len(header)
@@ -239,7 +242,7 @@ def _rows(text: str, separator: str, file: str, notes: list[str]) -> Iterator[tu
         where = f"line {last + 1} of {file} holds a quote that is not closed, or not doubled within a quoted field"
         raise UserError(f"{where} ({error}): correct it.") from None
     if empty:
-        notes.append(f"{empty} empty rows are left out")
+        notes.append(f"empty rows are left out: {empty}")
     if longest:
         notes.append(f"line breaks within quotes are kept (up to {longest} lines a row): a stray quote would do that")
 
@@ -359,7 +362,7 @@ def as_feature(column: pd.Series[str], words: bool) -> tuple[pd.Series[Any] | No
     if str(column.name).startswith("Unnamed:") or known.empty:
         return None, "empty" if known.empty else "without a name", notes
     if rest.empty and not (words and zeros):
-        large = known[numbers.loc[known.index].abs() > 2**53]
+        large = known[numbers.loc[known.index].abs().between(2**53, 1e308)]
         if any(re.fullmatch("[+-]?[0-9]+", value) and int(value) != float(value) for value in large):
             notes.append(f"{where} holds whole numbers above 2^53, which float64 rounds, such as {large.iloc[0]!r}")
         return numbers, form, notes + [f"{where} holds leading zeros, which numbers lose"] * zeros

@@ -47,7 +47,7 @@ def test_packed_tables_are_unpacked_whatever_their_name(write, tmp_path):
 
 
 NOTED = [
-    ("a,b\n1,2\n,\n\n3,4\n,\n\n", [["1", "2"], ["3", "4"]], ["2 empty rows are left out"]),
+    ("a,b\n1,2\n,\n\n3,4\n,\n\n", [["1", "2"], ["3", "4"]], ["empty rows are left out: 3"]),
     ("sep=;\na;b\n1,5;2\n", [["1,5", "2"]], []),
     ("a,b,,\n1,2,,\n", [["1", "2"]], []),
     ("a,b\n1,2,\n3,4,,\n", [["1", "2"], ["3", "4"]], []),
@@ -57,6 +57,7 @@ NOTED = [
     ("a,b\nK\ufffdln,x\n", [["K\ufffdln", "x"]], ["1 letters are the sign"]),
     ("0,1,2\n5,6,7\n", [["5", "6", "7"]], []),
     ("office,1.5\n5,6\n", [["5", "6"]], []),
+    (",Unnamed: 0,x\n5,6,7\n", [["5", "6", "7"]], []),
 ]
 
 
