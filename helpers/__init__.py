@@ -7,22 +7,10 @@ is loaded when it is first used.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from types import ModuleType
 
-__all__ = [
-    "bundle",
-    "crossval",
-    "data",
-    "decisions",
-    "estimators",
-    "forecasts",
-    "images",
-    "masks",
-    "notebook",
-    "parity",
-    "plots",
-    "unet",
-]
+__all__ = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
 
 
 def __getattr__(name: str) -> ModuleType:
