@@ -40,7 +40,7 @@ OWN = "the reader's own"
 MIDNIGHT = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ]00(?::?00(?::?00(?:\.0+)?)?)?\s*{tables.ZONE}"
 LEFT_OUT = "not numeric", "empty", "without a name", "too many categories"
 KINDS = {kind: f"columns left out, {kind}" for kind in LEFT_OUT}
-KINDS |= {"dates": "dates are read as seconds since 1970", "decimal commas": "decimal commas are read"}
+KINDS |= {"dates": "dates are read as seconds since 1970"}
 
 
 @dataclass(frozen=True)
@@ -343,7 +343,7 @@ def open_data(
         return open_folder(path, positive_label)
     is_image = path.suffix.lower() in Image.registered_extensions()
     require(not is_image, f"{path.name} is one image: name a folder with a sub-folder of images for each class.")
-    if tables.TABLES & {suffix.lower() for suffix in path.suffixes}:
+    if tables.TABLES & {suffix.lower() for suffix in path.suffixes} or tables.is_parquet(path):
         return _open_table(path, label_column, text_column, group_column, positive_label, words)
     lines = [found.group() for found in tables.LINE.finditer(tables.read_text(path))]
     header = lines[0].replace('"', "")
@@ -539,10 +539,12 @@ def open_series(
     kinds = {str(name): as_feature(frame[name], False)[1] for name in frame if name != time_column}
     numbers = [name for name, kind in kinds.items() if kind in ("numbers", "decimal commas")]
     value_column = _column(frame, path.name, "numbers", "value_column", value_column, numbers)
-    require(time_column != value_column, f"times and numbers need columns of their own; both are {time_column!r}.")
+    require(
+        time_column != value_column,
+        f"times and numbers of {path.name} need columns of their own; both are {time_column!r}.",
+    )
     values = _series_values(frame[value_column], path.name)
     notes += as_feature(frame[value_column], False)[2]
-    notes += [KINDS["decimal commas"]] if kinds[value_column] == "decimal commas" else []
     times, more = _series_times(frame[time_column], path.name, time_format)
     notes += more
     if (np.diff(times) < np.timedelta64(0, "s")).any():

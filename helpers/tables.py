@@ -90,15 +90,15 @@ def read_text(path: Path) -> str:
     UserError
         It is no file, empty, damaged, a workbook, or text of another encoding, whose likely name is told.
     """
-    require(path.is_file(), f"{some([str(path)])} is no file: name one.")
     try:
+        require(path.is_file(), "it is no file")
         content = _unpacked(path)
     except Exception as error:  # Over a damaged archive, each library raises what its parser stumbles on.
         raise UserError(f"{some([str(path)])} cannot be read: {_why(error)}.") from error
     encoding = next((name for mark, name in ENCODINGS.items() if content.startswith(mark)), "utf-8")
     try:
-        # The mark of UTF-8 also stands in the middle of files that were put together.
-        text = content.decode(encoding).replace("\ufeff", "")
+        # The mark of UTF-8 also begins lines of files that were put together.
+        text = re.sub("(?m)^\ufeff", "", content.decode(encoding))
     except UnicodeDecodeError as error:
         where = f"{path.name} is not {encoding.upper()} text (byte {error.start})"
         raise UserError(f"{where}{_likely_encoding(content)}: save it as UTF-8 first.") from None
@@ -164,7 +164,7 @@ def read_table(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, list[str]]:
     (['007', ''], [2, 3], [])
     """
     path = existing_path(path)
-    names, frame, notes = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
+    names, frame, notes = _parquet(path) if is_parquet(path) else _csv(path)
     twice = [name for name, count in Counter(filter(None, names)).items() if count > 1]
     require(not twice, f"{some(twice)} stands twice in the header of {path.name}: give each column a name of its own.")
     kept = [number for number, name in enumerate(names) if name or (frame[number] != "").any()]
@@ -172,6 +172,14 @@ def read_table(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, list[str]]:
     unnamed = [f"Unnamed: {number}" + "." * (f"Unnamed: {number}" in names) for number in range(len(names))]
     frame.columns = pd.Index([name or other for name, other in zip(names, unnamed, strict=True)])
     return frame.iloc[:, kept], notes
+
+
+def is_parquet(path: Path) -> bool:
+    """Tell whether a file is Parquet, by its first bytes."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
 
 
 def _csv(path: Path) -> tuple[list[str], pd.DataFrame, list[str]]:
@@ -188,10 +196,6 @@ def _csv(path: Path) -> tuple[list[str], pd.DataFrame, list[str]]:
     require(parts, f"{path.name} has a header and no rows.")
     frame = pd.concat(parts)
     _require_header(names, frame, path.name)
-    for number, column in enumerate(frame.items() if separator != "," else ()):
-        points = column[1][column[1].str.contains(".", regex=False)]
-        if len(points) and points.str.fullmatch(THOUSANDS).all():
-            notes.append(f"column {names[number]!r} holds {points.iloc[0]!r}: remove points that separate thousands")
     if lost := text.count("\ufffd"):
         notes.append(f"{lost} letters are the sign �: an earlier conversion has lost what stood there")
     return names, frame, notes
@@ -365,6 +369,12 @@ def as_feature(column: pd.Series[str], words: bool) -> tuple[pd.Series[Any] | No
         large = known[numbers.loc[known.index].abs().between(2**53, 1e308)]
         if any(re.fullmatch("[+-]?[0-9]+", value) and int(value) != float(value) for value in large):
             notes.append(f"{where} holds whole numbers above 2^53, which float64 rounds, such as {large.iloc[0]!r}")
+        points = known[known.str.contains(".", regex=False)]
+        if len(points) and points.str.fullmatch(THOUSANDS).all():
+            notes.append(f"{where} reads {points.iloc[0]!r} as a decimal: remove points that separate thousands")
+        if gaps := column[column.isin(MISSING[1:])].unique().tolist():
+            notes.append(f"{where} reads {some(gaps)} as missing")
+        notes += [f"{where} is read with decimal commas"] * (form == "decimal commas")
         return numbers, form, notes + [f"{where} holds leading zeros, which numbers lose"] * zeros
     if known.str.lower().isin(["true", "false"]).all():
         return (known.str.lower() == "true").astype(np.float64).reindex(column.index), "truth values", notes

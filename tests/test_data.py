@@ -70,7 +70,8 @@ def test_what_is_left_out_or_missing_is_noted(write):
         dataset = data.open_data(path, words=words)
         assert np.isnan(dataset.column("age").astype(float)).tolist() == [True] * 5 + [False] * 25
         left_out = {f"columns left out, {each}" for each in (why, "empty: 'empty'", "without a name: 'Unnamed: 0'")}
-        assert set(dataset.notes) == left_out | {"5 missing values are kept as NaN"}
+        gaps = {"column 'age' reads '?', 'NA', 'nan' as missing", "5 missing values are kept as NaN"}
+        assert set(dataset.notes) == left_out | gaps
     assert str(data.open_data(path)).startswith("a.csv: 30 numeric rows, 50.0% '1' (1), the rest '0' (0)\n  note: ")
 
 
@@ -335,7 +336,7 @@ def test_days_of_a_place_business_days_and_decimal_commas(write):
     )
     assert office.y[4:8, 0].tolist()[::3] == [0.5, 0.625] and np.isnan(office.y).sum() == 46
     assert office.notes == (
-        "decimal commas are read",
+        "column 'v' is read with decimal commas",
         "46 steps have no line and are NaN, all on Saturdays and Sundays",
     )
 
