@@ -277,10 +277,10 @@ def binary_labels(
     missing = [name for name in counts if not name or (numeric and name in MISSING)]
     lost = sum(counts[name] for name in missing)
     require(not lost, f"{where} has no label in {lost} of {len(labels)} rows ({some(missing)}): leave these rows out.")
-    plain = {name: float(name) if re.fullmatch(tables.NUMBER, name) else name.casefold() for name in counts}
-    found = some(names := sorted(counts, key=lambda name: (isinstance(plain[name], str), plain[name], name)))
-    meanings = Counter(plain.values())
-    alike = [name for name in names if meanings[plain[name]] > 1]
+    values = {name: float(name) for name in counts if re.fullmatch(tables.NUMBER, name)}
+    found = some(names := sorted(counts, key=values.__getitem__ if len(values) == len(counts) else None))
+    meant = Counter(values.get(name, name.casefold()) for name in names)
+    alike = [name for name in names if meant[values.get(name, name.casefold())] > 1]
     require(not alike, f"{where} writes one label in several ways ({some(alike)}): write it in one.")
     require(positive_label in ("", *names), f"positive_label {some([positive_label])} is no label of {where}: {found}.")
     require(len(names) > 1, f"{where} holds one class only ({found}): two are needed to learn a difference.")

@@ -342,7 +342,7 @@ def parse_times(column: pd.Series[str], time_format: str = "") -> pd.Series[pd.T
         `time_format` is no format of ``strptime``.
     """
     if not time_format:
-        iso = column.where(column.str.fullmatch(ISO))
+        iso = column.where(column.str.fullmatch(ISO)).str.replace(r"\s*UTC$", "Z", regex=True)
         return pd.to_datetime(iso, format="ISO8601", utc=True, errors="coerce").dt.tz_localize(None)
     require("%" in time_format, f"time_format {time_format!r} is none: it is written as '%d/%m/%Y %H:%M'.")
     if "%f" not in time_format:

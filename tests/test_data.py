@@ -79,7 +79,7 @@ def test_what_is_left_out_or_missing_is_noted(write):
 
 LABELS = [(["01", "NA"], "01", ("NA", "01"), 20), (["a", "b", "c", "d"], "b", ("not b", "b"), 10)]
 LABELS += [(["yes", " yes", "no", "no "], "", ("no", "yes"), 20), (["9", "10"], "", ("9", "10"), 20)]
-LABELS += [(["False", "True"], "", ("False", "True"), 20), (["-1", "1"], "", ("-1", "1"), 20)]
+LABELS += [(["None", "churn"], "", ("None", "churn"), 20), (["-1", "1"], "", ("-1", "1"), 20)]
 
 
 @pytest.mark.parametrize(("labels", "positive_label", "class_names", "positives"), LABELS)
@@ -316,7 +316,10 @@ def test_what_was_changed_is_noted_and_other_columns_are_passed_over(write):
 def test_clocks_that_change(write):
     new_york = {"periods": 100, "freq": "h", "tz": "America/New_York"}
     autumn, spring = pd.date_range("2013-11-01", **new_york), pd.date_range("2013-03-09", **new_york)
-    for times in ([time.isoformat() for time in autumn], autumn.tz_convert("UTC").strftime("%Y-%m-%dT%H:%MZ")):
+    for times in (
+        [time.isoformat() for time in autumn],
+        *map(autumn.tz_convert("UTC").strftime, ("%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M UTC")),
+    ):
         series = data.open_series(write(hours(time=times)))
         np.testing.assert_array_equal(series.X, autumn.tz_convert(None).to_numpy().astype("datetime64[s]"))
         assert series.notes == ("times have an offset and are turned into UTC",)
