@@ -279,8 +279,8 @@ def binary_labels(
     require(not lost, f"{where} has no label in {lost} of {len(labels)} rows ({some(missing)}): leave these rows out.")
     values = {name: float(name) for name in counts if re.fullmatch(tables.NUMBER, name)}
     found = some(names := sorted(counts, key=values.__getitem__ if len(values) == len(counts) else None))
-    meant = Counter(values.get(name, name.casefold()) for name in names)
-    alike = [name for name in names if meant[values.get(name, name.casefold())] > 1]
+    meant = Counter(values.get(name, tables.look(name)) for name in names)
+    alike = [name for name in names if meant[values.get(name, tables.look(name))] > 1]
     require(not alike, f"{where} writes one label in several ways ({some(alike)}): write it in one.")
     require(positive_label in ("", *names), f"positive_label {some([positive_label])} is no label of {where}: {found}.")
     require(len(names) > 1, f"{where} holds one class only ({found}): two are needed to learn a difference.")

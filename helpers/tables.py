@@ -401,8 +401,15 @@ def name_notes(column: pd.Series[str]) -> list[str]:
     names, where = column[column != ""].unique().tolist(), f"column {str(column.name)!r}"
     gaps = [name for name in names if name in MISSING]
     notes = [f"{where} keeps {some(gaps)} as a name: leave fields empty where it is missing"] if gaps else []
-    alike = len({name.casefold() for name in names}) < len(names)
-    return notes + [f"{where} holds names that differ in upper and lower case only"] * alike
+    alike = len(set(map(look, names))) < len(names)
+    return (
+        notes + [f"{where} holds names that differ in upper and lower case only, or by signs that show nothing"] * alike
+    )
+
+
+def look(name: str) -> str:
+    """Return a name in lower case, without the signs that show nothing."""
+    return "".join(filter(str.isprintable, name)).casefold()
 
 
 def describe(frame: pd.DataFrame) -> pd.DataFrame:

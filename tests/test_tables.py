@@ -189,6 +189,11 @@ def test_numbers_that_may_be_meant_otherwise_are_noted(texts, note):
     assert note in " ".join(notes) and bool(note) == bool(notes)
 
 
+def test_names_that_look_alike_are_noted():
+    for names, count in ((["a", "A"], 1), (["a", "a\u200b"], 1), (["a", "b", "a"], 0), (["NA", "na"], 2)):
+        assert len(tables.name_notes(pd.Series(names, dtype="str", name="x"))) == count
+
+
 def test_a_table_is_described_column_by_column(write):
     text = "id,size,day,town,ok\n" + "".join(f'0{n},"{n},5",2013-05-{n + 10},,True\n' for n in range(5))
     rows = tables.describe(tables.read_table(write(text))[0])
