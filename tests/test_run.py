@@ -39,6 +39,10 @@ def write(tmp_path):
     return written
 
 
+def visible(folder):
+    return sorted(path.name for path in folder.glob("[!.]*"))
+
+
 def test_a_run_brings_results_memory_and_sections(write, tmp_path):
     path = write(
         "import time\nblock = b'x' * 200_000_000\ntime.sleep(0.5)",
@@ -52,7 +56,8 @@ def test_a_run_brings_results_memory_and_sections(write, tmp_path):
     assert done.results == {"half": 0.4}
     assert 240 < done.peak_mb < 1000 + others
     assert seen[-1] == (7, 7, "The work")
-    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["07_tiny.ipynb", "07_tiny.json"]
+    assert visible(tmp_path / "out") == ["07_tiny.ipynb", "07_tiny.json"]
+    assert ".results" not in done.output.read_text(), "the copy names the file that was asked for"
 
 
 def test_a_failing_cell_is_named_and_leaves_no_old_result(write, tmp_path):
@@ -62,20 +67,40 @@ def test_a_failing_cell_is_named_and_leaves_no_old_result(write, tmp_path):
     assert "'The work'" in done.error
     assert "ZeroDivisionError: division by zero" in done.error
     assert done.results == {}
-    assert not (tmp_path / "out" / "07_tiny.json").exists()
-    assert done.output.exists()
+    assert visible(tmp_path / "out") == [done.output.name] == ["07_tiny.partial.ipynb"]
 
 
-def test_a_kernel_that_dies_is_told(write, tmp_path):
-    done = run.run_notebook(write("import os\nos._exit(1)"), tmp_path / "out")
-    assert "kernel died in 'The work'" in done.error
+def test_a_kernel_that_dies_is_told_in_the_notebook_that_stays(write, tmp_path):
+    source = "notebook.write_results({'a': 1}, results_path)\nimport os\nos._exit(1)"
+    done = run.run_notebook(write(source, "2"), tmp_path / "out", {"results_path": str(tmp_path / "x.json")})
+    assert "in 'The work': DeadKernelError: the kernel died, perhaps for its memory" in done.error
+    assert visible(tmp_path / "out") == [done.output.name] == ["07_tiny.partial.ipynb"]
+    assert not (tmp_path / "x.json").exists()
+    executed = nbformat.read(done.output, as_version=4)
+    assert ["perhaps for its memory" in str(cell.get("outputs")) for cell in executed.cells][-2:] == [True, False]
+    assert executed.metadata.papermill.exception is True
 
 
 def test_a_cell_that_does_not_end_is_given_up(write, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "CELL_TIMEOUT", 2)
     done = run.run_notebook(write("import time\ntime.sleep(20)"), tmp_path / "out")
-    assert done.error == "'The work': a cell took more than 2 s"
-    assert done.output.exists()
+    assert "'The work': CellTimeoutError: A cell timed out while it was being executed, after 2 seconds" in done.error
+    assert visible(tmp_path / "out") == ["07_tiny.partial.ipynb"]
+
+
+def test_a_cell_that_ends_the_notebook_early_is_told(write, tmp_path):
+    done = run.run_notebook(write("import sys\nsys.exit(0)", "2"), tmp_path / "out")
+    assert done.error == "'The work': a cell ended the notebook before its last cell"
+    assert visible(tmp_path / "out") == ["07_tiny.partial.ipynb"]
+
+
+def test_results_are_shown_from_where_they_were_asked_for_and_braces_are_a_name(write, tmp_path):
+    (tmp_path / "x.json").write_text('{"old": 1}')
+    for source, results in (("notebook.write_results({'new': 2}, results_path)", {"new": 2}), ("1 / 0", {})):
+        done = run.run_notebook(write(source), tmp_path / "{x}", {"results_path": str(tmp_path / "x.json")})
+        assert done.results == results
+        assert (tmp_path / "x.json").exists() == bool(results)
+    assert visible(tmp_path / "{x}") == ["07_tiny.partial.ipynb"]
 
 
 def test_no_kernel_starts_for_a_wrong_parameter(write, tmp_path):
