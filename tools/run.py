@@ -236,7 +236,7 @@ def _execute(notebook: Path, partial: Path, values: dict[str, Any], own: Path, o
         done = papermill.execute_notebook(source, target, values, **options)
     except papermill.PapermillExecutionError as error:
         where = f"cell {error.exec_count or '?'} in {section!r}"
-        raise RuntimeError(f"{where}: {error.ename}: {first_line(error.evalue)}") from None
+        raise RuntimeError(f"{where}: {error.ename}: {first_line(error.evalue) or 'see its output'}") from None
     if any(cell.get("execution_count", 0) is None and cell.source.strip() for cell in done.cells):
         raise RuntimeError(f"{section!r}: a cell ended the notebook before its last cell")
 
