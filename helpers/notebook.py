@@ -13,7 +13,6 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
-import io
 import json
 import logging
 import math
@@ -22,13 +21,13 @@ import re
 import subprocess
 import sys
 import tempfile
-import tokenize
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from packaging.requirements import Requirement
 
@@ -46,6 +45,7 @@ __all__ = [
     "progress",
     "read_schema",
     "setup",
+    "shown",
     "some",
     "write_results",
     "write_text",
@@ -93,9 +93,7 @@ def fresh_process(script: str | os.PathLike[str], *arguments: object) -> str:
         The script failed; the message is the last exception that it named.
     """
     command = [sys.executable, os.fspath(script), *map(str, arguments)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, encoding="utf-8", env={**ENVIRONMENT, **os.environ}, check=False
-    )
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env={**ENVIRONMENT, **os.environ})
     if done.returncode:
         # The traceback's last line at the left margin names the exception; what follows it explains at length.
         errors = re.findall(r"^[\w.]+(?:Error|Exception|Exit|Interrupt)\b.*", done.stderr, flags=re.MULTILINE)
@@ -150,32 +148,51 @@ class UserError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
-def some(values: Sequence[str], most: int = 6) -> str:
-    """Return the first of some names, quoted.
+def shown(value: object, most: int = 60) -> str:
+    """Return a value quoted, for a message; cut in its middle where it is longer than `most` characters.
+
+    Examples
+    --------
+    >>> shown("a" * 100_000, most=12)
+    "'aaaaaaa…aa'"
+    """
+    with suppress(ValueError):
+        text = repr(value)
+        return text if len(text) <= most else f"{text[: most * 3 // 4 - 1]}…{text[-(most // 4) :]}"
+    return "a number of thousands of digits"
+
+
+def some(values: Sequence[object], most: int = 6) -> str:
+    """Return the first of some values, each as `shown` quotes it, as many as 360 characters hold.
 
     Examples
     --------
     >>> some(["a", "b", "c"], most=2)
     "'a', 'b', …"
     """
-    return ", ".join(map(repr, values[:most])) + (", …" if len(values) > most else "")
+    quoted = [shown(value) for value in values[:most]]
+    while len(", ".join(quoted)) > 360:
+        quoted.pop()
+    return ", ".join(quoted) + (", …" if len(quoted) < len(values) else "")
 
 
 def first_line(text: object) -> str:
-    """Return the first line of an error or a text; empty if there is none.
+    """Return the first line of an error or a text, or its first 360 characters; empty if there is none.
 
     Examples
     --------
     >>> first_line(ValueError("no such column\\nand much more"))
     'no such column'
     """
-    return (str(text).strip().splitlines() or [""])[0]
+    # NumPy explains at length why it cannot be imported, and names the reason last.
+    return (str(text).rpartition("Original error was: ")[2].strip().splitlines() or [""])[0][:360]
 
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 RESULTS_PATH = "results_path"
 """The parameter that names the JSON file of results."""
-_INTERVAL = re.compile(r"in ([\[(])(\S+), (\S+?)([\])])$")
+_NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_INTERVAL = re.compile(rf"in ([\[(])({_NUMBER}), *({_NUMBER})([\])])$")
 _CHOICE = re.compile(r"one of (.+)$")
 
 
@@ -191,12 +208,13 @@ class Parameter:
     ----------
     name : str
     type : type
-        int, float, str or bool.
+        int, float, str or bool. An int has 64 bits, a float is finite; an int is taken for a float.
     default : int, float, str or bool
     help : str
         The comment: the meaning, and after it ``in [low, high]`` (a round bracket excludes the end) or
         ``one of a, b``. A ``str`` whose name ends in ``_path`` or ``_dir`` must exist if it is not empty, or be
-        a file that can be written if it is `RESULTS_PATH` or begins with ``output_``.
+        a file that can be written if it is `RESULTS_PATH` or begins with ``output_``; in these, and in no other,
+        ``~`` stands for the home folder.
     """
 
     name: str
@@ -207,47 +225,60 @@ class Parameter:
     @property
     def accepted(self) -> str:
         """What the parameter takes, for a message."""
-        for pattern in (_INTERVAL, _CHOICE):
-            if found := pattern.search(self.help):
-                return f"{self.type.__name__} {found.group(0)}"
-        return self.type.__name__
+        found = _INTERVAL.search(self.help) or _CHOICE.search(self.help)
+        words = {int: "int of 64 bits", float: "finite float", bool: "bool, true or false"}
+        return f"{self.type.__name__} {found.group(0)}" if found else words.get(self.type, "str")
 
-    def check(self, value: Any) -> Any:
-        """Return the value in the declared type, or raise a `ParameterError`."""
+    def check(self, value: Any, *, paths: bool = True) -> Any:
+        """Return the value in the declared type, or raise a `ParameterError`; False: do not look for paths."""
         if self.type is float and type(value) is int:
-            value = float(value)
+            with suppress(OverflowError):
+                value = float(value)
         if type(value) is not self.type or not self._in_range(value):
-            article = "an" if self.accepted[0] in "aeiou" else "a"
-            raise ParameterError(f"{self.name} takes {article} {self.accepted}; got {value!r}.")
-        if self.type is str and value:
-            self._check_path(Path(str(value)).expanduser())
+            takes = f"{self.name:.60} takes {'an' if self.type is int else 'a'} {self.accepted:.200}"
+            text = self.type is str and not isinstance(value, str)
+            hint = f" (papermill: use -r {self.name:.60} {shown(value)})" if text else ""
+            raise ParameterError(f"{takes}; got {shown(value)}{hint}.")
+        if paths and value and re.search("^output_|_path$|_dir$", self.name):
+            self._check_path(str(value))
         return value
 
     def _in_range(self, value: Any) -> bool:
-        if found := _CHOICE.search(self.help):
-            return value in found.group(1).split(", ")
+        choice = _CHOICE.search(self.help)
+        if choice or self.type is str:
+            return not choice or str(value) in choice.group(1).split(", ")
         if not (found := _INTERVAL.search(self.help)):
-            return True
+            return math.isfinite(value) if self.type is float else abs(value) < 2**63
         left, low, high, right = found.groups()
         above = value >= float(low) if left == "[" else value > float(low)
         below = value <= float(high) if right == "]" else value < float(high)
-        return bool(above and below and math.isfinite(value))
+        return bool(above and below)
 
-    def _check_path(self, path: Path) -> None:
-        if self.name == RESULTS_PATH or self.name.startswith("output_"):
-            if path.is_dir():
-                raise ParameterError(f"{self.name} takes the name of a file to write; {str(path)!r} is a folder.")
-            # Found now and not after the last cell, when the results would be lost.
-            folder = next(parent for parent in path.absolute().parents if parent.exists())
-            if not (folder.is_dir() and os.access(folder, os.W_OK)):
-                raise ParameterError(f"{self.name}: {str(path)!r} cannot be written below {str(folder)!r}.")
-        elif self.name.endswith(("_path", "_dir")) and not path.exists():
-            raise ParameterError(f"{self.name}: nothing is at {str(path)!r} (looked in {Path.cwd()}).")
+    def _check_path(self, text: str) -> None:
+        writes = self.name == RESULTS_PATH or self.name.startswith("output_")
+        try:
+            path = Path(text).expanduser()
+            if not writes:
+                path.stat()
+            elif path.exists() and not path.is_file():
+                raise IsADirectoryError("it is a folder or a device")
+            else:
+                # Found now and not after the last cell, when the results would be lost.
+                folder = next(parent for parent in path.absolute().parents if parent.exists())
+                tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name}.").close()
+        except (OSError, RuntimeError, ValueError) as error:
+            fault = f"nothing is at {shown(text, 200)} (looked in {Path.cwd()})"
+            if writes:
+                fault = f"{shown(text, 200)} cannot be written: {first_line(error.args[-1]).rstrip('.')}"
+            raise ParameterError(f"{self.name}: {fault}.") from None
 
     def from_text(self, text: str) -> Any:
-        """Return the value that was typed on a command line, or raise a `ParameterError`."""
+        """Return the value that was typed on a command line, or raise a `ParameterError`.
+
+        A number is written in the digits 0 to 9, without blanks or underscores.
+        """
         value: Any = {"true": True, "false": False}.get(text.lower(), text) if self.type is bool else text
-        if self.type in (int, float):
+        if self.type in (int, float) and re.fullmatch(_NUMBER, text):
             with suppress(ValueError):
                 value = self.type(text)
         return self.check(value)
@@ -267,8 +298,9 @@ def read_schema(source: str) -> dict[str, Parameter]:
 
     Raises
     ------
-    ValueError
-        A line is anything else: values that are derived would go stale when papermill overrides their origin.
+    ParameterError
+        A line is anything else: values that are derived would go stale when papermill overrides their origin. Or a
+        default is none of its own line's values, or a name stands twice.
 
     Examples
     --------
@@ -276,26 +308,28 @@ def read_schema(source: str) -> dict[str, Parameter]:
     >>> schema["threshold"].accepted
     'float in [0, 1]'
     """
-    comments = {
-        token.start[0]: token.string.lstrip("# ").rstrip()
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
     schema: dict[str, Parameter] = {}
-    for node in ast.parse(source).body:
-        line = ast.get_source_segment(source, node)
-        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
-            raise ValueError(f"a parameter is declared as `name: type = literal  # help`; got {line!r}.")
-        declared = ast.unparse(node.annotation)
-        try:
-            default = ast.literal_eval(node.value)
-        except ValueError:
-            raise ValueError(f"a parameter's default is a literal; got {line!r}.") from None
-        if declared not in TYPES:
-            raise ValueError(f"a parameter's type is one of {', '.join(TYPES)}; got {line!r}.")
-        name = node.target.id
-        schema[name] = Parameter(name, TYPES[declared], default, comments.get(node.lineno, ""))
+    for line in source.splitlines():
+        if line.partition("#")[0].strip():
+            parameter = _declared(line)
+            if parameter.name in schema:
+                raise ParameterError(f"{shown(parameter.name)} is declared twice; keep one line.")
+            schema[parameter.name] = parameter
     return schema
+
+
+def _declared(line: str) -> Parameter:
+    try:
+        with warnings.catch_warnings(action="error"):
+            (node,) = cast(Any, ast.parse(line).body)
+        comment = line.encode()[node.end_col_offset :].decode().strip().lstrip("# ")
+        name, kind, default = node.target.id, TYPES[node.annotation.id], ast.literal_eval(node.value)
+    except (SyntaxError, ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError, Warning):
+        rule = f"`name: type = literal  # help` in one line, where the type is one of {', '.join(TYPES)}"
+        raise ParameterError(f"a parameter is declared as {rule}; got {shown(line)}.") from None
+    if re.search(r"in [\[(] *[-+.\d]", comment) and not _INTERVAL.search(comment):
+        raise ParameterError(f"a range is written `in [low, high]`, and ends the comment; got {shown(comment)}.")
+    return Parameter(name, kind, Parameter(name, kind, default, comment).check(default, paths=False), comment)
 
 
 def _schema_of(path: Path) -> dict[str, Parameter]:
@@ -343,8 +377,8 @@ def _refuse_unknown(given: Iterable[str], schema: Mapping[str, Parameter]) -> No
     for name in given:
         if name not in schema:
             near = difflib.get_close_matches(name, schema, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(schema)}."
-            raise ParameterError(f"there is no parameter {name!r}; {hint}")
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {some(list(schema), most=20)}."
+            raise ParameterError(f"there is no parameter {shown(name)}; {hint}")
 
 
 def setup(namespace: Mapping[str, Any], *, exact: bool = True) -> None:
@@ -367,8 +401,7 @@ def setup(namespace: Mapping[str, Any], *, exact: bool = True) -> None:
     RuntimeError
         The cell with the parameters was not executed.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    os.environ.update({**ENVIRONMENT, **os.environ})
     # A filter, for TensorFlow sets the level of its log when it is imported.
     logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.ERROR)
     _validate(namespace)
@@ -381,16 +414,13 @@ def setup(namespace: Mapping[str, Any], *, exact: bool = True) -> None:
 
 def _validate(namespace: Mapping[str, Any]) -> None:
     executed = [source for source in namespace.get("In", []) if source.strip()]
-    if not executed:
-        return
-    declared = [found for found in map(_declarations, executed) if found]
-    if not declared:
+    declared = [source for source in executed if re.match(r"(?:\s*#.*\n)*\s*\w+ *: *\w+ *=", source)]
+    if executed and not declared:
         raise RuntimeError("run the cell with the parameters first: it is the first one with code.")
-    schema = declared[-1]
+    schema = read_schema(declared[-1]) if declared else {}
     for source in executed:
         if source.startswith("# Parameters\n"):
-            assigned = [node.targets[0] for node in ast.parse(source).body if isinstance(node, ast.Assign)]
-            _refuse_unknown([ast.unparse(target) for target in assigned], schema)
+            _refuse_unknown(map(_injected, ast.parse(source).body), schema)
     for name, parameter in schema.items():
         parameter.check(namespace[name])
 
@@ -408,10 +438,12 @@ def _silent_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def _declarations(source: str) -> dict[str, Parameter]:
-    with suppress(ValueError, SyntaxError, tokenize.TokenError):
-        return read_schema(source)
-    return {}
+def _injected(line: Any) -> str:
+    """Return the name that a line of papermill's cell sets; the whole line if its name brought code along."""
+    with suppress(AttributeError, TypeError, ValueError):
+        ast.literal_eval(re.sub(r"float\('-?(nan|inf)'\)", "0", ast.unparse(line.value)))
+        return ast.unparse(line) if line.col_offset or line.targets[1:] else str(line.targets[0].id)
+    return ast.unparse(line)
 
 
 def progress(items: Iterable[Any], noun: str) -> Iterator[Any]:
@@ -479,20 +511,21 @@ def write_results(results: Mapping[str, float | int | str | bool], results_path:
     rows  171
     """
     plain = plain_values(results)
-    text = json.dumps(plain, indent=2) + "\n"
     width = max(map(len, plain), default=0)
     for name, value in plain.items():
         print(f"{name:{width}}  {value}")
     if results_path:
-        write_text(Path(results_path).expanduser(), text)
+        write_text(Path(results_path).expanduser(), json.dumps(plain, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: under a temporary name beside it, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8", newline="\n"
-    ) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    finally:
+        Path(draft).unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """The parameter schema, the set-up and the results of a notebook; the packages, and a process of its own."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -43,11 +44,42 @@ def test_a_schema_is_read(schema):
         ("sizes: list = [1]", "type is one of int, float, str, bool"),
         ("threshold: float | None = 0.5", "type is one of"),
         ("print(1)", "declared as"),
+        ("x: int = 1; y: int = 2", "declared as"),
+        ("x: str = (\n'a')", "declared as"),
+        ("x: str = '''a", "declared as"),
+        ("x: str = '\\d'", "declared as"),
+        ("(" * 5000, "declared as"),
+        ("x: int = " + "-" * 100_000 + "1", "declared as"),
+        ("x: int = 1\0", "declared as"),
+        ("\ud800", "declared as"),
+        ("x: int = {[]: 1}", "declared as"),
+        ("x: int = True", "x takes an int of 64 bits; got True"),
+        ("x: int = 'a'", "x takes an int of 64 bits; got 'a'"),
+        ("x: float = 1e999", "x takes a finite float; got inf"),
+        ("x: int = 7  # x, in [0, 5]", r"x takes an int in \[0, 5\]; got 7"),
+        ("x: str = 'b'  # x, one of a, c", "x takes a str one of a, c; got 'b'"),
+        ("x: int = 1\nx: int = 2", "'x' is declared twice"),
+        ("x: float = 0.5  # x, in [0; 1]", "a range is written"),
+        ("x: float = 0.5  # x, in [0, 1].", "a range is written"),
+        ("x: str = 'b'  # one of " + "a" * 100_000, "x takes a str one of aaa"),
     ],
 )
 def test_what_is_no_declaration_is_refused(source, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(notebook.ParameterError, match=message) as caught:
         notebook.read_schema(source)
+    assert len(str(caught.value)) < 400
+
+
+def test_an_int_is_a_float_and_a_hash_in_a_text_is_no_comment():
+    schema = notebook.read_schema(
+        "\n# cost\nx: float = 1  # é, in [0,1]\ny: str = 'é#'  # é\nk: int = 2  # one of 1, 2\n"
+    )
+    assert [(p.default, type(p.default), p.help) for p in schema.values()] == [
+        (1.0, float, "é, in [0,1]"),
+        ("é#", str, "é"),
+        (2, int, "one of 1, 2"),
+    ]
+    assert len(notebook.read_schema("".join(f"a{n}: int = 1\n" for n in range(5000)))) == 5000
 
 
 @pytest.mark.parametrize(
@@ -84,15 +116,35 @@ def test_accepted_values(schema, name, value):
         ("window", 24.0, "got 24.0"),
         ("window", True, "got True"),
         ("method", "mode", "method takes a str one of mean, median; got 'mode'"),
-        ("shuffle", 1, "shuffle takes a bool; got 1"),
+        ("shuffle", 1, "shuffle takes a bool, true or false; got 1"),
         ("data_path", "/no/such/file.csv", "data_path: nothing is at '/no/such/file.csv'"),
-        ("data_path", 7, "data_path takes a str; got 7"),
+        ("data_path", 7, r"data_path takes a str; got 7 \(papermill: use -r data_path 7\)"),
+        ("data_path", "a" * 300, "data_path: nothing is at 'aaa"),
+        ("data_path", "a\0b", "data_path: nothing is at"),
+        ("data_path", "~no-such-user/x", "data_path: nothing is at '~no-such-user/x'"),
+        ("results_path", "a" * 300, "results_path: 'aaa.* cannot be written: File name too long"),
+        ("results_path", "a" * 250, "cannot be written: File name too long"),
+        ("results_path", "a\0b", "cannot be written: embedded null byte"),
+        ("results_path", "~no-such-user/x", "cannot be written: Could not determine home directory"),
+        ("results_path", os.devnull, "is a folder or a device"),
+        ("threshold", 10**400, "threshold takes a float .* got 1000"),
+        ("method", "a" * 100_000, "got 'aaa"),
     ],
 )
 def test_refused_values(schema, name, value, message):
     with pytest.raises(notebook.ParameterError, match=message) as caught:
         schema[name].check(value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_tilde_is_the_home_folder_in_paths_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.csv").touch()
+    schema = notebook.read_schema("data_path: str = ''  # a\nlabel_column: str = ''  # b")
+    assert schema["data_path"].check("~/own.csv") == "~/own.csv"
+    for text in ("~target", "~no-such-user", "a\0b", "x" * 300):
+        assert schema["label_column"].from_text(text) == text
 
 
 @given(st.floats() | st.integers())
@@ -122,12 +174,19 @@ def test_a_file_to_write_is_told_from_one_to_read_by_its_name(tmp_path):
         schema["b_path"].check(str(tmp_path / "new.csv"))
 
 
+ODD = [("threshold", text) for text in ("nan", "1e400", "0_1", "١", " 0.5 ", "0,5", "0x1")]
+ODD += [("window", text) for text in ("1_0", "١", " 5 ", "1e1", "9" * 5000)]
+
+
 def test_text_from_a_command_line_is_read_as_the_declared_type(schema):
     assert schema["threshold"].from_text("0.7") == 0.7
     assert schema["window"].from_text("007") == 7
+    assert notebook.read_schema("x: int = 0")["x"].from_text(f"{2**63 - 1}") == 2**63 - 1
+    with pytest.raises(notebook.ParameterError, match="x takes an int of 64 bits; got 9223372036854775808"):
+        notebook.read_schema("x: int = 0")["x"].from_text(f"{2**63}")
     assert schema["method"].from_text("median") == "median"
     assert schema["shuffle"].from_text("false") is False
-    for name, text in (("threshold", "abc"), ("window", "7.5"), ("shuffle", "maybe"), ("threshold", "")):
+    for name, text in (("threshold", "abc"), ("window", "7.5"), ("shuffle", "maybe"), ("threshold", ""), *ODD):
         with pytest.raises(notebook.ParameterError, match=f"{name} takes"):
             schema[name].from_text(text)
 
@@ -138,7 +197,7 @@ def test_unknown_names_are_refused_with_the_nearest(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
     with pytest.raises(notebook.ParameterError, match="no parameter 'treshold'; did you mean 'threshold'"):
         notebook.check_parameters(path, {"treshold": 0.7})
-    with pytest.raises(notebook.ParameterError, match="no parameter 'zzz'; there are: threshold, rate"):
+    with pytest.raises(notebook.ParameterError, match="no parameter 'zzz'; there are: 'threshold', 'rate'"):
         notebook.check_parameters(path, {"zzz": 0.7})
 
 
@@ -179,6 +238,31 @@ def test_setup_sees_what_papermill_injects():
     cells = ["", "x: int = 3  # x, in [0, 5]", "# Parameters\ny = 4\n"]
     with pytest.raises(notebook.ParameterError, match="no parameter 'y'"):
         notebook.setup({"In": cells, "x": 3, "y": 4})
+
+
+@pytest.mark.parametrize("line", ["x = print(1)", "x = 1; z = 2", "x = z = 2", "print(x) = 2".replace(" =", " #=")])
+def test_setup_sees_code_in_the_name_of_a_parameter(line):
+    with pytest.raises(notebook.ParameterError, match="there is no parameter"):
+        notebook.setup({"In": ["", "x: int = 3  # x", f"# Parameters\n{line}\n"], "x": 3})
+
+
+def test_setup_takes_the_last_schema_and_says_what_is_wrong_in_it():
+    cells = ["", "%matplotlib", "# mine\n\nx: int = 'a'  # x", "x: int = 3  # x", "# Parameters\nx = 4\n", "y = 1"]
+    notebook.setup({"In": cells, "x": 4})
+    with pytest.raises(notebook.ParameterError, match=r"declared as .* got 'x: int = 1 / 2'"):
+        notebook.setup({"In": [*cells, "x: int = 1 / 2"], "x": 4})
+
+
+def test_values_in_messages_are_cut():
+    assert notebook.some(["a" * 100_000] * 20, most=20).startswith("'aaa")
+    assert len(notebook.some(["a" * 100_000] * 20, most=20)) < 370
+    assert notebook.shown("a" * 58) == repr("a" * 58)
+    assert len(notebook.shown("\0" * 100_000)) == 60
+    assert len(notebook.first_line("a" * 100_000)) == 360
+    with pytest.raises(notebook.ParameterError, match="x takes an int of 64 bits; got a number of thousands of digits"):
+        notebook.read_schema("x: int = 0")["x"].check(10**5000)
+    numpy = "\n\nIMPORTANT: PLEASE READ THIS\n\n* The Python version is: 3\n\nOriginal error was: no memory\n"
+    assert notebook.first_line(ImportError(numpy)) == "no memory"
 
 
 def test_fast_kernels_are_taken_without_a_message():

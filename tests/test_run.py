@@ -1,7 +1,9 @@
 """A run of a notebook, the main job around it, and copies for the reader."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -39,6 +41,10 @@ def write(tmp_path):
     return written
 
 
+def visible(folder):
+    return sorted(path.name for path in folder.glob("[!.]*"))
+
+
 def test_a_run_brings_results_memory_and_sections(write, tmp_path):
     path = write(
         "import time\nblock = b'x' * 200_000_000\ntime.sleep(0.5)",
@@ -52,7 +58,8 @@ def test_a_run_brings_results_memory_and_sections(write, tmp_path):
     assert done.results == {"half": 0.4}
     assert 240 < done.peak_mb < 1000 + others
     assert seen[-1] == (7, 7, "The work")
-    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["07_tiny.ipynb", "07_tiny.json"]
+    assert visible(tmp_path / "out") == ["07_tiny.ipynb", "07_tiny.json"]
+    assert ".results" not in done.output.read_text(), "the copy names the file that was asked for"
 
 
 def test_a_failing_cell_is_named_and_leaves_no_old_result(write, tmp_path):
@@ -62,20 +69,40 @@ def test_a_failing_cell_is_named_and_leaves_no_old_result(write, tmp_path):
     assert "'The work'" in done.error
     assert "ZeroDivisionError: division by zero" in done.error
     assert done.results == {}
-    assert not (tmp_path / "out" / "07_tiny.json").exists()
-    assert done.output.exists()
+    assert visible(tmp_path / "out") == [done.output.name] == ["07_tiny.partial.ipynb"]
 
 
-def test_a_kernel_that_dies_is_told(write, tmp_path):
-    done = run.run_notebook(write("import os\nos._exit(1)"), tmp_path / "out")
-    assert "kernel died in 'The work'" in done.error
+def test_a_kernel_that_dies_is_told_in_the_notebook_that_stays(write, tmp_path):
+    source = "notebook.write_results({'a': 1}, results_path)\nimport os\nos._exit(1)"
+    done = run.run_notebook(write(source, "2"), tmp_path / "out", {"results_path": str(tmp_path / "x.json")})
+    assert "in 'The work': DeadKernelError: the kernel died, perhaps for its memory" in done.error
+    assert visible(tmp_path / "out") == [done.output.name] == ["07_tiny.partial.ipynb"]
+    assert not (tmp_path / "x.json").exists()
+    executed = nbformat.read(done.output, as_version=4)
+    assert ["perhaps for its memory" in str(cell.get("outputs")) for cell in executed.cells][-2:] == [True, False]
+    assert executed.metadata.papermill.exception is True
 
 
 def test_a_cell_that_does_not_end_is_given_up(write, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "CELL_TIMEOUT", 2)
     done = run.run_notebook(write("import time\ntime.sleep(20)"), tmp_path / "out")
-    assert done.error == "'The work': a cell took more than 2 s"
-    assert done.output.exists()
+    assert "'The work': CellTimeoutError: A cell timed out while it was being executed, after 2 seconds" in done.error
+    assert visible(tmp_path / "out") == ["07_tiny.partial.ipynb"]
+
+
+def test_a_cell_that_ends_the_notebook_early_is_told(write, tmp_path):
+    done = run.run_notebook(write("import sys\nsys.exit(0)", "2"), tmp_path / "out")
+    assert done.error == "'The work': a cell ended the notebook before its last cell"
+    assert visible(tmp_path / "out") == ["07_tiny.partial.ipynb"]
+
+
+def test_results_are_shown_from_where_they_were_asked_for_and_braces_are_a_name(write, tmp_path):
+    (tmp_path / "x.json").write_text('{"old": 1}')
+    for source, results in (("notebook.write_results({'new': 2}, results_path)", {"new": 2}), ("1 / 0", {})):
+        done = run.run_notebook(write(source), tmp_path / "{x}", {"results_path": str(tmp_path / "x.json")})
+        assert done.results == results
+        assert (tmp_path / "x.json").exists() == bool(results)
+    assert visible(tmp_path / "{x}") == ["07_tiny.partial.ipynb"]
 
 
 def test_no_kernel_starts_for_a_wrong_parameter(write, tmp_path):
@@ -117,37 +144,87 @@ def test_the_main_job_runs_one_and_succeeds(project, capsys):
         (["00", "-p", "treshold", "0.7"], "did you mean 'threshold'"),
         (["-p", "threshold", "7"], "00_good: threshold takes a float in [0, 1]; got 7.0."),
         (["-p", "threshold", "[/red]"], "got '[/red]'"),
+        (["-p", "results_path", "x.json"], "results_path names one file for 2 notebooks"),
+        (["00", "-p", "results_path", "a" * 300], "cannot be written: File name too long"),
+        (["a" * 100_000], "no notebook starts with 'aaa"),
     ],
 )
 def test_the_main_job_refuses_before_anything_runs(project, capsys, arguments, message):
     assert run.main([*arguments, "-o", "out"]) == 2
-    assert message in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert message in printed
+    assert len(printed) < 600
     assert not (project[0].parent.parent / "out").exists()
 
 
-def test_an_interrupted_job_leaves_no_kernel_and_no_finished_looking_file(project, tmp_path):
-    project[0].write_text(
-        project[0].read_text().replace("notebook.write_results", "__import__('time').sleep(60); notebook.write_results")
-    )
-    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-    script += f"from tools import run\nimport pathlib\nrun.ROOT = pathlib.Path({str(tmp_path)!r})\n"
-    script += "if __name__ == '__main__':\n    raise SystemExit(run.main(['00', '-o', 'out']))\n"
-    (tmp_path / "job.py").write_text(script)
-    job = subprocess.Popen([sys.executable, "job.py"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    partial = tmp_path / "out" / "00_good.partial.ipynb"
+@pytest.fixture
+def job(project, tmp_path):
+    """A job that has written its results and sleeps, and its children; whatever it leaves is killed."""
+
+    def started(seconds):
+        source = project[0].read_text().replace("results_path)", f"results_path); __import__('time').sleep({seconds})")
+        project[0].write_text(source)
+        script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        script += f"from tools import run\nimport pathlib\nrun.ROOT = pathlib.Path({str(tmp_path)!r})\n"
+        script += "if __name__ == '__main__':\n    raise SystemExit(run.main(['00', '-o', 'out']))\n"
+        (tmp_path / "job.py").write_text(script)
+        command = [sys.executable, "job.py"]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for _ in range(300):
+            psutil.time.sleep(0.1)
+            if (tmp_path / "out" / ".00_good.results").exists():
+                break
+        children.extend(psutil.Process(process.pid).children(recursive=True))
+        return process, children
+
     children = []
-    for _ in range(200):
-        psutil.time.sleep(0.1)
-        children = psutil.Process(job.pid).children(recursive=True)
-        if partial.exists() and any("ipykernel" in " ".join(child.cmdline()) for child in children):
-            break
-    job.terminate()
-    printed = job.communicate(timeout=30)[0].decode()
-    assert job.returncode == 130
-    assert "Interrupted" in printed
+    yield started
+    for child in children:
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+
+
+MARKS = {"runner": "job.py", "worker": "spawn_main", "kernel": "ipykernel"}
+# A worker leaves an interrupt to its job.
+KILLS = [
+    (victim, name)
+    for victim in MARKS
+    for name in ("SIGINT", "SIGTERM", "SIGKILL")
+    if (victim, name) != ("worker", "SIGINT")
+]
+
+
+@pytest.mark.parametrize(("victim", "name"), KILLS)
+def test_whatever_is_killed_nothing_looks_finished_and_nothing_is_left(job, tmp_path, victim, name):
+    process, children = job(60)
+    family = [psutil.Process(process.pid), *children]
+    (target,) = [one for one in family if MARKS[victim] in " ".join(one.cmdline())]
+    target.send_signal(getattr(signal, name))
+    printed = process.communicate(timeout=30)[0].decode()
+    status = -9 if name == "SIGKILL" else 130
+    assert process.returncode == (status if victim == "runner" else 1)
+    assert "Traceback" not in printed
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.ipynb")) == ["00_good.partial.ipynb"]
+    assert visible(tmp_path / "out") == ["00_good.log", "00_good.partial.ipynb"]
+    with run._claimed([tmp_path / "out" / "00_good.ipynb"]):
+        """What it kept for itself is free."""
+
+
+def test_a_second_run_into_the_same_files_is_refused_and_touches_nothing(job, tmp_path, capsys):
+    process, _ = job(3)
+    assert run.main(["-o", "out", "-p", "threshold", "0.9"]) == 2
+    assert "another run is writing it" in capsys.readouterr().out
+    assert visible(tmp_path / "out") == ["00_good.log", "00_good.partial.ipynb"]
+    assert process.wait(30) == 0
+    assert visible(tmp_path / "out") == ["00_good.ipynb", "00_good.json", "00_good.log"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused(project, capsys):
+    for folder in ("job/out", "a" * 300, "a\0b"):
+        (project[0].parent.parent / "job").touch()
+        assert run.main(["00", "-o", folder]) == 2
+        assert "Nothing was run: " in capsys.readouterr().out
 
 
 def test_a_chapter_is_run_by_its_digit_and_the_core_by_default(monkeypatch):

@@ -6,7 +6,8 @@
     python tools/run.py 10 -p threshold 0.7    with another parameter
 
 The gap: papermill runs one notebook, takes any parameter, and leaves a half-written file when it is interrupted. Here
-parameters are checked before a kernel starts, a results file means that every cell ran, and no kernel outlives the job.
+parameters are checked before a kernel starts, what bears a notebook's name means that every cell ran, what did not end
+is called partial, two runs do not write into each other's files, and no kernel outlives the job.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ import multiprocessing
 import os
 import re
 import signal
+import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
 if __name__ == "__main__":
@@ -40,7 +41,7 @@ try:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Column
 
-    from helpers.notebook import RESULTS_PATH, ROOT, check_parameters, first_line
+    from helpers.notebook import RESULTS_PATH, ROOT, UserError, check_parameters, first_line, shown, write_text
 except ModuleNotFoundError as error:
     sys.exit(f"The package {error.name} is missing; `make clean` and then `make` set everything up anew.")
 
@@ -48,6 +49,8 @@ CELL_TIMEOUT = 900
 """Seconds after which a cell is given up; papermill would wait forever."""
 BYTES_PER_NOTEBOOK = 2_500_000_000
 """What a second notebook must find free before it may run beside the first."""
+OnCell = Callable[[int, int, str], None]
+"""Called with the number of a cell, the number of cells, and the heading above it."""
 
 
 @dataclass
@@ -59,7 +62,7 @@ class Run:
     notebook : Path
         The notebook's file.
     output : Path
-        The executed copy; it may be missing if no cell was reached.
+        The executed copy, or as much of it as there is; it may be missing if no cell was reached.
     seconds : float
     peak_mb : float
         The largest resident memory of the kernel and its children, in 10^6 bytes.
@@ -93,7 +96,9 @@ def notebooks(prefix: str = "", *, core: bool = False) -> list[Path]:
     every = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
     found = [path for path in every if path.name.startswith(Path(prefix).name) and (not core or is_core(path))]
     if not found:
-        raise ValueError(f"no notebook starts with {prefix!r}; there are: {', '.join(path.stem for path in every)}.")
+        raise ValueError(
+            f"no notebook starts with {shown(prefix)}; there are: {', '.join(path.stem for path in every)}."
+        )
     return found
 
 
@@ -107,7 +112,7 @@ def run_notebook(
     output_dir: str | os.PathLike[str],
     parameters: Mapping[str, Any] | None = None,
     *,
-    on_cell: Callable[[int, int, str], None] = lambda done, total, section: None,
+    on_cell: OnCell = lambda done, total, section: None,
 ) -> Run:
     """Run a notebook with papermill, its parameters checked first.
 
@@ -116,8 +121,9 @@ def run_notebook(
     notebook : path-like
         The notebook's file.
     output_dir : path-like
-        Receives ``<notebook>.ipynb`` and ``<notebook>.json``. What an earlier run left there under these names is
-        removed first; while it runs, the notebook is ``<notebook>.partial.ipynb``.
+        Receives ``<notebook>.ipynb`` and, if no other `RESULTS_PATH` is given, ``<notebook>.json``. What earlier runs
+        left under these names is removed first. A run that is under way, or did not come to its end, is
+        ``<notebook>.partial.ipynb``, in which the reason stands, and has no results.
     parameters : mapping, optional
         As in `helpers.notebook.check_parameters`.
     on_cell : callable
@@ -130,76 +136,109 @@ def run_notebook(
 
     Raises
     ------
-    ParameterError
-        Before a kernel starts.
+    UserError
+        Before a kernel starts: a parameter is not accepted, or another run writes the same files.
     """
     notebook, folder = Path(notebook).resolve(), Path(output_dir).resolve()
     values = check_parameters(notebook, parameters or {})
-    output, results_path = folder / notebook.name, folder / f"{notebook.stem}.json"
-    partial = folder / f"{notebook.stem}.partial.ipynb"
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in (output, results_path, partial):
-        stale.unlink(missing_ok=True)
-    values.setdefault(RESULTS_PATH, str(results_path))
+    with _claimed([folder / notebook.name]):
+        return _run(notebook, folder, values, on_cell)
+
+
+@contextmanager
+def _claimed(files: Iterable[Path]) -> Iterator[None]:
+    """Keep files for this process by SQLite's lock, which the system releases even if the process is killed."""
+    with ExitStack() as locks:
+        for file in files:
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                lock = sqlite3.connect(file.with_name(f".{file.name}.lock"), timeout=0)
+                locks.enter_context(closing(lock)).execute("BEGIN EXCLUSIVE")
+            except (OSError, sqlite3.Error) as error:
+                busy = "another run is writing it; wait for it, or name another folder with -o"
+                reason = busy if "database is locked" in str(error) else f"it cannot be written: {error}"
+                raise UserError(f"{shown(str(file), 200)}: {reason}.") from None
+        yield
+
+
+def _run(notebook: Path, folder: Path, values: dict[str, Any], on_cell: OnCell) -> Run:
+    output, partial = folder / notebook.name, folder / f"{notebook.stem}.partial.ipynb"
+    standard, own = folder / f"{notebook.stem}.json", folder / f".{notebook.stem}.results"
+    results_path = Path(values.setdefault(RESULTS_PATH, str(standard)) or own).expanduser().absolute()
     # Kernels find the packages from every folder, installed or not.
     if str(ROOT) not in (paths := os.environ.get("PYTHONPATH", "").split(os.pathsep)):
         os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, paths)])
     run, started = Run(notebook, output), time.monotonic()
-    with _peak_memory(run):
-        run.error = _execute(notebook, partial, values, on_cell)
-    run.seconds = time.monotonic() - started
-    if partial.exists():
+    try:
+        for stale in (output, partial, standard, own, results_path):
+            stale.unlink(missing_ok=True)
+        with _peak_memory(run):
+            _execute(notebook, partial, values, own, on_cell)
+        if own.exists():
+            run.results = json.loads(own.read_text(encoding="utf-8"))
+            write_text(results_path, json.dumps(run.results, indent=2) + "\n")
         os.replace(partial, output)
-    if not run.error and results_path.exists():
-        run.results = json.loads(results_path.read_text(encoding="utf-8"))
+    except (OSError, RuntimeError, ValueError) as error:
+        run.error, run.output = first_line(error), partial
+    own.unlink(missing_ok=True)
+    run.seconds = time.monotonic() - started
     return run
 
 
-def _execute(notebook: Path, partial: Path, values: dict[str, Any], on_cell: Callable[[int, int, str], None]) -> str:
-    """Execute the cells; return an empty text, or where and why the run ended."""
+def _execute(notebook: Path, partial: Path, values: dict[str, Any], own: Path, on_cell: OnCell) -> None:
+    """Execute the cells; raise a RuntimeError that says where and why the run ended."""
     import papermill
+    from nbformat.v4 import new_output
     from papermill.engines import NBClientEngine, papermill_engines
 
-    section = ""
+    section, running = "", None
 
     class Watched(NBClientEngine):
         @classmethod
         def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> Any:
-            start_cell = nb_man.cell_start
+            cells, start_cell = nb_man.nb.cells, nb_man.cell_start
 
             def cell_start(cell: Any, cell_index: int = 0, **rest: Any) -> None:
-                nonlocal section
-                section = _section(nb_man.nb.cells[: cell_index + 1])
-                on_cell(cell_index + 1, len(nb_man.nb.cells), section)
+                nonlocal section, running
+                section, running = _section(cells[: cell_index + 1]), cell
+                on_cell(cell_index + 1, len(cells), section)
                 start_cell(cell, cell_index, **rest)
 
             nb_man.cell_start = cell_start
-            return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+            injected = next(cell for cell in cells if "injected-parameters" in cell.metadata.get("tags", []))
+            # Whoever finds results where they were asked for must know that every cell ran: there they come at the end.
+            stated, injected.source = injected.source, f"{injected.source}\n{RESULTS_PATH} = {str(own)!r}"
+            try:
+                return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+            except Exception as error:
+                if running is None:
+                    # Kernels have been seen to die at birth.
+                    return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+                reason = "the kernel died, perhaps for its memory" if isinstance(error, RuntimeError) else str(error)
+                nb_man.cell_exception(running)
+                told = new_output("error", ename=type(error).__name__, evalue=reason, traceback=[reason])
+                running.setdefault("outputs", []).insert(0, told)
+            finally:
+                injected.source = stated
 
     papermill_engines.register("watched", Watched)
     options = {
         "engine_name": "watched",
         "kernel_name": "python3",
         "progress_bar": False,
-        "cwd": Path.cwd(),
         "execution_timeout": CELL_TIMEOUT,
         # C libraries write to the file descriptor; their log lines are no output of a cell.
         "extra_arguments": ["--IPKernelApp.capture_fd_output=False", "--IPKernelApp.log_level=40"],
     }
-    for last_try in (False, True):
-        try:
-            papermill.execute_notebook(notebook, partial, values, **options)
-        except papermill.PapermillExecutionError as error:
-            return f"cell {error.exec_count} in {section!r}: {error.ename}: {first_line(error.evalue)}"
-        except TimeoutError:
-            return f"{section!r}: a cell took more than {CELL_TIMEOUT} s"
-        except RuntimeError as error:
-            # Kernels have been seen to die at birth; after the first cell it is the notebook that kills them.
-            if section or last_try:
-                return f"the kernel died in {section!r}: {error}"
-            continue
-        return ""
-    raise AssertionError("the second try returns")
+    # papermill fills parameters into braces.
+    source, target = (str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, partial))
+    try:
+        done = papermill.execute_notebook(source, target, values, **options)
+    except papermill.PapermillExecutionError as error:
+        where = f"cell {error.exec_count or '?'} in {section!r}"
+        raise RuntimeError(f"{where}: {error.ename}: {first_line(error.evalue) or 'see its output'}") from None
+    if any(cell.get("execution_count", 0) is None and cell.source.strip() for cell in done.cells):
+        raise RuntimeError(f"{section!r}: a cell ended the notebook before its last cell")
 
 
 def _section(cells: list[Any]) -> str:
@@ -217,13 +256,11 @@ def _peak_memory(run: Run) -> Iterator[None]:
         while not done.wait(0.1):
             programs, total = {me.pid: me.cmdline()}, 0
             for child in me.children(recursive=True):
-                try:
+                with suppress(psutil.Error):
                     programs[child.pid] = child.cmdline()
                     # Until it begins a program of its own, a child shares its parent's memory: that counts once.
                     if programs[child.pid] != programs.get(child.ppid()):
                         total += child.memory_info().rss
-                except psutil.Error:
-                    continue
             run.peak_mb = max(run.peak_mb, total / 1e6)
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -244,61 +281,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output-dir", type=Path, default=Path("build/runs"), help="default: %(default)s")
     options = parser.parse_args(arguments)
     console = Console(highlight=False)
-    parameters = dict(options.p)
-    chosen: dict[Path, None] = {}
-    try:
-        for prefix in options.notebook or [""]:
-            chosen.update(dict.fromkeys(notebooks(prefix, core=not (options.notebook or options.all))))
-        for path in chosen:
-            _check(path, parameters)
-    except ValueError as error:
-        console.print(f"[red]Nothing was run:[/] {escape(str(error))}", soft_wrap=True)
-        return 2
-    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
     finished: list[Run] = []
-    interrupted = False
-    try:
-        _run_all(list(chosen), options.output_dir, parameters, console, finished)
-    except KeyboardInterrupt:
-        interrupted = True
+    with ExitStack() as locks:
+        try:
+            folder = options.output_dir.resolve()
+            chosen = _chosen(options)
+            locks.enter_context(_claimed(folder / path.name for path in chosen))
+        except (OSError, ValueError) as error:
+            console.print(f"[red]Nothing was run:[/] {escape(f'{error!s:.600}')}", soft_wrap=True)
+            return 2
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            _run_all(chosen, folder, console, finished)
+            status = int(any(run.error for run in finished))
+        except KeyboardInterrupt:
+            status = 130
+            console.print(f"[red]Interrupted:[/] {len(finished)} of {len(chosen)} notebooks were run to their end.")
     print(table(finished))
-    if interrupted:
-        console.print(f"[red]Interrupted:[/] {len(finished)} of {len(chosen)} notebooks were run to their end.")
-        return 130
-    return 1 if any(run.error for run in finished) else 0
+    return status
 
 
-def _check(path: Path, parameters: Mapping[str, str]) -> None:
-    try:
-        check_parameters(path, parameters)
-    except ValueError as error:
-        raise ValueError(f"{path.stem}: {error}") from error
+def _chosen(options: argparse.Namespace) -> dict[Path, dict[str, Any]]:
+    """Return the notebooks that are meant, and for each the parameters, checked."""
+    chosen: dict[Path, dict[str, Any]] = {}
+    for prefix in options.notebook or [""]:
+        for path in notebooks(prefix, core=not (options.notebook or options.all)):
+            try:
+                chosen[path] = check_parameters(path, dict(options.p))
+            except ValueError as error:
+                raise UserError(f"{path.stem}: {error}") from error
+    if len(chosen) > 1 and dict(options.p).get(RESULTS_PATH):
+        raise UserError(f"{RESULTS_PATH} names one file for {len(chosen)} notebooks; leave it out: each has its own.")
+    return chosen
 
 
 def table(finished: Sequence[Run]) -> str:
     """Return what is shown at the end: three lines a notebook, nothing cut, whatever the width of the terminal is."""
     lines = []
     for run in sorted(finished, key=lambda run: run.notebook):
-        headline = f"failed in {run.error}"
-        if not run.error:
-            headline = next((f"{name} = {value}" for name, value in run.results.items()), "no results")
+        result = next((f"{name} = {value}" for name, value in run.results.items()), "no results")
+        headline = f"failed in {run.error}" if run.error else result
         output = os.path.relpath(run.output) if run.output.exists() else "no output"
         lines += [f"{run.notebook.stem:<40}{run.seconds:6.0f} s{run.peak_mb:8.0f} MB at most"]
         lines += [f"    {headline}", f"    {output}"]
     return "\n".join(lines)
 
 
-def _interrupt() -> None:
-    raise KeyboardInterrupt
-
-
-def _run_all(
-    chosen: list[Path], folder: Path, parameters: dict[str, str], console: Console, finished: list[Run]
-) -> None:
+def _run_all(chosen: dict[Path, dict[str, Any]], folder: Path, console: Console, finished: list[Run]) -> None:
     context = multiprocessing.get_context("spawn")
     slots = psutil.virtual_memory().available // BYTES_PER_NOTEBOOK
     workers = max(1, min(len(chosen), os.cpu_count() or 1, slots))
-    print(f"Notebooks to run: {len(chosen)}, {workers} at a time, into {folder}", flush=True)
+    print(f"Notebooks to run: {len(chosen)}, {workers} at a time, into {os.path.relpath(folder)}", flush=True)
     section = TextColumn("{task.fields[section]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
     columns = (TextColumn("{task.fields[name]}"), BarColumn(16), TextColumn("{task.fields[cell]}"))
     cells = context.Queue()
@@ -307,9 +340,7 @@ def _run_all(
     bar = Progress(*columns, TimeElapsedColumn(), section, console=console, disable=not console.is_terminal)
     try:
         with bar:
-            pending: dict[Future[Run], Path] = {
-                pool.submit(_run_one, path, folder, parameters): path for path in chosen
-            }
+            pending = {pool.submit(_run_one, path, folder, chosen[path]): path for path in chosen}
             tasks = {path: bar.add_task("", name=path.stem, section="waiting", cell="", total=None) for path in chosen}
             while pending:
                 done, _ = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -333,12 +364,10 @@ def _run_all(
 def _kill_children() -> None:
     """Kill the workers and, with them, their kernels: none may outlive this process."""
     for child in psutil.Process().children(recursive=True):
-        try:
-            # Python's own tracker of shared resources ends by itself, and complains if it does not.
+        # Python's own tracker of shared resources ends by itself, and complains if it does not.
+        with suppress(psutil.Error):
             if not any("resource_tracker" in part for part in child.cmdline()):
                 child.kill()
-        except psutil.Error:
-            continue
 
 
 _cells: Any = None
@@ -348,34 +377,38 @@ def _begin_worker(cells: Any) -> None:
     global _cells
     _cells = cells
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _run_one(path: Path, folder: Path, parameters: dict[str, str]) -> Run:
+def _end_with_parent() -> None:
+    """End this worker and its kernel as soon as the job is gone, even if it was killed."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        _kill_children()
+        os._exit(1)
+
+
+def _run_one(path: Path, folder: Path, values: dict[str, Any]) -> Run:
     # Kernels inherit standard error; what C libraries write there would tear the progress bar.
-    folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{path.stem}.log").open("w") as log:
         os.dup2(log.fileno(), 2)
-    return run_notebook(
-        path, folder, parameters, on_cell=lambda done, total, section: _cells.put((path, done, total, section))
-    )
+    return _run(path, folder, values, lambda done, total, section: _cells.put((path, done, total, section)))
 
 
 def _advance(bar: Progress, tasks: dict[Path, Any], cells: Any) -> None:
-    while True:
-        try:
-            path, done, total, section = cells.get_nowait()
-        except Empty:
-            return
+    while not cells.empty():
+        path, done, total, section = cells.get()
         bar.update(tasks[path], completed=done, total=total, section=section, cell=f"cell {done}/{total}")
 
 
 def _result(future: Future[Run], path: Path, folder: Path) -> Run:
+    partial = folder / f"{path.stem}.partial.ipynb"
     try:
         return future.result()
     except BrokenProcessPool:
-        return Run(path, folder / path.name, error="the process that ran it was killed, perhaps for its memory")
+        return Run(path, partial, error="the process that ran it, or one beside it, was killed, perhaps for its memory")
     except Exception as error:
-        return Run(path, folder / path.name, error=f"{type(error).__name__}: {error}")
+        return Run(path, partial, error=f"{type(error).__name__}: {first_line(error)}")
 
 
 if __name__ == "__main__":
