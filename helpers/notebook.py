@@ -262,6 +262,8 @@ class Parameter:
                 path.stat()
             elif path.exists() and not path.is_file():
                 raise IsADirectoryError("it is a folder or a device")
+            elif self.name == RESULTS_PATH and path.exists() and path.read_bytes()[:1] not in (b"", b"{"):
+                raise FileExistsError("it is there, and holds no results")
             else:
                 # Found now and not after the last cell, when the results would be lost.
                 folder = next(parent for parent in path.absolute().parents if parent.exists())

@@ -159,6 +159,10 @@ def test_a_number_is_accepted_exactly_inside_its_interval(value):
 
 def test_results_path_must_be_writable(schema, tmp_path):
     assert schema["results_path"].check(str(tmp_path / "new" / "results.json"))
+    own = tmp_path / "own.csv"
+    own.write_text("x,label")
+    with pytest.raises(notebook.ParameterError, match="it is there, and holds no results"):
+        schema["results_path"].check(str(own))
     with pytest.raises(notebook.ParameterError, match="is a folder"):
         schema["results_path"].check(str(tmp_path))
     (tmp_path / "file").write_text("")
