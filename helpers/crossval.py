@@ -25,6 +25,8 @@ from sklearn.metrics import get_scorer
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold, check_cv, cross_val_score
 from sklearn.utils import _safe_indexing, check_array, check_consistent_length, check_scalar, column_or_1d
 
+from helpers.decisions import check_real
+
 __all__ = [
     "Interval",
     "LeakageReport",
@@ -99,11 +101,8 @@ def repeated_folds(
         raise ValueError(f"class {name} has {count} {units}: too few for {n_splits} folds.")
     splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
     seeds = np.random.SeedSequence(seed).generate_state(n_repeats)
-    return [
-        fold
-        for repeat in seeds.tolist()
-        for fold in splitter(n_splits, shuffle=True, random_state=repeat).split(np.zeros(len(labels)), labels, groups)
-    ]
+    repeats = [splitter(n_splits, shuffle=True, random_state=repeat) for repeat in seeds.tolist()]
+    return [fold for repeat in repeats for fold in repeat.split(np.zeros(len(labels)), labels, groups)]
 
 
 def fold_count(y: ArrayLike, groups: ArrayLike | None = None, *, most: int = 5) -> int:
@@ -149,7 +148,7 @@ def fold_interval(values: ArrayLike, folds: Sequence[tuple[Any, Any]]) -> Interv
     values : array-like of shape (m,)
         A score a fold; or, to compare two models, the difference of their scores on the same fold.
     folds : sequence of (train, test)
-        On which they were measured, in any order.
+        On which they were measured, in any order; row numbers or boolean masks.
 
     Returns
     -------
@@ -157,8 +156,8 @@ def fold_interval(values: ArrayLike, folds: Sequence[tuple[Any, Any]]) -> Interv
 
     Raises
     ------
-    ValueError
-        Fewer than two values, another number of them than of folds, or one that is not finite.
+    TypeError, ValueError
+        No real numbers, fewer than two values, another number of them than of folds, or one that is not finite.
 
     References
     ----------
@@ -170,10 +169,11 @@ def fold_interval(values: ArrayLike, folds: Sequence[tuple[Any, Any]]) -> Interv
     >>> print(fold_interval([0.7, 0.8, 0.7, 0.8, 0.75], folds))
     0.750 (0.657 to 0.843)
     """
-    scores = check_array(values, ensure_2d=False, dtype=float, ensure_min_samples=2, input_name="values")
+    scores = check_array(check_real(values), ensure_2d=False, dtype=float, ensure_min_samples=2, input_name="values")
     if scores.shape != (len(folds),):
         raise ValueError(f"values must hold one score for each of the {len(folds)} folds; got shape {scores.shape}.")
-    ratio = float(np.mean([len(test) / len(train) for train, test in folds]))
+    sizes = [[np.sum(side) if np.asarray(side).dtype == bool else len(side) for side in fold] for fold in folds]
+    ratio = float(np.mean([test / train for train, test in sizes]))
     spread = np.sqrt((1 / len(scores) + ratio) * scores.var(ddof=1))
     reach = float(student_t.ppf(0.975, len(scores) - 1) * spread)
     mean = float(scores.mean())
@@ -187,6 +187,7 @@ def checked_folds(cv: Any, X: Any, y: NDArray[Any], groups: ArrayLike | None, *,
     ----------
     cv : int, splitter or iterable of (train, test)
         A number means folds in the order of the rows: stratified for classifiers, groups whole where there are any.
+        The two sides of a fold are row numbers, or boolean masks of all n rows.
     X : array-like of shape (n, n_features)
     y : ndarray of shape (n,)
     groups : array-like of shape (n,) or None
@@ -196,19 +197,30 @@ def checked_folds(cv: Any, X: Any, y: NDArray[Any], groups: ArrayLike | None, *,
     Returns
     -------
     list of (train, test)
+        Row numbers.
 
     Raises
     ------
     ValueError
-        A fold has a row, or a group, on both sides.
+        A fold has a row, or a group, on both sides, or is no such pair. Masks of the numbers 0 and 1 are row numbers.
     """
     if groups is not None and isinstance(cv, Integral):
         cv = StratifiedGroupKFold(cv) if classifier else GroupKFold(cv)
-    splits = check_cv(cv, y, classifier=classifier).split(X, y, groups)
-    folds = [(np.asarray(train), np.asarray(test)) for train, test in splits]
-    for number, (train, test) in enumerate(folds):
+    listed = hasattr(cv, "__iter__") and not hasattr(cv, "split")
+    splits = cv if listed else check_cv(cv, y, classifier=classifier).split(X, y, groups)
+    folds, rows = [], np.arange(len(y))
+    for number, fold in enumerate(splits):
+        try:
+            train, test = (rows[np.asarray(side)].ravel() for side in fold)
+        except (IndexError, TypeError, ValueError):
+            raise ValueError(
+                f"fold {number} must be a pair of row numbers below {len(y)}, or of boolean masks."
+            ) from None
+        folds.append((train, test))
         if np.isin(test, train).any():
-            raise ValueError(f"fold {number} trains on rows that it predicts: they would know their labels.")
+            raise ValueError(
+                f"fold {number} trains on rows that it predicts: they would know their labels; masks are boolean."
+            )
         shared = [] if groups is None else np.intersect1d(np.asarray(groups)[test], np.asarray(groups)[train]).tolist()
         if shared:
             raise ValueError(f"fold {number} trains on the group {shared[0]!s} that it predicts: pass cv as a number.")
@@ -218,7 +230,7 @@ def checked_folds(cv: Any, X: Any, y: NDArray[Any], groups: ArrayLike | None, *,
 def out_of_fold_features(
     estimator: Any,
     X: Any,
-    y: ArrayLike,
+    y: Any,
     *,
     cv: Any = 5,
     groups: ArrayLike | None = None,
@@ -237,7 +249,7 @@ def out_of_fold_features(
     estimator : scikit-learn estimator
         Is cloned for each fold.
     X : array-like, DataFrame or sparse matrix of shape (n, n_features)
-    y : array-like of shape (n,)
+    y : array-like of shape (n,) or (n, 1)
         Labels or numbers.
     cv : int, splitter or iterable of (train, test)
         A number means stratified folds for classifiers, and folds that keep groups whole if there are groups.
@@ -268,7 +280,7 @@ def out_of_fold_features(
     ValueError
         Lengths that differ; a fold that trains on rows that it predicts, or on their group; rows that are predicted
         twice or never; a method that there is not; decision functions for classes that a fold has not seen;
-        predictions that are not finite.
+        predictions that are not finite, or not one a row; folds that `checked_folds` refuses.
 
     References
     ----------
@@ -281,12 +293,18 @@ def out_of_fold_features(
     >>> out_of_fold_features(LogisticRegression(), X, y, cv=2).shape
     (4, 2)
     """
-    model, y = clone(estimator), np.asarray(y)
+    model, y = clone(estimator), column_or_1d(y)
     check_consistent_length(X, y, groups)
     method = _method(model, method)
     folds = checked_folds(cv, X, y, groups, classifier=is_classifier(model))
     rows = np.concatenate([test for _, test in folds])
-    _check_times(np.bincount(rows, minlength=len(y)), partial)
+    times = np.bincount(rows, minlength=len(y))
+    if times.max() > 1:
+        raise ValueError(f"cv predicts {int((times > 1).sum())} rows more than once: repeat the call instead.")
+    if times.min() == 0 and not partial:
+        left = f"{int((times == 0).sum())} of {len(times)} rows without a prediction, as splits by time do"
+        remedy = "pass partial=True to get NaN there, and leave these rows out of the next model's training"
+        raise ValueError(f"cv leaves {left}: {remedy}.")
     classes = np.unique(y) if is_classifier(model) and method != "predict" else None
     seeds = [None] * (len(folds) + 1) if seed is None else np.random.SeedSequence(seed).generate_state(len(folds) + 1)
     rest = (method, classes, _keras_types(model))
@@ -301,17 +319,6 @@ def out_of_fold_features(
     features = np.full((len(y), *values.shape[1:]), np.nan if missing else 0, dtype)
     features[rows] = values
     return (features, _seeded(model, seeds[-1]).fit(X, y)) if return_estimator else features
-
-
-def _check_times(times: NDArray[np.intp], partial: bool) -> None:
-    """Whether each row is predicted once; or, if `partial`, at most once."""
-    if times.max() > 1:
-        raise ValueError(f"cv predicts {int((times > 1).sum())} rows more than once: repeat the call instead.")
-    if times.min() == 0 and not partial:
-        raise ValueError(
-            f"cv leaves {int((times == 0).sum())} of {len(times)} rows without a prediction, as splits by time do:"
-            " pass partial=True to get NaN there, and leave these rows out of the next model's training."
-        )
 
 
 def _method(model: Any, method: str) -> str:
@@ -350,6 +357,8 @@ def _fold(model: Any, X: Any, y: Any, fold: Any, method: str, classes: Any, type
     train, test = fold
     model.fit(_safe_indexing(X, train), y[train])
     values = np.asarray(getattr(model, method)(_safe_indexing(X, test)))
+    if len(values) != len(test):
+        raise ValueError(f"{type(model).__name__} predicts an array of shape {values.shape} for {len(test)} rows.")
     if classes is None or len(model.classes_) == len(classes):
         return values
     if method == "decision_function":
@@ -398,10 +407,8 @@ class LeakageReport:
         if not self.leaks:
             return "No leak found: from these features, permuted labels are not predicted better than by chance."
         worst = max(self.permuted.mean, self.permuted_shifted.mean)
-        return (
-            f"Leak: permuted labels are predicted with an AUC of {worst:.3f}; the true ones with"
-            f" {self.non_nested.mean:.3f} if features are made once, {self.nested.mean:.3f} if inside each fold."
-        )
+        true = f"{self.non_nested.mean:.3f} if features are made once, {self.nested.mean:.3f} if inside each fold"
+        return f"Leak: permuted labels are predicted with an AUC of {worst:.3f}; the true ones with {true}."
 
     def __str__(self) -> str:
         rows = {
@@ -419,7 +426,7 @@ class LeakageReport:
 def leakage_report(
     estimator: Any,
     X: Any,
-    y: ArrayLike,
+    y: Any,
     *,
     features: Callable[..., tuple[ArrayLike, ArrayLike]],
     cv: int = 5,
@@ -470,7 +477,7 @@ def leakage_report(
     >>> leakage_report(LogisticRegression(), X, y, features=leaking, n_permutations=3).leaks
     True
     """
-    y = np.asarray(y)
+    y = column_or_1d(y)
     check_consistent_length(X, y, groups)
     if len(np.unique(y)) != 2:
         raise ValueError(f"y must hold two classes; got {len(np.unique(y))}.")
@@ -499,15 +506,9 @@ def leakage_report(
     for train, test in folds:
         made, new = inputs(y, train, test)
         nested.append(get_scorer("roc_auc")(clone(estimator).fit(made, y[train]), new, y[test]))
-    same, shifted = map(_over_permutations, np.transpose(permuted))
-    return LeakageReport(
-        permuted=same,
-        permuted_shifted=shifted,
-        non_nested=_within(fold_interval(non_nested, folds)),
-        nested=_within(fold_interval(nested, folds)),
-        baseline=_within(fold_interval(baseline, folds)),
-        gain=fold_interval(np.subtract(nested, baseline), folds),
-    )
+    by_chance = map(_over_permutations, np.transpose(permuted))
+    true = (_within(fold_interval(score, folds)) for score in (non_nested, nested, baseline))
+    return LeakageReport(*[*by_chance, *true, fold_interval(np.subtract(nested, baseline), folds)])
 
 
 def _over_permutations(values: Any) -> Interval:

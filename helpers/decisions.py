@@ -7,20 +7,25 @@ with any threshold without a word. Costs, reject intervals and other prior proba
 has. And scikit-learn draws a reliability diagram but has no calibration error and no decomposition of a score.
 
 Everywhere here a row is predicted positive when its probability is at least the threshold. An empty input is refused;
-one row, one class and ties are fine unless a function says otherwise.
+one row, one class and ties are fine unless a function says otherwise. Labels and probabilities belong together by
+their position, each of shape (n,) or (n, 1), and no array is broadcast against another.
 """
 
 from __future__ import annotations
 
 import sys
+import warnings
 from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, xlogy
+from scipy.stats import rankdata
 from sklearn.isotonic import isotonic_regression
 from sklearn.metrics import confusion_matrix_at_thresholds
+
+from helpers.notebook import UserError
 
 __all__ = [
     "CalibrationBins",
@@ -29,8 +34,11 @@ __all__ = [
     "adjust_prior",
     "apply_threshold",
     "calibration_bins",
+    "check_direction",
     "check_numbers",
     "check_probabilities",
+    "check_real",
+    "check_rows",
     "cost_threshold",
     "decompose_score",
     "expected_calibration_error",
@@ -46,6 +54,39 @@ Strategy = Literal["uniform", "quantile"]
 # What is accepted, and its limits: the arguments of `check_numbers`.
 FROM_0 = "a finite number from 0 on", 0, sys.float_info.max
 SHARE = "a number in (0, 1)", np.nextafter(0, 1), np.nextafter(1, 0)
+
+
+def check_real(values: ArrayLike, name: str = "values") -> Floats:
+    """Return real numbers as floating point, NaN where they are masked.
+
+    The gap: ``np.asarray`` shows what is masked, and makes numbers of nothing but lets strings and objects pass.
+
+    Parameters
+    ----------
+    values : array-like
+        Of any shape; tensors, lists, masked arrays and pandas objects too.
+    name : str
+        The argument's name, for the messages.
+
+    Returns
+    -------
+    ndarray of the same shape
+        The same floating dtype; integers and booleans become float64.
+
+    Raises
+    ------
+    TypeError
+        The values are not real numbers, or objects or strings.
+
+    Examples
+    --------
+    >>> check_real(np.ma.masked_equal([1, -9], -9))
+    array([ 1., nan])
+    """
+    array = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}.")
+    return np.ma.filled(array if array.dtype.kind == "f" else array.astype(np.float64), np.nan)
 
 
 def check_probabilities(y_prob: ArrayLike, name: str = "y_prob") -> NDArray[np.floating]:
@@ -68,21 +109,20 @@ def check_probabilities(y_prob: ArrayLike, name: str = "y_prob") -> NDArray[np.f
     TypeError
         The values are not real numbers.
     ValueError
-        Another shape (two softmax columns among them), NaN, or values outside [0, 1] (logits among them).
+        Another shape (two softmax columns among them), NaN or masked values, or values outside [0, 1] (logits among
+        them).
 
     Examples
     --------
     >>> check_probabilities([[0.25], [0.75]])
     array([0.25, 0.75])
     """
-    values = np.asarray(y_prob)
-    if values.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers; got dtype {values.dtype}.")
+    values = check_real(y_prob, name)
     if values.ndim == 0 or values.shape[1:] not in ((), (1,)):
         two = f"has two columns, one for each class: pass the positive class's, {name}[:, 1]"
         wrong = two if values.shape[1:] == (2,) else "must have the shape (n,) or (n, 1)"
         raise ValueError(f"{name} {wrong}; got {values.shape}.")
-    values = values.reshape(-1) if values.dtype.kind == "f" else values.reshape(-1).astype(np.float64)
+    values = values.reshape(-1)
     if ((values >= 0) & (values <= 1)).all():
         return values
     if missing := int(np.isnan(values).sum()):
@@ -92,6 +132,88 @@ def check_probabilities(y_prob: ArrayLike, name: str = "y_prob") -> NDArray[np.f
     # Not rounded where rounding would show a value as the 1 that it exceeds.
     shown = f"{high:.4g}" if high > 1.001 else repr(float(high))
     raise ValueError(f"{name} must lie in [0, 1]; got values from {low:.4g} to {shown}. If they are {hint}.")
+
+
+def check_rows(y_true: Any, y_prob: Any) -> tuple[Counts, Floats]:
+    """Return labels and probabilities of the same rows as two vectors, or say what they are instead.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,) or (n, 1)
+        The numbers 0 and 1, or booleans.
+    y_prob : array-like of shape (n,) or (n, 1)
+        As in `check_probabilities`.
+
+    Returns
+    -------
+    y_true : ndarray of shape (n,), dtype int64
+    y_prob : ndarray of shape (n,), dtype float64
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `check_probabilities`; no rows; lengths that differ; labels other than 0 and 1, strings, objects and
+        masked ones among them; two pandas objects with one index in two orders.
+
+    Examples
+    --------
+    >>> check_rows([[False], [True]], [0.25, 0.5])
+    (array([0, 1]), array([0.25, 0.5 ]))
+    """
+    p = check_probabilities(y_prob).astype(np.float64, copy=False)
+    y = check_real(y_true, "y_true") if isinstance(y_true, np.ma.MaskedArray) else np.asarray(y_true)
+    y = y[:, 0] if y.shape[1:] == (1,) else y
+    if y.shape != p.shape or not p.size:
+        raise ValueError(f"y_true must have the shape of y_prob, {p.shape}, and at least one row; got {y.shape}.")
+    if y.dtype.kind not in "fiub" or not ((y == 0) | (y == 1)).all():
+        found = ", ".join(list(dict.fromkeys(f"{value!r:.40}" for value in y.tolist()))[:4])
+        raise ValueError(f"y_true must be 0 or 1; got {found}, dtype {y.dtype}: pass np.asarray(labels) == positive.")
+    one, other = (getattr(values, "index", None) if hasattr(values, "iloc") else None for values in (y_true, y_prob))
+    if one is not None and other is not None and not one.equals(other) and set(one) == set(other):
+        raise ValueError("y_true and y_prob have one index in two orders: reindex one, or pass arrays in one order.")
+    return y.astype(np.int64, copy=False), p
+
+
+def check_direction(y_true: ArrayLike, y_score: ArrayLike, class_names: tuple[str, str], name: str) -> None:
+    """Refuse scores that rank the other class, before a threshold is chosen for them.
+
+    The gap: probabilities of the class that is *not* taken as positive are probabilities too, and any threshold can be
+    chosen for them. Their AUC tells. They are refused if its 99 % interval lies below 0.5, so that neither a weak model
+    nor a few unlucky rows are: with fewer than five rows in each class nothing is refused.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,) or (n, 1)
+        0 or 1. One class only has no AUC, and passes.
+    y_score : array-like of shape (n,) or (n, 1)
+        Numbers that should rise with class 1: probabilities, logits or any others. Equal ones count half.
+    class_names : tuple of str
+        Of class 0 and class 1. For one class against the rest, its name comes second.
+    name : str
+        Where the scores come from, for the messages.
+
+    Raises
+    ------
+    UserError
+        The scores rank class 0 above class 1, beyond chance; see `ThresholdCurve.auc`.
+    TypeError, ValueError
+        Scores that are no real numbers, or NaN; otherwise as in `check_rows`.
+
+    Examples
+    --------
+    >>> check_direction([0, 1] * 9, [0.2, 0.7] * 9, ("stay", "churn"), "score")
+    >>> check_direction([0, 1] * 9, [0.7, 0.2] * 9, ("churn", "stay"), "score")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    helpers.notebook.UserError: score ranks 'stay' below 'churn' (AUC for 'stay': 0.000 ± 0.360), so no threshold ...
+    """
+    # Ranks have the AUC of the scores, and lie in [0, 1].
+    rank = rankdata(np.atleast_1d(check_real(y_score, name)), axis=0, nan_policy="raise")
+    auc, reach = threshold_curve(y_true, rank / max(1, len(rank))).auc
+    if auc + reach < 0.5:
+        negative, positive = (f"{label!r:.60}" for label in class_names)
+        fact = f"{name} ranks {positive} below {negative} (AUC for {positive}: {auc:.3f} ± {reach:.3f})"
+        remedy = f"if it is the probability of {negative}, set positive_label={negative}, or pass 1 - score"
+        raise UserError(f"{fact}, so no threshold is chosen: {remedy}.")
 
 
 def check_numbers(accepted: str, low: float, high: float, kind: Any = Real, /, **values: Any) -> None:
@@ -158,10 +280,9 @@ def log_odds(y_prob: ArrayLike) -> NDArray[np.floating]:
     """
     p = check_probabilities(y_prob)
     if saturated := int(((p == 0) | (p == 1)).sum()):
-        raise ValueError(
-            f"y_prob holds {saturated} of {len(p)} values that are exactly 0 or 1, whose log-odds are lost:"
-            " let the model return its logits, they are the log-odds."
-        )
+        remedy = "let the model return its logits, they are the log-odds"
+        lost = f"{saturated} of {len(p)} values that are exactly 0 or 1, whose log-odds are lost"
+        raise ValueError(f"y_prob holds {lost}: {remedy}.")
     return logit(p)
 
 
@@ -214,6 +335,17 @@ class ThresholdCurve(NamedTuple):
     tn: Counts
 
     @property
+    def auc(self) -> tuple[float, float]:
+        """Area under the ROC curve, and the half-width of its 99 % interval; NaN without both classes.
+
+        The half-width is 2.576 standard errors of the rank test, the variance of Hanley and McNeil (1982) at 0.5: what
+        scores that know nothing would show, also in few rows and next to 0 or 1.
+        """
+        m, n = self.tp[-1], self.fp[-1]
+        area = np.trapezoid(np.append(0, self.recall), np.append(0, self.false_positive_rate))
+        return float(area), float(2.576 * np.sqrt(_ratio(m + n + 1, 12 * m * n)))
+
+    @property
     def recall(self) -> Floats:
         """Share of the positive rows that are predicted positive; NaN if there are none."""
         return _ratio(self.tp, self.tp + self.fn)
@@ -234,7 +366,14 @@ class ThresholdCurve(NamedTuple):
         return (cost_fp * self.fp + cost_fn * self.fn) / (self.tp + self.fp + self.fn + self.tn)
 
     def min_cost(self, cost_fp: float, cost_fn: float) -> tuple[float, float]:
-        """Return the threshold of least cost and that cost; of several, the one nearest to `cost_threshold`."""
+        """Return the threshold of least cost and that cost; of several, the one nearest to `cost_threshold`.
+
+        Warns
+        -----
+        UserWarning
+            The probabilities rank class 0 above class 1, beyond chance; see `check_direction`.
+        """
+        self._warn_if_reversed()
         cost, formula = self.cost(cost_fp, cost_fn), cost_threshold(cost_fp, cost_fn)
         best = np.lexsort([np.abs(self.threshold - formula), cost])[0]
         return float(self.threshold[best]), float(cost[best])
@@ -246,7 +385,13 @@ class ThresholdCurve(NamedTuple):
         ------
         ValueError
             No threshold reaches that precision.
+
+        Warns
+        -----
+        UserWarning
+            As in `min_cost`.
         """
+        self._warn_if_reversed()
         reached = self.precision
         enough = np.flatnonzero(reached >= precision)
         if not enough.size:
@@ -254,6 +399,11 @@ class ThresholdCurve(NamedTuple):
         # Recall only grows along the curve. Of equal recalls the first has the fewest false positives.
         best = enough[np.argmax(self.recall[enough])]
         return float(self.threshold[best]), float(self.recall[best])
+
+    def _warn_if_reversed(self) -> None:
+        if sum(self.auc) < 0.5:
+            fact = f"AUC {self.auc[0]:.3f} ± {self.auc[1]:.3f}: the probabilities rank class 0 above class 1"
+            warnings.warn(f"{fact}; if they are those of class 0, pass 1 - y_prob.", stacklevel=3)
 
 
 def threshold_curve(y_true: ArrayLike, y_prob: ArrayLike) -> ThresholdCurve:
@@ -264,7 +414,7 @@ def threshold_curve(y_true: ArrayLike, y_prob: ArrayLike) -> ThresholdCurve:
 
     Parameters
     ----------
-    y_true : array-like of shape (n,)
+    y_true : array-like of shape (n,) or (n, 1)
         0 or 1. One class only is fine; what it leaves undefined is NaN.
     y_prob : array-like of shape (n,) or (n, 1)
         Probabilities of class 1. Equal ones share a threshold.
@@ -276,7 +426,7 @@ def threshold_curve(y_true: ArrayLike, y_prob: ArrayLike) -> ThresholdCurve:
     Raises
     ------
     TypeError, ValueError
-        As in `check_probabilities`; no rows; labels other than 0 and 1; lengths that differ.
+        As in `check_rows`.
 
     Examples
     --------
@@ -288,7 +438,7 @@ def threshold_curve(y_true: ArrayLike, y_prob: ArrayLike) -> ThresholdCurve:
     >>> curve.min_cost(cost_fp=1, cost_fn=5)
     (0.4, 0.25)
     """
-    y, p = _check_rows(y_true, y_prob)
+    y, p = check_rows(y_true, y_prob)
     tn, fp, fn, tp, threshold = confusion_matrix_at_thresholds(y, p, pos_label=1)
     first = int(threshold[0] == 1)
     counts = np.column_stack([[0, 0, tp[-1], fp[-1]], [tp, fp, fn, tn]]).astype(np.int64)[:, first:]
@@ -379,7 +529,7 @@ def precision_at_k(y_true: ArrayLike, y_prob: ArrayLike, k: int) -> float:
     >>> precision_at_k([1, 0, 1, 0], [0.9, 0.5, 0.5, 0.1], k=2)
     0.75
     """
-    y, p = _check_rows(y_true, y_prob)
+    y, p = check_rows(y_true, y_prob)
     check_numbers(f"a whole number from 1 to the number of rows, {len(p)}", 1, len(p), Integral, k=k)
     cut = np.partition(p, -k)[-k]
     above, tied = p > cut, p == cut
@@ -429,7 +579,7 @@ def calibration_bins(
     >>> calibration_bins([0, 1, 1], [0.2, 0.3, 0.9], n_bins=2).frequency
     array([0.5, 1. ])
     """
-    y, p = _check_rows(y_true, y_prob)
+    y, p = check_rows(y_true, y_prob)
     _, bins, rows = np.unique(_bin_numbers(p, n_bins, strategy), return_inverse=True, return_counts=True)
     mean_prob, frequency = (np.bincount(bins, weights=values) / rows for values in (p, y))
     return CalibrationBins(mean_prob, frequency, rows)
@@ -463,7 +613,7 @@ def expected_calibration_error(
     >>> expected_calibration_error([0, 1], [0.25, 0.75], n_bins=2)
     0.25
     """
-    y, p = _check_rows(y_true, y_prob)
+    y, p = check_rows(y_true, y_prob)
     # Within a bin, p - y sums to rows times (mean probability - frequency).
     gaps = np.bincount(_bin_numbers(p, n_bins, strategy), weights=p - y, minlength=n_bins)
     return float(np.abs(gaps).sum() / len(p))
@@ -526,7 +676,7 @@ def decompose_score(y_true: ArrayLike, y_prob: ArrayLike, *, score: Literal["bri
     >>> decompose_score([0, 1, 0, 1], [0.2, 0.6, 0.4, 0.8]).uncertainty
     0.25
     """
-    y, p = _check_rows(y_true, y_prob)
+    y, p = check_rows(y_true, y_prob)
     if score not in ("brier", "log"):
         raise ValueError(f"score must be 'brier' or 'log'; got {score!r}.")
 
@@ -572,15 +722,5 @@ def adjust_prior(y_prob: ArrayLike, prevalence_then: float, prevalence_now: floa
     return expit(logit(p) + (logit(prevalence_now) - logit(prevalence_then)))
 
 
-def _check_rows(y_true: ArrayLike, y_prob: ArrayLike) -> tuple[Counts, Floats]:
-    p = check_probabilities(y_prob).astype(np.float64, copy=False)
-    y = np.asarray(y_true)
-    if y.shape != p.shape or not p.size:
-        raise ValueError(f"y_true must have the shape of y_prob, {p.shape}, and at least one row; got {y.shape}.")
-    if y.dtype.kind not in "fiub" or not ((y == 0) | (y == 1)).all():
-        raise ValueError(f"y_true must hold 0 and 1 only; got {list(dict.fromkeys(y.tolist()))[:4]}.")
-    return y.astype(np.int64, copy=False), p
-
-
-def _ratio(part: Counts, whole: Counts) -> Floats:
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+def _ratio(part: Any, whole: Any) -> Floats:
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)

@@ -35,11 +35,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import correlate1d
 from scipy.signal import lfilter
 
-from helpers.decisions import FROM_0, SHARE, check_numbers
+from helpers.decisions import FROM_0, SHARE, check_numbers, check_real
 
 __all__ = ["METHODS", "Window", "conformal_margin", "find_outliers", "replace_outliers", "smooth"]
 
 Floats = NDArray[np.float64]
+Axis = int | None
 
 # Values of windows laid out side by side: with a few copies they stay in a processor's cache.
 LAID_OUT = 65_536
@@ -75,7 +76,7 @@ class Window(NamedTuple):
 
 
 def smooth(
-    y: ArrayLike, window: int, method: str = "mean", *, causal: bool = False, axis: int = -1
+    y: ArrayLike, window: int, method: str = "mean", *, causal: bool = False, axis: Axis = None
 ) -> NDArray[np.floating]:
     """Smooth series by windows; ends, NaN and `causal` as the module says.
 
@@ -102,8 +103,9 @@ def smooth(
         without gaps, SciPy's ``median_filter`` and ``savgol_filter`` are many times as fast.
     causal : bool
         False: windows centred on each value. True: each value and the ``window - 1`` before it.
-    axis : int
-        The axis of time: 0 for a DataFrame with a series in each column, or for predictions of shape (n, 1).
+    axis : int, optional
+        The axis of time: 0 for series in columns, -1 for series in rows. None: the last; but for a DataFrame, and for
+        a last axis of one step, as predictions of shape (n, 1) have it, the axis must be named.
 
     Returns
     -------
@@ -116,7 +118,7 @@ def smooth(
         `y` holds no real numbers, `window` or `axis` is no whole number, or `causal` is no bool.
     ValueError
         `y` is a single number, infinite or beyond ±1e290; `window` is below 1, or even when centred; an unknown
-        method; an axis that `y` does not have.
+        method; an axis that `y` does not have, or that must be named.
 
     Examples
     --------
@@ -136,7 +138,7 @@ def smooth(
 
 
 def find_outliers(
-    y: ArrayLike, window: int, n_sigmas: float = 3, *, min_deviation: float = 0, causal: bool = False, axis: int = -1
+    y: ArrayLike, window: int, n_sigmas: float = 3, *, min_deviation: float = 0, causal: bool = False, axis: Axis = None
 ) -> NDArray[np.bool_]:
     """Find the values that lie far from the median of their window (Hampel 1974).
 
@@ -173,7 +175,7 @@ def find_outliers(
 
 
 def replace_outliers(
-    y: ArrayLike, window: int, n_sigmas: float = 3, *, min_deviation: float = 0, causal: bool = False, axis: int = -1
+    y: ArrayLike, window: int, n_sigmas: float = 3, *, min_deviation: float = 0, causal: bool = False, axis: Axis = None
 ) -> NDArray[np.floating]:
     """Replace outliers by the median of their window; everything else, NaN too, stays as it is.
 
@@ -234,7 +236,7 @@ def conformal_margin(residuals: ArrayLike, coverage: float = 0.9) -> np.float64 
     >>> float(conformal_margin([0.1, -0.4, 0.2, 0.3], coverage=0.8))
     0.4
     """
-    values = _real(residuals, "residuals")
+    values = check_real(residuals, "residuals")
     if values.ndim not in (1, 2):
         raise ValueError(f"residuals must be of shape (n,) or (n, horizons); got {values.shape}.")
     if bad := int((~np.isfinite(values)).sum()):
@@ -248,18 +250,21 @@ def conformal_margin(residuals: ArrayLike, coverage: float = 0.9) -> np.float64 
     return np.sort(np.abs(values).astype(np.float64, copy=False), axis=0)[rank - 1]
 
 
-def _check(y: ArrayLike, window: int, causal: bool, axis: int) -> tuple[Floats, Window, Callable[[Any], Any]]:
+def _check(y: ArrayLike, window: int, causal: bool, axis: Axis) -> tuple[Floats, Window, Callable[[Any], Any]]:
     """Return the series along the last axis, the window of a value, and the way back to the axis and dtype of y."""
     if not isinstance(causal, (bool, np.bool_)):
         raise TypeError(f"causal must be True or False; got {causal!r}.")
     check_numbers("a whole number from 1 on", 1, math.inf, Integral, window=window)
-    check_numbers("a whole number", -math.inf, math.inf, Integral, axis=axis)
+    check_numbers("a whole number", -math.inf, math.inf, Integral, axis=-1 if axis is None else axis)
     size = int(window)
     if not causal and size % 2 == 0:
         raise ValueError(f"window must be odd to be centred; got {window}: take {size + 1}, or causal=True.")
-    values = _real(y, "y")
+    values = check_real(y, "y")
     if not values.ndim:
         raise ValueError(f"y must be a series; got the single number {values}.")
+    if axis is None and values.ndim > 1 and (values.shape[-1] == 1 < values.size or hasattr(y, "iloc")):
+        raise ValueError(f"y of shape {values.shape} needs its axis: 0 for series in columns, -1 for series in rows.")
+    axis, dtype = -1 if axis is None else axis, np.float32 if values.dtype == np.float32 else np.float64
     low, high = (float(extreme(values, axis=None, initial=np.nan)) for extreme in (np.fmin.reduce, np.fmax.reduce))
     if low < -LARGEST or high > LARGEST:
         raise ValueError(f"y must hold finite numbers of at most {LARGEST:g}; got values from {low:g} to {high:g}.")
@@ -268,16 +273,9 @@ def _check(y: ArrayLike, window: int, causal: bool, axis: int) -> tuple[Floats, 
     before, after = (min(n, series.shape[-1] - 1) for n in ((size - 1, 0) if causal else (size // 2, size // 2)))
 
     def restore(result: NDArray[Any]) -> NDArray[Any]:
-        return np.moveaxis(result, -1, axis).astype(bool if result.dtype == bool else values.dtype, copy=False)
+        return np.moveaxis(result, -1, axis).astype(bool if result.dtype == bool else dtype, copy=False)
 
     return series, Window(size, before, after, bool(causal)), restore
-
-
-def _real(values: ArrayLike, name: str) -> NDArray[np.floating]:
-    array = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}.")
-    return np.ma.filled(array.astype(np.float32 if array.dtype == np.float32 else np.float64), np.nan)
 
 
 def _weighted_mean(x: Floats, window: Window, weights: Floats) -> Floats:

@@ -49,8 +49,8 @@ class ParityReport:
     one_raised : ndarray of int
         The rows for which only one pipeline raises.
     difference : ndarray of shape (rows,), float64
-        Largest absolute difference in the outputs of a row; 0 where both are NaN or the same infinity, inf where only
-        one is, or where only one pipeline raises; 1 where two strings differ.
+        Largest absolute difference in the outputs of a row; 0 where both are missing or the same infinity, inf where
+        only one is, or where only one pipeline raises; at least 1 where whole numbers differ, 1 where objects do.
     max_relative : float
         Largest difference relative to the reference's value.
     max_ulp : float
@@ -93,7 +93,11 @@ class ParityReport:
 
     @property
     def verdict(self) -> str:
-        """The report in one line."""
+        """The report in one line.
+
+        Rows that "agree to the last bit" have equal values, whatever their dtypes: a whole number beyond 2^53 is not
+        equal to the float that it is rounded to. 0.0 equals -0.0, and what is missing (NaN, NaT, None) equals itself.
+        """
         rows = _count(self.rows, "row")
         if self.same:
             how = "to the last bit" if self.max_difference == 0 else f"within {self.tolerance:g}"
@@ -114,13 +118,12 @@ class ParityReport:
         return f"different: {', '.join(part for part, number in parts.items() if number)}{largest}."
 
     def _table(self) -> dict[str, str]:
-        difference = self.difference if self.rows else np.zeros(1)
+        found, shares = self.difference if self.rows else np.zeros(1), (0.5, 0.9, 0.99)
+        within = {f"{share:.0%} of the rows are within": np.quantile(found, share, method="higher") for share in shares}
         numbers = {
             "rows compared": self.rows,
             "largest difference": self.max_difference,
-            **{
-                f"{q:.0%} of the rows are within": np.quantile(difference, q, method="higher") for q in (0.5, 0.9, 0.99)
-            },
+            **within,
             "largest relative difference": self.max_relative,
             "largest in units in the last place": "-" if np.isnan(self.max_ulp) else self.max_ulp,
             f"rows that differ by more than {self.tolerance:g}": len(self.differing),
@@ -157,12 +160,12 @@ def compare(
     ----------
     reference, candidate : callable
         From a batch of n raw inputs to n outputs: an array, tensor or sparse matrix of numbers or strings whose first
-        axis has length n.
+        axis has length n. A last axis of length 1 is left out: (n, 1) is one output a row.
     inputs : DataFrame, Series, array, tensor, sparse matrix or sequence
         The raw inputs, n rows.
     tolerance : float
-        How much two outputs may differ: absolutely where the reference is below 1, relatively above. Whole numbers and
-        strings must be equal.
+        How much two outputs may differ: absolutely where the reference is below 1, relatively above. Whole numbers,
+        strings, dates, and objects that float64 does not hold must be equal.
     threshold : float, optional
         An output is a positive decision if it is at least this much; NaN is no decision. Only where each row has one
         number as its output.
@@ -414,14 +417,14 @@ def _outputs(name: str, pipeline: Pipeline, inputs: Any, rows: int) -> tuple[NDA
 
 
 def _array(name: str, output: Any, rows: int) -> NDArray[Any]:
-    """Return what a pipeline returned: numbers, or objects that are str."""
+    """Return what a pipeline returned: numbers, or objects that are equal or not."""
     if isinstance(output, Mapping):
         raise ValueError(f"{name} returns a dictionary: let it return one of {', '.join(map(repr, output))}.")
-    strings = isinstance(output, (list, tuple)) and any(isinstance(value, (str, bytes)) for value in output)
+    exact = isinstance(output, (list, tuple)) and any(np.isscalar(value) and not _fits(value) for value in output)
     try:
         # A copy, for two pipelines may write into one buffer; and objects, for NumPy's own strings would lose null
-        # characters at their end.
-        values = output.toarray() if sparse.issparse(output) else np.array(output, dtype=object if strings else None)
+        # characters at their end, and whole numbers beside a float their last digits.
+        values = output.toarray() if sparse.issparse(output) else np.array(output, dtype=object if exact else None)
     except ValueError as error:
         raise ValueError(f"{name} returns rows of different lengths.") from error
     nested = values.dtype == object and any(isinstance(value, (list, tuple, np.ndarray)) for value in values.flat)
@@ -435,28 +438,32 @@ def _array(name: str, output: Any, rows: int) -> NDArray[Any]:
     if values.dtype.kind in "fiub":
         return values
     flat = [np.nan if value is None or value is pd.NA else value for value in values.flat]
-    if all(isinstance(value, (Real, np.bool_)) for value in flat):
+    if all(map(_fits, flat)):
         return np.array(flat, dtype=np.float64).reshape(values.shape)
-    return np.array([_string(value) for value in flat], dtype=object).reshape(values.shape)
+    texts = [value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value for value in flat]
+    return np.array(texts, dtype=object).reshape(values.shape)
 
 
-def _string(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    return value if isinstance(value, str) else "(missing)" if pd.isna(value) else f"{type(value).__name__} {value!r}"
+def _fits(one: Any) -> bool:
+    """Whether float64 holds a value."""
+    return (kind := np.asarray(one).dtype.kind) in "fb" or (kind in "iu" and abs(int(one)) <= 2**53)
 
 
 def _measure(a: NDArray[Any], b: NDArray[Any], tolerance: float) -> tuple[NDArray[Any], ...]:
     """Return the differences: absolute, relative, in units in the last place, and whether beyond the tolerance."""
-    if "O" in a.dtype.kind + b.dtype.kind:
-        # Strings are equal or not.
-        a, b = (a != b).astype(np.int64), np.zeros(a.shape, dtype=np.int64)
-    # Before they become floats: large whole numbers would turn equal.
-    alike = (a == b) | (np.isnan(a) & np.isnan(b))
-    whole = "f" not in a.dtype.kind + b.dtype.kind
-    x, y = a.astype(np.float64), b.astype(np.float64)
+    kinds = a.dtype.kind + b.dtype.kind
+    alike = np.asarray(a == b, dtype=bool) | (pd.isna(a) & pd.isna(b))
+    if "O" in kinds:
+        x, y = (~alike).astype(np.float64), np.zeros(a.shape)
+    else:
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        # NumPy rounds a whole number before it compares it with a float; Python does not.
+        rounded = alike & (np.abs(x) >= 2**53) & (kinds[0] != kinds[1])
+        alike[rounded] = a[rounded].astype(object) == b[rounded].astype(object)
+    whole = "O" in kinds or "f" not in kinds
     with np.errstate(all="ignore"):
-        difference = np.maximum(np.abs(x - y), 1) if whole else np.abs(x - y)
+        # What differs shows, also where both have become one float64.
+        difference = np.maximum(np.abs(x - y), np.where(whole | (np.abs(x) >= 2**53), 1, 5e-324))
         relative = difference / np.abs(x)
     difference[~alike & ~np.isfinite(difference)] = np.inf
     relative[np.isnan(relative)] = np.inf
@@ -508,7 +515,7 @@ def _examples(inputs: Any, shown: Any, outputs: Any, difference: NDArray[Any], e
 
 def _texts(a: Any, b: Any) -> tuple[str, str]:
     """Return two outputs as text, with as many digits as tell them apart, from where they differ if they are long."""
-    a, b = (value.item() if isinstance(value, np.generic) else value for value in (a, b))
+    a, b = (value.item() if isinstance(value, (np.number, np.bool_)) else value for value in (a, b))
     brief = [f"{value:.6g}" if isinstance(value, float) else repr(value) for value in (a, b)]
     one, other = brief if brief[0] != brief[1] else (repr(a), repr(b))
     start = next((at for at, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), 0)

@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 from IPython.display import display
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import ScalarFormatter
 from numpy.typing import ArrayLike
 from scipy.stats import beta
+from sklearn.utils import column_or_1d
 
-from helpers.decisions import CalibrationBins, ThresholdCurve, apply_threshold, check_probabilities
+from helpers.decisions import CalibrationBins, ThresholdCurve, apply_threshold, check_numbers, check_real, check_rows
 
 __all__ = [
     "COLOURS",
@@ -83,7 +83,7 @@ def image_strip(images: Sequence[ArrayLike], titles: Sequence[str]) -> Described
 
     Parameters
     ----------
-    images : sequence of array-like of shape (height, width) or (height, width, 3)
+    images : sequence of array-like of shape (height, width) or (height, width, 1 or 3)
         uint8, or float in [0, 1].
     titles : sequence of str
         One for each image.
@@ -100,9 +100,9 @@ def image_strip(images: Sequence[ArrayLike], titles: Sequence[str]) -> Described
 
 def _side_by_side(images: Sequence[ArrayLike], titles: Sequence[str], width: float, height: float) -> Described:
     """Draw images in a row, `width` inches each; return the titles in one line, too."""
-    figure = Figure(figsize=(width * len(images), height), layout="constrained")
-    for axes, image, title in zip(figure.subplots(1, len(images), squeeze=False)[0], images, titles, strict=True):
-        axes.imshow(np.asarray(image), cmap="gray" if np.ndim(image) == 2 else None)
+    figure, every = _subplots(width * len(images), height, 1, len(images))
+    for axes, image, title in zip(every, map(np.asarray, images), titles, strict=True):
+        axes.imshow(image, cmap="gray" if image.shape[2:] in ((), (1,)) else None)
         axes.set_title(title, fontsize=9)
         axes.axis("off")
     return figure, "; ".join(title.replace("\n", " ") for title in titles)
@@ -115,7 +115,7 @@ def outlines(images: Sequence[ArrayLike], masks: Mapping[str, Sequence[ArrayLike
     ----------
     images : sequence of array-like of shape (height, width, 1 or 3)
         Of any range; each is stretched to its own.
-    masks : mapping of str to sequence of array-like of shape (height, width)
+    masks : mapping of str to sequence of array-like of shape (height, width) or (height, width, 1)
         Name to one mask for each image: the first is drawn with a solid line, the second with a dashed one.
     titles : sequence of str
         One for each image.
@@ -123,22 +123,28 @@ def outlines(images: Sequence[ArrayLike], masks: Mapping[str, Sequence[ArrayLike
     Returns
     -------
     tuple of Figure and str
+
+    Raises
+    ------
+    ValueError
+        Not as many masks as images, more than two kinds of masks, or a mask of another size than its image.
     """
     lengths = {len(images), len(titles), *map(len, masks.values())}
-    if len(lengths) > 1:
-        raise ValueError(f"images, masks and titles must be as many; got {sorted(lengths)}.")
+    if len(lengths) > 1 or len(masks) > 2:
+        raise ValueError(f"images, masks and titles must be as many; got {sorted(lengths)}, and {len(masks)} kinds.")
     arrays = [np.asarray(image, dtype=np.float64) for image in images]
     stretched = [(a - a.min()) / (np.ptp(a) or 1) for a in arrays]
-    grey = [a[..., 0] if a.shape[-1] == 1 else a for a in stretched]
     tallest = max(a.shape[0] / a.shape[1] for a in arrays)
-    figure, alt_text = _side_by_side(grey, titles, 1.9, 1.9 * float(np.clip(tallest, 0.3, 2)) + 1)
+    figure, alt_text = _side_by_side(stretched, titles, 1.9, 1.9 * float(np.clip(tallest, 0.3, 2)) + 1)
     handles = []
     # Blue and orange, light enough for a dark image.
     styles: tuple[tuple[str, Any], ...] = (("#56B4E9", "solid"), ("#E69F00", "dashed"))
     for (name, drawn), (colour, style) in zip(masks.items(), styles, strict=False):
-        for axes, mask in zip(figure.axes, drawn, strict=True):
+        for axes, image, mask in zip(figure.axes, arrays, map(check_real, drawn), strict=True):
+            if mask.shape not in (image.shape[:2], (*image.shape[:2], 1)):
+                raise ValueError(f"mask {name!r} of shape {mask.shape} lies on an image of shape {image.shape}.")
             if np.any(mask):
-                axes.contour(np.asarray(mask, dtype=float), [0.5], colors=colour, linestyles=style, linewidths=1)
+                axes.contour(mask.reshape(image.shape[:2]), [0.5], colors=colour, linestyles=style, linewidths=1)
         handles.append(Line2D([], [], color=colour, linestyle=style, label=name))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     return figure, f"Images, from left to right, with the outlines of {' and '.join(masks)}: {alt_text}."
@@ -151,7 +157,7 @@ def scores(
 
     Parameters
     ----------
-    y_true : array-like of shape (n,)
+    y_true : array-like of shape (n,) or (n, 1)
         0 or 1.
     y_prob : array-like of shape (n,) or (n, 1)
         Probabilities of class 1.
@@ -163,10 +169,16 @@ def scores(
     Returns
     -------
     tuple of Figure and str
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `helpers.decisions.check_rows`, or another threshold.
     """
-    y, p = np.asarray(y_true), check_probabilities(y_prob)
-    predicted = apply_threshold(p, threshold) == 1
-    figure, axes = _axes(2.6, f"probability of {class_names[1]}", "rows (log scale above 5)")
+    y, p = check_rows(y_true, y_prob)
+    predicted = apply_threshold(y_prob, threshold) == 1
+    figure, (axes,) = _subplots(7, 2.6)
+    axes.set(xlabel=f"probability of {class_names[1]}", ylabel="rows (log scale above 5)")
     for label, hatch in ((0, ""), (1, "///")):
         style: dict[str, Any] = {"color": COLOURS[label], "hatch": hatch, "label": class_names[label]}
         axes.hist(p[y == label], [edge / 25 for edge in range(26)], alpha=0.6, edgecolor="white", **style)
@@ -175,19 +187,17 @@ def scores(
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.set_yticks([tick for tick in (0, 2, 5, 10, 20, 50, 100, 1000, 10_000) if tick <= axes.get_ylim()[1]])
     figure.legend(loc="outside right upper", frameon=False)
-    alt_text = (
-        f"{predicted[y == 1].sum()} of {(y == 1).sum()} {class_names[1]} rows reach the threshold {threshold:g},"
-        f" and so do {predicted[y == 0].sum()} of {(y == 0).sum()} {class_names[0]} rows."
-    )
-    return figure, alt_text
+    negative, positive = (f"{predicted[y == k].sum()} of {(y == k).sum()} {class_names[k]} rows" for k in (0, 1))
+    return figure, f"{positive} reach the threshold {threshold:g}, and so do {negative}."
 
 
-def _axes(height: float, x_label: str, y_label: str = "") -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7, height), layout="constrained")
-    axes = figure.subplots()
-    axes.set(xlabel=x_label, ylabel=y_label)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+def _subplots(width: float, height: float, *shape: int, **options: Any) -> tuple[Figure, Any]:
+    """Return a figure of so many inches, and its axes in one row, without the lines above and on the right."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    every = figure.subplots(*shape, squeeze=False, **options).ravel()
+    for axes in every:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, every
 
 
 def lines(
@@ -205,8 +215,8 @@ def lines(
     Parameters
     ----------
     x : array-like of shape (n,)
-    series : mapping of str to array-like of shape (n,)
-        Name to values; a curve ends where its values are not finite.
+    series : mapping of str to array-like of shape (n,) or (n, 1)
+        Name to values; a curve ends where its values are masked or not finite.
     x_label, y_label : str
         With units.
     alt_text : str
@@ -219,15 +229,22 @@ def lines(
     Returns
     -------
     tuple of Figure and str
+
+    Raises
+    ------
+    TypeError, ValueError
+        Values that are no real numbers; another shape.
     """
-    figure, axes = _axes(2.8, x_label, y_label)
+    figure, (axes,) = _subplots(7, 2.8)
+    axes.set(xlabel=x_label, ylabel=y_label)
     styles: tuple[Any, ...] = ("-", "--", ":", "-.")
-    for number, (name, values) in enumerate(series.items()):
+    for number, (name, given) in enumerate(series.items()):
+        values = column_or_1d(check_real(given, name))
         finite = np.where(np.isfinite(values), values, np.nan)
         style, colour = styles[number % len(styles)], COLOURS[number % len(COLOURS)]
         axes.plot(np.asarray(x), finite, style, color=colour, linewidth=2, label=name)
         if bands and name in bands:
-            low, high = map(np.asarray, bands[name])
+            low, high = (column_or_1d(check_real(limit, name)) for limit in bands[name])
             axes.fill_between(np.asarray(x), low, high, color=colour, alpha=0.15, linewidth=0)
     if log_x:
         axes.set_xscale("log")
@@ -253,15 +270,13 @@ def bars(values: Mapping[str, float], x_label: str, alt_text: str) -> Described:
     -------
     tuple of Figure and str
     """
-    figure = Figure(figsize=(7.6, 0.5 + 0.3 * len(values)), layout="constrained")
-    axes = figure.subplots()
-    container = axes.barh(list(values), list(values.values()), color=COLOURS[0], height=0.65)
+    figure, (axes,) = _subplots(7.6, 0.5 + 0.3 * len(values))
+    container = axes.barh(list(values), column_or_1d(check_real(list(values.values()))), color=COLOURS[0], height=0.65)
     axes.bar_label(container, fmt="{:,.4g}", padding=3, fontsize=9)
     axes.invert_yaxis()
     axes.margins(x=0.1)
     axes.set_xlabel(x_label)
     axes.tick_params(axis="y", length=0)
-    axes.spines[["top", "right"]].set_visible(False)
     return figure, alt_text
 
 
@@ -284,9 +299,8 @@ def intervals(
     tuple of Figure and str
     """
     names = list(dict.fromkeys(name for rows in panels.values() for name in rows))
-    figure = Figure(figsize=(min(9.4, 3 + 3.2 * len(panels)), 0.8 + 0.28 * len(names)), layout="constrained")
-    every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, (label, rows), colour in zip(every, panels.items(), COLOURS, strict=False):
+    figure, every = _subplots(min(9.4, 3 + 3.2 * len(panels)), 0.8 + 0.28 * len(names), 1, len(panels), sharey=True)
+    for axes, (label, rows), colour in zip(every, panels.items(), COLOURS * len(panels), strict=False):
         places = [names.index(name) for name in rows]
         mean, low, high = np.array(list(rows.values()), dtype=float).T
         if reference is not None:
@@ -294,7 +308,6 @@ def intervals(
         axes.errorbar(mean, places, xerr=[mean - low, high - mean], fmt="o", color=colour, capsize=3, markersize=5)
         axes.set_xlabel(label)
         axes.locator_params(axis="x", nbins=5)
-        axes.spines[["top", "right"]].set_visible(False)
     every[0].set_yticks(range(len(names)), names)
     every[0].set_ylim(len(names) - 0.5, -0.5)
     return figure, alt_text
@@ -314,12 +327,13 @@ def threshold_trade(curve: ThresholdCurve, threshold: float, cost_fp: float, cos
     -------
     tuple of Figure and str
     """
+    check_numbers("a number in [0, 1]", 0, 1, threshold=threshold)
     # The curve's thresholds fall: the last one that is not below the chosen one gives the same predictions.
     at = max(int(np.searchsorted(-curve.threshold, -threshold, side="right")) - 1, 0)
     cost = curve.cost(cost_fp, cost_fn)
     best, least = curve.min_cost(cost_fp, cost_fn)
-    figure = Figure(figsize=(9.2, 2.7), layout="constrained")
-    matrix, over_all, roc, trade = figure.subplots(1, 4)
+    figure, (matrix, over_all, roc, trade) = _subplots(9.2, 2.7, 1, 4)
+    matrix.spines[:].set_visible(True)
     counts = np.array([[curve.tn[at], curve.fp[at]], [curve.fn[at], curve.tp[at]]], dtype=float)
     matrix.imshow(counts, cmap="Blues", vmin=0, vmax=counts.sum())
     for (row, column), count in np.ndenumerate(counts):
@@ -334,19 +348,12 @@ def threshold_trade(curve: ThresholdCurve, threshold: float, cost_fp: float, cos
     roc.set(xlabel="false positive rate", ylabel="recall")
     trade.plot(curve.recall, curve.precision, color=COLOURS[0])
     trade.set(xlabel="recall", ylabel="precision", ylim=(0, 1.05))
-    here = {
-        over_all: (threshold, cost[at]),
-        roc: (curve.false_positive_rate[at], curve.recall[at]),
-        trade: (curve.recall[at], curve.precision[at]),
-    }
-    for axes, (x, y) in here.items():
-        axes.plot(x, y, "o", color=COLOURS[1])
-        axes.spines[["top", "right"]].set_visible(False)
-    alt_text = (
-        f"At threshold {threshold:.3g} a row costs {cost[at]:.3f}: {curve.fp[at]:g} false alarms and {curve.fn[at]:g}"
-        f" misses among {counts.sum():g} rows; the cheapest threshold is {best:.3f} (dotted) at {least:.3f}."
-    )
-    return figure, alt_text
+    over_all.plot(threshold, cost[at], "o", color=COLOURS[1])
+    roc.plot(curve.false_positive_rate[at], curve.recall[at], "o", color=COLOURS[1])
+    trade.plot(curve.recall[at], curve.precision[at], "o", color=COLOURS[1])
+    wrong = f"{curve.fp[at]:g} false alarms and {curve.fn[at]:g} misses among {counts.sum():g} rows"
+    cheapest = f"the cheapest threshold is {best:.3f} (dotted) at {least:.3f}"
+    return figure, f"At threshold {threshold:.3g} a row costs {cost[at]:.3f}: {wrong}; {cheapest}."
 
 
 def reliability(models: Mapping[str, CalibrationBins]) -> Described:
@@ -355,17 +362,16 @@ def reliability(models: Mapping[str, CalibrationBins]) -> Described:
     Parameters
     ----------
     models : mapping of str to CalibrationBins
-        One to four; the bars are 95 % intervals of the frequency (Clopper and Pearson).
+        The bars are 95 % intervals of the frequency (Clopper and Pearson).
 
     Returns
     -------
     tuple of Figure and str
     """
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    figure, (above, below) = _subplots(7, 4, 2, 1, sharex=True, height_ratios=(3, 1))
     above.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label="calibrated")
     parts = []
-    for (name, bins), colour, marker in zip(models.items(), COLOURS, "os^D", strict=False):
+    for (name, bins), colour, marker in zip(models.items(), COLOURS * len(models), "os^D" * len(models), strict=False):
         positives = bins.frequency * bins.rows
         low = np.nan_to_num(beta.ppf(0.025, positives, bins.rows - positives + 1), nan=0)
         high = np.nan_to_num(beta.ppf(0.975, positives + 1, bins.rows - positives), nan=1)
@@ -380,7 +386,5 @@ def reliability(models: Mapping[str, CalibrationBins]) -> Described:
     below.set_xlabel("mean predicted probability in the bin")
     below.margins(y=0.2)
     below.set_ylim(bottom=0)
-    for axes in (above, below):
-        axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False)
     return figure, f"Predicted probability outside the 95 % interval of the observed frequency: {'; '.join(parts)}."

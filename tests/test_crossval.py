@@ -71,6 +71,9 @@ def test_the_interval_is_nadeaus_and_bengios():
         (lambda: repeated_folds([0] * 69 + [1] * 21, DAYS, n_splits=8), "class 1 has 7 groups: too few for 8 folds"),
         (lambda: fold_interval([0.5], [([0], [1])]), "minimum of 2"),
         (lambda: fold_interval([0.5, 0.6, 0.7], repeated_folds(Y, n_splits=2)), "for each of the 2 folds"),
+        (lambda: fold_interval(["a", "b"], repeated_folds(Y, n_splits=2)), "values must hold real numbers; got dtype"),
+        (lambda: oof(Flat(), X, Y, method="predict"), r"Flat predicts an array of shape \(1, 18\) for 18 rows"),
+        (lambda: oof(LINEAR, X, np.c_[Y, Y]), "1d array"),
         (lambda: fold_interval([0.5, np.nan], repeated_folds(Y, n_splits=2)), "values contains NaN"),
         (lambda: report_of(TREE, X, np.zeros(90), features=in_sample), "y must hold two classes; got 1"),
         (lambda: report_of(TREE, X, Y, features=in_sample, n_permutations=2), "n_permutations == 2, must be >= 3"),
@@ -98,6 +101,28 @@ def test_a_number_means_scikit_learns_folds_with_groups_whole(classifier, kind):
     folds = checked_folds(np.int64(4), X, Y, DAYS, classifier=classifier)
     assert sorted(np.concatenate([test for _, test in folds])) == list(range(90))
     assert not any(np.isin(DAYS[test], DAYS[train]).any() for train, test in folds)
+
+
+def test_boolean_masks_are_folds():
+    folds = list(CUTS.split(X))
+    masks = [tuple(np.isin(np.arange(90), side) for side in fold) for fold in folds]
+    np.testing.assert_array_equal(oof(LINEAR, X, Y, cv=masks), oof(LINEAR, X, Y, cv=folds))
+    np.testing.assert_array_equal(oof(LINEAR, X, Y[:, None], cv=np.array(masks).tolist()), oof(LINEAR, X, Y, cv=folds))
+    assert fold_interval([0.5, 0.6, 0.7, 0.8], masks) == fold_interval([0.5, 0.6, 0.7, 0.8], folds)
+    for bad in (
+        [(masks[0][0][:80], masks[0][1][:80])],
+        [masks[0][1]],
+        [masks[0][1].tolist()],
+        np.arange(90) % 3,
+        [(np.arange(80), np.arange(80, 91))],
+        [(np.arange(80), np.arange(80.0, 90.0))],
+        [(np.arange(80), [])],
+        [(1, 2, 3)],
+    ):
+        with pytest.raises(ValueError, match="fold 0 must be a pair of row numbers below 90, or of boolean masks"):
+            oof(LINEAR, X, Y, cv=bad)
+    with pytest.raises(ValueError, match=r"trains on rows that it predicts: .*; masks are boolean"):
+        oof(LINEAR, X, Y, cv=[tuple(side.astype(int) for side in fold) for fold in masks])
 
 
 TABLE, SPARSE = pd.DataFrame(X, columns=list("abcd")), sparse.csr_matrix(X)
@@ -155,6 +180,13 @@ class Recording(ClassifierMixin, BaseEstimator):
     def decision_function(self, X):
         self.calls.append((self.rows_[:, 0].astype(int), X[:, 0].astype(int)))
         return X[:, -1]
+
+
+class Flat(Recording):
+    """Predicts a row for a column."""
+
+    def predict(self, X):
+        return np.zeros((1, len(X)))
 
 
 def test_each_fold_has_a_seed_of_its_own_and_the_model_for_new_rows_has_seen_all():

@@ -1,8 +1,10 @@
 """Decisions: against definitions, brute force and scikit-learn; and every bad input that was tried."""
 
 import re
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 from helpers import decisions
+from helpers.notebook import UserError
 
 inner = arrays(np.float64, st.integers(0, 50), elements=st.floats(1e-6, 1 - 1e-6))
 costs = st.floats(0.01, 100)
@@ -182,6 +185,131 @@ def test_a_score_is_that_of_scikit_learn_and_its_parts_add_up(rows):
     assert decisions.decompose_score([1, 0], [0.0, 0.5], score="log").score == np.inf
 
 
+# --- whose probability is it? ----------------------------------------------------------------------------------------
+
+
+def churners(n=600):
+    """Labels, 1 for those who leave, and their probability of leaving."""
+    rng = np.random.default_rng(1)
+    score = rng.random(n).round(3)
+    return (rng.random(n) < score**1.5).astype(int), score
+
+
+@settings(deadline=None, max_examples=60)
+@given(labelled())
+def test_the_auc_is_that_of_scikit_learn_with_the_interval_of_the_rank_test(rows):
+    y_true, y_prob = rows
+    auc, reach = decisions.threshold_curve(y_true, y_prob).auc
+    n, m = np.bincount(y_true, minlength=2)
+    if n and m:
+        assert auc == pytest.approx(metrics.roc_auc_score(y_true, y_prob))
+        assert reach == pytest.approx(2.576 * np.sqrt((n + m + 1) / (12 * n * m)))
+    else:
+        assert np.isnan([auc, reach]).any()
+
+
+def test_scores_of_the_other_class_are_refused_with_the_remedy():
+    y_true, score = churners()
+    for right in (score, score[:, None], np.float32(score), expit(score) * 7 - 50):
+        decisions.check_direction(y_true, right, ("stay", "churn"), "score")
+        message = (
+            "score ranks 'stay' below 'churn' (AUC for 'stay': 0.158 ± 0.062), so no threshold is chosen:"
+            " if it is the probability of 'churn', set positive_label='churn', or pass 1 - score."
+        )
+        with pytest.raises(UserError, match=re.escape(message)):
+            decisions.check_direction(1 - y_true, right, ("churn", "stay"), "score")
+    with pytest.raises(UserError, match="ranks 'A' below 'not A'"):
+        decisions.check_direction(np.repeat([1, 0, 0], 9) == 1, np.repeat([1, 2, 3], 9), ("not A", "A"), "score")
+
+
+@pytest.mark.parametrize(
+    ("y_true", "score"),
+    [
+        ([0, 1] * 30, [0.5] * 60),
+        ([1, 1, 1], [0.1, 0.2, 0.3]),
+        ([1] + [0] * 200, np.linspace(0.1, 0.9, 201)),
+        ([1] * 4 + [0] * 4, np.linspace(0.1, 0.9, 8)),
+        ([0, 1] * 500, np.random.default_rng(0).random(1000)),
+        ([0, 1], [-np.inf, np.inf]),
+    ],
+)
+def test_few_rows_ties_one_class_and_weak_models_are_no_alarm(y_true, score):
+    decisions.check_direction(y_true, score, ("no", "yes"), "score")
+
+
+def test_scores_that_know_nothing_are_refused_once_in_a_hundred():
+    rng = np.random.default_rng(0)
+    for m in (5, 40):
+        curves = (decisions.threshold_curve([0] * m + [1] * m, rng.random(2 * m)) for _ in range(1000))
+        assert sum(sum(curve.auc) < 0.5 for curve in curves) <= 15, "one side of 99 %"
+
+
+def test_a_threshold_for_the_other_class_is_not_chosen_silently():
+    y_true, score = churners()
+    curve = decisions.threshold_curve(1 - y_true, score)
+    for choose in (lambda: curve.min_cost(1, 5), lambda: curve.at_precision(0.1)):
+        with pytest.warns(
+            UserWarning, match="AUC 0.158 ± 0.062: the probabilities rank class 0 above class 1; if"
+        ) as w:
+            choose()
+        assert w[0].filename == __file__
+    with warnings.catch_warnings(action="error"):
+        decisions.threshold_curve(y_true, score).min_cost(1, 5)
+
+
+# --- shapes and kinds of arrays --------------------------------------------------------------------------------------
+
+LABELS, PROB = np.array([0, 1, 1, 0, 1]), np.array([0.25, 0.75, 0.5, 0.5, 1])
+OF_ROWS = {
+    "curve": lambda y, p: decisions.threshold_curve(y, p),
+    "ece": lambda y, p: decisions.expected_calibration_error(y, p),
+    "bins": lambda y, p: decisions.calibration_bins(y, p),
+    "score": lambda y, p: decisions.decompose_score(y, p),
+    "at_k": lambda y, p: decisions.precision_at_k(y, p, 2),
+    "direction": lambda y, p: decisions.check_direction(y, p, ("no", "yes"), "y_prob"),
+}
+
+
+@pytest.mark.parametrize("call", OF_ROWS.values(), ids=OF_ROWS)
+def test_columns_and_vectors_mean_the_same_and_other_shapes_are_refused(call):
+    expected, index = call(LABELS, PROB), list("abcde")
+    for form in (
+        lambda v: v[:, None],
+        lambda v: v.tolist(),
+        lambda v: np.float16(v),
+        lambda v: pd.Series(v, index),
+        lambda v: pd.DataFrame(v).astype("Float64"),
+        lambda v: np.ma.masked_array(v),
+    ):
+        for y, p in ((form(LABELS), PROB), (LABELS, form(PROB)), (form(LABELS), form(PROB))):
+            for one, other in zip(np.atleast_1d(call(y, p)), np.atleast_1d(expected), strict=True):
+                np.testing.assert_array_equal(one, other)
+    wrong = [PROB[None], np.c_[1 - PROB, PROB], PROB[:, None, None], PROB[0], PROB[:0], PROB[1:], PROB + 0j]
+    wrong += [PROB.astype(object), PROB.astype(str), np.ma.masked_equal(PROB, 0.75), np.where(PROB == 1, np.nan, PROB)]
+    for bad in wrong:
+        for y, p in ((bad, PROB), (LABELS, bad)):
+            with pytest.raises((TypeError, ValueError)) as caught:
+                call(y, p)
+            assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("y_true", "message"),
+    [
+        (["1", "0"], "y_true must be 0 or 1; got '1', '0', dtype <U1: pass np.asarray(labels) == positive."),
+        (np.array([True, False], object), "got True, False, dtype object: pass"),
+        (np.array(["x" * 99, "b"]), f"got {'x' * 39}, 'b', dtype <U99".replace("got ", "got '")),
+        ([0, np.nan], "got 0.0, nan, dtype float64"),
+        (np.ma.masked_array([0, 1], [1, 0]), "got nan, 1.0, dtype float64"),
+        ([-1, 1], "got -1, 1, dtype int64"),
+        (pd.Series([0, 1], [1, 0]), "one index in two orders"),
+    ],
+)
+def test_labels_that_are_not_0_or_1_are_named_with_their_dtype(y_true, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        decisions.threshold_curve(y_true, pd.Series([0.9, 0.1]))
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -193,8 +321,8 @@ def test_a_score_is_that_of_scikit_learn_and_its_parts_add_up(rows):
     [
         ([], [], "at least one row"),
         ([0, 1], [-2.0, 3.0], "If they are logits, apply a sigmoid first"),
-        ([0, 2], [0.5, 0.5], r"0 and 1 only; got \[0, 2\]"),
-        (["no", "yes"], [0.5, 0.5], r"0 and 1 only; got \['no', 'yes'\]"),
+        ([0, 2], [0.5, 0.5], r"must be 0 or 1; got 0, 2, dtype int64: pass"),
+        (["no", "yes"], [0.5, 0.5], r"got 'no', 'yes', dtype <U3: pass np.asarray"),
         ([0, 1, 1], [0.5, 0.5], r"shape of y_prob, \(2,\).*; got \(3,\)"),
     ],
 )

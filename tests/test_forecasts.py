@@ -111,9 +111,13 @@ def test_any_numbers_and_layout_are_read_and_nothing_is_written_to(method):
     for given_as in (frame, y, np.asfortranarray(y), np.repeat(y, 2, axis=0)[::2], y.astype(">f8")):
         before = np.array(given_as)
         dtype = np.float32 if before.dtype == np.float32 else np.float64
-        found = [smooth(given_as, 5, method, axis=0), replace_outliers(given_as, 5), smooth(given_as, 1, method)]
+        found = [
+            smooth(given_as, 5, method, axis=0),
+            replace_outliers(given_as, 5, axis=1),
+            smooth(given_as, 1, method, axis=1),
+        ]
         np.testing.assert_array_equal(found[0], expected.astype(dtype), strict=True)
-        assert (found[1].dtype, find_outliers(given_as, 5).dtype) == (dtype, bool)
+        assert (found[1].dtype, find_outliers(given_as, 5, axis=1).dtype) == (dtype, bool)
         assert not any(np.shares_memory(result, given_as) for result in found)
         np.testing.assert_array_equal(given_as, before)
     masked = smooth(np.ma.masked_array(np.nan_to_num(y), np.isnan(y)), 5, method, axis=0)
@@ -135,6 +139,18 @@ def test_nothing_and_nothing_but_nan(method, shape):
         np.testing.assert_array_equal(find_outliers(y, 4, causal=True, axis=axis), y == y, strict=True)
 
 
+def test_the_axis_of_time_of_columns_is_named_not_guessed():
+    column, rows = np.array([[1.0], [5.0], [1.0]], np.float32), [[1, 9, 1], [2, 2, 8]]
+    np.testing.assert_allclose(smooth(column, 3, axis=0), np.float32([[3], [7 / 3], [3]]))
+    np.testing.assert_array_equal(smooth(column, 3, axis=1), column)
+    for function in (smooth, find_outliers, replace_outliers):
+        for bad in (column, column.tolist(), column[None], column[..., None], pd.DataFrame(column), pd.DataFrame(rows)):
+            with pytest.raises(ValueError, match=r"needs its axis: 0 for series in columns, -1 for series in rows\."):
+                function(bad, 3)
+        for good in (rows, column[:, 0], column.T, column[:1], column[:0]):
+            np.testing.assert_array_equal(function(good, 3), function(good, 3, axis=-1))
+
+
 SERIES, OUTLIERS, INTERVAL = (
     (smooth, find_outliers, replace_outliers),
     (find_outliers, replace_outliers),
@@ -150,7 +166,7 @@ SERIES, OUTLIERS, INTERVAL = (
         (SERIES, [1, 2], {"window": 4}, "window must be odd to be centred; got 4: take 5, or causal=True."),
         (SERIES, [1, 2], {"causal": "no"}, "causal must be True or False; got 'no'."),
         (SERIES, [1, 2], {"axis": 1}, "axis 1 is out of bounds for array of dimension 1"),
-        (SERIES, [1, 2], {"axis": None}, "axis must be a whole number; got None."),
+        (SERIES, [1, 2], {"axis": 0.0}, "axis must be a whole number; got 0.0."),
         (SERIES, 7.0, {}, "y must be a series; got the single number 7.0."),
         (SERIES, [1, np.inf], {}, "y must hold finite numbers of at most 1e+290; got values from 1 to inf."),
         (SERIES, ["1", "2"], {}, "y must hold real numbers; got dtype <U1."),

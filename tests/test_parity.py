@@ -1,3 +1,6 @@
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,6 +76,48 @@ def test_strings_and_whole_numbers_are_equal_or_not():
     none = np.array([None])
     for a, b in (([5], [6]), ([2**53], [2**53 + 1]), (["b\x00"], ["b"]), ([b"\xff"], [b"\xfe"]), (["None"], none)):
         assert not outputs(a, b).same and outputs(a, b).max_difference == 1
+
+
+BIG = 2**60 + 1
+DAYS = np.array(["2024-02-29", "NaT"], "M8[D]")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "equal"),
+    [
+        (np.array([BIG]), np.array([2.0**60]), False),
+        (np.array([BIG - 1]), np.array([2.0**60]), True),
+        (np.array([2**63 - 1]), np.array([2.0**63]), False),
+        (np.array([2**64 - 1], np.uint64), np.array([2.0**64]), False),
+        (np.array([2**63], np.uint64), np.array([-(2**63)]), False),
+        (np.array([2**63], np.uint64), np.array([2.0**63], np.float32), True),
+        (np.array([2**24 + 1]), np.array([2.0**24], np.float32), False),
+        ([BIG, 0.5], [2.0**60, 0.5], False),
+        ([BIG, None], [2.0**60, None], False),
+        ([BIG, None], np.array([BIG, np.nan], object), True),
+        ([10**400], [np.inf], False),
+        ([Fraction(1, 3)], [1 / 3], False),
+        ([Decimal("0.5")], [0.5], True),
+        (np.float32([0.1]), [0.1], False),
+        (np.float32([0.5]), [0.5], True),
+        ([0.0], [-0.0], True),
+        ([True, False], [1.0, 0.0], True),
+        ([1 + 1e-12j], [1], False),
+        ([1 + 0j], [1], True),
+        (DAYS, DAYS.astype("M8[ns]"), True),
+        (DAYS, np.array(["2024-02-28", "NaT"], "M8[D]"), False),
+        (DAYS, ["2024-02-29", None], False),
+        (np.array([5], "m8[D]"), np.array([120], "m8[h]"), True),
+        (["a", None], np.array(["a", np.nan], object), True),
+        (["a", None], ["a", "(missing)"], False),
+        (["a", 7], ["a", "7"], False),
+    ],
+)
+def test_the_last_bit_is_the_last_bit_whatever_the_dtypes(a, b, equal):
+    for one, other in ((a, b), (b, a)):
+        report = outputs(one, other)
+        assert ("to the last bit" in report.verdict) == equal == (report.max_difference == 0)
+        assert outputs(one, other, tolerance=0).same == equal
 
 
 def test_outputs_of_many_kinds():

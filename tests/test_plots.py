@@ -14,6 +14,28 @@ def test_scores_count_the_rows_that_reach_the_threshold():
     assert alt_text == "2 of 3 yes rows reach the threshold 0.7, and so do 1 of 2 no rows."
 
 
+def test_columns_are_drawn_as_vectors_and_what_is_masked_is_not_drawn():
+    y_true, y_prob = np.array([[0], [1], [1]]), np.array([[0.1], [0.7], [0.2]])
+    _, alt_text = plots.scores(y_true, y_prob, 0.5, ("no", "yes"))
+    assert alt_text == "1 of 2 yes rows reach the threshold 0.5, and so do 0 of 1 no rows."
+    figure, _ = plots.lines([1, 2, 3], {"a": np.ma.masked_equal([[1], [9], [3]], 9)}, "x", "y", "T")
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [1, np.nan, 3])
+    image = plots.image_strip([np.zeros((4, 5, 1)), np.zeros((4, 5))], ["a", "b"])[0]
+    assert [axes.images[0].cmap.name for axes in image.axes] == ["gray", "gray"]
+    figure, _ = plots.intervals({str(k): {"a": (1, 0, 2)} for k in range(8)}, "T")
+    assert all(axes.lines for axes in figure.axes), "more panels than colours"
+    curve = decisions.threshold_curve([0, 1], [0.2, 0.7])
+    for call, message in (
+        (lambda: plots.scores(["0", "1", "1"], y_prob, 0.5), "must be 0 or 1; got '0', '1', dtype <U1"),
+        (lambda: plots.lines([1, 2, 3], {"a": np.zeros((3, 2))}, "x", "y", "T"), "1d array"),
+        (lambda: plots.lines([1, 2, 3], {"a": ["1", "2", "3"]}, "x", "y", "T"), "a must hold real numbers"),
+        (lambda: plots.bars({"a": "5"}, "x", "T"), "values must hold real numbers"),
+        (lambda: plots.threshold_trade(curve, np.nan, 1, 1), "threshold must be a number in"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            call()
+
+
 def test_a_band_lies_around_its_own_curve_which_ends_where_it_is_not_finite():
     bands = {"b": ([1, 2, 3], [3, 4, 5])}
     figure, _ = plots.lines(
@@ -38,8 +60,14 @@ def test_outlines_lie_on_their_image_and_an_empty_mask_has_none():
     assert solid.get_paths()[0].get_extents().get_points().tolist() == [[9.5, 4.5], [19.5, 9.5]]
     assert solid.get_edgecolor().tolist() != dashed.get_edgecolor().tolist()
     assert solid.get_linestyle() != dashed.get_linestyle(), "told apart without colours too"
-    with pytest.raises(ValueError, match=r"as many; got \[1, 2\]"):
-        plots.outlines([image], masks, ["first"])
+    plots.outlines([image], {"mask": [mask[..., None]]}, ["first"])
+    for bad, message in (
+        (masks, r"as many; got \[1, 2\]"),
+        ({"mask": [mask.T]}, r"mask 'mask' of shape \(30, 20\) lies on an image of shape \(20, 30, 1\)"),
+        ({name: [mask] for name in "abc"}, "3 kinds"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plots.outlines([image], bad, ["first"])
     with pytest.raises(ValueError, match="1 images and 2 titles"):
         plots.image_strip([mask], ["a", "b"])
 
