@@ -248,7 +248,8 @@ def _files(path: Path, argument: str, notes: list[str]) -> list[Path]:
     """Return the images of a folder; of mask_dir, if it has none, its sub-folders with a file for each object."""
     found = _images_in(path.glob("*"), notes)
     inside = sorted({file.parent for file in path.glob("*/*") if _is_image(file)})
-    if not found and len(inside) >= MIN_PAIRS and argument == "mask_dir":
+    # Three are rather train, validation and test.
+    if not found and len(inside) > 3 and argument == "mask_dir":
         return inside
     names = some([folder.name for folder in inside])
     hint = f"; its sub-folders do: name one of them as {argument}: {names}" if inside else ""
@@ -430,7 +431,8 @@ def _mask(path: Path, overlaps: list[int]) -> tuple[NDArray[np.int64], str]:
     labels = colours.astype(np.int64) @ np.array([1 << 32, 1 << 16, 1][-colours.shape[2] :])
     if pixels.shape[2] < 4 or np.ptp(alpha := pixels[..., 3]) == 0:
         return labels, note
-    if len(np.unique(labels)) in (1, *range(257, labels.size + 1)):
+    number = len(np.unique(labels))
+    if number == 1 or number > min(256, labels.size / 8):
         return alpha.astype(np.int64), "are read from the transparency of one colour or of a photograph"
     if (alpha == 0).any() and np.ptp(labels[alpha == 0]) == 0:
         return np.where(alpha == 0, 0, labels), "are read with what is transparent as background"
