@@ -76,7 +76,7 @@ def read_image(source: str | os.PathLike[str] | BinaryIO | NDArray[Any]) -> NDAr
     (4, 6, 3)
     """
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim < 2 or source.shape[2:] not in ((), (3,), (4,)):
+        if source.dtype != np.uint8 or source.ndim < 2 or not source.size or source.shape[2:] not in ((), (3,), (4,)):
             raise ValueError(f"an image array must be uint8, grey, RGB or RGBA; got {source.dtype}, {source.shape}.")
         return _rgb(Image.fromarray(source))[0]
     try:
@@ -332,6 +332,8 @@ def _header(path: Path) -> tuple[tuple[int, int, int], str]:
         with Image.open(path) as image:
             # Not image.getexif, which decodes a PNG.
             (width, height), orientation = image.size, Image.Image.getexif(image).get(0x0112, 1)
+            if image.format == "TIFF" and orientation > 4:  # Of a TIFF, Pillow tells the upright size.
+                width, height = height, width
     except Exception:  # Pillow knows no floats of 64 bits, and warns of tags that tifffile understands.
         import tifffile
 

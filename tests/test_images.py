@@ -103,8 +103,9 @@ def test_a_folder_of_two_classes(tmp_path):
 
 def test_16_bits_are_scaled_and_what_is_unsuitable_is_refused(tmp_path):
     np.testing.assert_array_equal(images.read_image(np.dstack([COLOURS, EMPTY + 9])), COLOURS)
-    with pytest.raises(ValueError, match="an image array must be uint8"):
-        images.read_image(GREY / 255)
+    for wrong in (GREY / 255, GREY[:0], GREY[..., None], GREY[0]):
+        with pytest.raises(ValueError, match="an image array must be uint8"):
+            images.read_image(wrong)
     save(tmp_path / "a.png", np.array([[0, 256, 32896, 65535]], dtype=np.uint16))
     assert images.read_image(tmp_path / "a.png")[0].tolist() == [[value] * 3 for value in (0, 0, 128, 255)]
     for dark in (DEEP // 16, DEEP // 4, DEEP // 1000):
@@ -219,19 +220,20 @@ def test_images_and_masks_are_turned_upright_and_may_differ_in_size(folders):
         assert same_objects(dataset.y[2], LABELS[:11])
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_an_orientation_that_only_one_has_is_followed_only_if_its_size_says_so(folders, orientation):
+def test_an_orientation_that_only_one_has_is_followed_only_if_its_size_says_so(folders, orientation, suffix):
     exif = Image.Exif()
     exif[0x0112] = orientation
     for this, other in (folders, folders[::-1]):
-        save(this / "3.png", GREY if this == folders[0] else MASK, exif=exif)
-        refused(folders, "'3.png', '3.png': only one of the pair has an EXIF orientation: turn both")
-        upright = images.ImageOps.exif_transpose(Image.open(this / "3.png"))
+        replace(this, Image.fromarray(GREY if this == folders[0] else MASK), suffix, [3], exif=exif)
+        refused(folders, f"3.{suffix}'", "'3.png'", ": only one of the pair has an EXIF orientation: turn both")
+        upright = images.ImageOps.exif_transpose(Image.open(this / f"3.{suffix}"))
         if orientation > 4:
-            save(other / "3.png", Image.fromarray(MASK).resize(upright.size))
+            replace(other, Image.fromarray(MASK).resize(upright.size), numbers=[3])
             assert images.open_pairs(*folders).X[3].shape[:2] == upright.size[::-1]
         for folder, pixels in zip(folders, (GREY, MASK), strict=True):
-            save(folder / "3.png", pixels)
+            replace(folder, pixels, numbers=[3])
 
 
 def test_a_bomb_is_refused_and_a_preview_is_no_second_page(folders, monkeypatch, recwarn):
