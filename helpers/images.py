@@ -356,6 +356,8 @@ def _pillow(source: Any, mask: bool = False, first_page: bool = False) -> tuple[
         require(first_page or image.format == "MPO" or getattr(image, "n_frames", 1) == 1, PAGES)
         lossy = image.format in LOSSY or image.info.get("compression") == "jpeg"
         reduced = image.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(image, "tile", ""))
+        sideways = Image.Image.getexif(image).get(0x0112, 1) > 4 if image.info.get("compression") == "raw" else False
+        require(not sideways, "an uncompressed TIFF on its side, which Pillow garbles: save it upright")
         early = set(image.info)
         image.load()
         require("exif" not in set(image.info) - early, "EXIF data behind its pixels: save it anew")
