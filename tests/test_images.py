@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFile
 from scipy import ndimage
 
 from helpers import data, images
@@ -266,7 +266,7 @@ def test_a_bomb_is_refused_and_a_preview_is_no_second_page(folders, monkeypatch,
 @pytest.mark.parametrize("which", [0, 1])
 def test_sizes_are_compared_before_anything_is_decoded(folders, which, monkeypatch):
     save(folders[which] / "2.png", np.zeros((400, 300, 3), np.uint8))
-    monkeypatch.setattr(images, "_pillow", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("decoded"))
     refused(folders, "1 of 6 masks have another size than their image: '2.png'")
 
 
