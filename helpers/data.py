@@ -60,8 +60,8 @@ class Dataset:
         shape (height, width, channels), in one array or, where their sizes differ, in a list; 'series': times as
         datetime64[s], one step apart, none missing.
     y : ndarray of shape (n,), dtype int64
-        0 or 1. 'mask': for each image an int32 array of shape (height, width), 0 for the background and another whole
-        number for each object, in one array or in a list. 'series': float64 of shape (n, n_series), NaN where a
+        0 or 1. 'mask': for each image an int32 array of shape (height, width), 0 for the background, another whole
+        number for each object, and -1 (`helpers.images.IGNORE`) where nobody knows, in one array or in a list. 'series': float64 of shape (n, n_series), NaN where a
         value is missing.
     class_names : tuple of str
         The names of class 0 and class 1, the positive one; empty for 'series'.

@@ -7,11 +7,15 @@ sentence.
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,30 +25,35 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 
 from helpers.data import OWN, Dataset, binary_labels
-from helpers.notebook import UserError, some
+from helpers.notebook import UserError, first_line, some
 from helpers.tables import existing_path, require
 
-__all__ = ["open_folder", "open_pairs", "read_image"]
+__all__ = ["IGNORE", "open_folder", "open_pairs", "read_image"]
 
+IGNORE = -1  # In a label image: nobody knows what the pixel shows. Scores and losses leave it out.
+VOID = 255, 224 << 32 | 224 << 16 | 192  # The same in files: PASCAL VOC's index 255, and its colour.
 MIN_PAIRS = 6  # Training, validation and test need images of their own.
 MIN_SIDE = 8
 # A word stands between separators or digits: not in gtex_1, but in mask01. Cellpose saves a_cp_masks.png.
 WORDS = r"(?<![^-_. \d])(?:masks?|labels?|gt|ground[-_. ]?truth|segs?|segmentations?|annotations?)(?![^-_. \d])"
 MASK_WORD, WORD = (re.compile(w, re.IGNORECASE) for w in (WORDS, WORDS.replace("masks?", "masks?|imgs?|images?|cp")))
 LOSSY = "JPEG", "MPO", "JPEG2000", "WEBP", "AVIF"
-# Of a mask, a palette's index is the label and alpha may be all there is.
-IMAGE_MODES, MASK_MODES = ("L", "I", "F"), ("1", "L", "I", "F", "P", "LA", "PA", "RGBA")
 UNREADABLE = "empty, damaged, too large, or in a format that neither Pillow nor tifffile reads: save it as PNG or TIFF"
 PAGES = "more than one page, or a stack: save each page as a file"
 NO_BACKGROUND = "no mask holds objects and 0 (black), the background: objects cover all, or the folders are exchanged."
 SMOOTHED = "as after smoothing, resizing or JPEG: save masks as PNG and resize them without interpolation"
+LOST = "which changes labels and loses small ones: save masks as PNG, unless the folders are exchanged"
+PHOTOGRAPHS = "or in photographs: the folders are exchanged, or cut-outs on black, whose mask is their alpha channel"
+EXIF = "only one of the pair has an EXIF orientation: turn both and save them without (ImageOps.exif_transpose)"
+REDUCED = "colours of 16 bits and are read"
+DARK = "12 bits or dark? Scale all images alike and save as 8 bit: (pixels // 16).astype(np.uint8), of 12 bits"
 
 
 def read_image(source: str | os.PathLike[str] | BinaryIO | NDArray[Any]) -> NDArray[np.uint8]:
     """Read any image as upright RGB.
 
     Pillow leaves the EXIF orientation to the caller, gives grey, palette and RGBA images two to four channels, and
-    clips 16-bit grey to white; all of that is undone here. Transparency is dropped.
+    clips 16-bit grey to white; all of that is undone here. What is transparent becomes white, unless all is alike.
 
     Parameters
     ----------
@@ -58,7 +67,9 @@ def read_image(source: str | os.PathLike[str] | BinaryIO | NDArray[Any]) -> NDAr
     Raises
     ------
     ValueError
-        No image, a damaged one (a UserError if `source` is a path), or an array of another shape or dtype.
+        No image, a damaged one (a UserError if `source` is a path), an array of another shape or dtype, 32-bit values,
+        or 16-bit values of which fewer than 15 bits are in use: whether they are fewer bits or dark, one image does not
+        tell. Scale all images alike, such as ``(pixels // 16).astype(np.uint8)`` for 12 bits.
 
     Examples
     --------
@@ -66,23 +77,26 @@ def read_image(source: str | os.PathLike[str] | BinaryIO | NDArray[Any]) -> NDAr
     (4, 6, 3)
     """
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim < 2 or source.shape[2:] not in ((), (3,), (4,)):
+        if source.dtype != np.uint8 or source.ndim < 2 or not source.size or source.shape[2:] not in ((), (3,), (4,)):
             raise ValueError(f"an image array must be uint8, grey, RGB or RGBA; got {source.dtype}, {source.shape}.")
-        return np.asarray(Image.fromarray(source).convert("RGB"))
+        return _rgb(Image.fromarray(source))[0]
     try:
-        return _rgb(source)
+        with _strict():
+            return _rgb(source)[0]
     except Exception as error:  # Over a damaged file, Pillow raises whatever its parser stumbles on.
-        if isinstance(source, (str, os.PathLike)):
-            raise UserError(f"{str(source)!r} is no readable image: {error}.") from error
-        raise ValueError(f"the file is no readable image: {error}.") from error
+        named = isinstance(source, (str, os.PathLike))
+        what = f"{str(source)[:300]!r} is" if named else "the file is"
+        why = first_line(error)[:300].rstrip(".")
+        raise (UserError if named else ValueError)(f"{what} no readable image: {why}.") from error
 
 
-def _rgb(source: Any) -> NDArray[np.uint8]:
-    pixels, _ = _pillow(source, IMAGE_MODES, first_page=True)
+def _rgb(source: Any) -> tuple[NDArray[np.uint8], str]:
+    pixels, note = _pillow(source, first_page=True)
+    require(pixels.dtype.itemsize < 3, "it holds 32-bit values: scale them to 0-255 and save as 8 bit")
     if pixels.dtype.itemsize == 2:
+        require(not 0 < pixels.max() < 2**14, f"it holds 16-bit values up to {pixels.max()}: {DARK}")
         pixels = (pixels // 257).astype(np.uint8)
-    require(pixels.dtype == np.uint8, "it holds 32-bit values: scale them to 0-255 and save as 8 bit")
-    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., np.newaxis], 3, axis=2)
+    return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2), note
 
 
 def open_folder(path: str | os.PathLike[str], positive_label: str = "") -> Dataset:
@@ -105,18 +119,19 @@ def open_folder(path: str | os.PathLike[str], positive_label: str = "") -> Datas
     FileNotFoundError
         Nothing is at `path`.
     UserError
-        No image in any sub-folder, folders in folders, unreadable images, or labels that `binary_labels` refuses.
+        No image in any sub-folder, folders in folders, images that `read_image` refuses, or labels that
+        `binary_labels` refuses.
     """
-    path = existing_path(path)
-    files = sorted(filter(_is_image, path.glob("[!.]*/**/*")))
+    path, notes = existing_path(path), list[str]()
+    files = _images_in(path.glob("[!.]*/**/*"), notes)
     names = [file.relative_to(path) for file in files]
     require(files, f"{str(path)!r} must hold one sub-folder of images a class; no image was found in any.")
     nested = some([str(name.parent) for name in names if len(name.parts) > 2], most=1)
     require(not nested, f"{path} holds folders in folders ({nested}): name the one whose sub-folders are the classes.")
     y, class_names = binary_labels([name.parts[0] for name in names], positive_label, path.name)
-    _read_all(lambda file: (_rgb(file).shape, ""), files, f"images in {path.name}", path, [])
+    _read_all(lambda file: (None, _rgb(file)[1]), files, f"images in {path.name}", path, notes)
     X = np.array([str(file) for file in files], dtype=object)
-    return Dataset(path.name, "image", X, y, class_names, str(path), OWN)
+    return Dataset(path.name, "image", X, y, class_names, str(path), OWN, notes=tuple(notes))
 
 
 def open_pairs(image_dir: str | os.PathLike[str], mask_dir: str | os.PathLike[str]) -> Dataset:
@@ -129,16 +144,18 @@ def open_pairs(image_dir: str | os.PathLike[str], mask_dir: str | os.PathLike[st
     ----------
     image_dir, mask_dir : path-like
         The folders, searched without their sub-folders. They may be one: then the masks are the files with mask,
-        label, gt, seg or annotation in their names.
+        label, gt, seg or annotation in their names. Where each object has a file of its own, `mask_dir` holds a folder
+        of them for each image, with its name; or both are one folder with ``NAME/images/NAME.png`` and
+        ``NAME/masks/*.png``, as in the Data Science Bowl of 2018.
 
     Returns
     -------
     Dataset of kind 'mask'
         X : list of ndarray (height, width, channels)
             In the files' precision: uint8, uint16 or float32. One channel if all images are grey, else three; upright
-            as their EXIF data say, without transparency. Sizes may differ.
+            as their EXIF data say, what is partly transparent laid on white. Sizes may differ.
         y : list of ndarray (height, width), dtype int32
-            0 is the background, 1..n are the objects.
+            0 is the background, 1..n are the objects, and `IGNORE`, which is -1, are pixels of which nobody knows.
 
     Raises
     ------
@@ -146,13 +163,17 @@ def open_pairs(image_dir: str | os.PathLike[str], mask_dir: str | os.PathLike[st
         Nothing is at `image_dir` or `mask_dir`.
     UserError
         A folder without images, an image without a mask, a name that fits twice, fewer than 6 pairs, unreadable or
-        unsuitable files, a mask of another size, or masks without objects, without background or after smoothing.
+        unsuitable files, a mask of another size, an EXIF orientation that only one of a pair has while their pixels fit
+        without it, photographs as masks, or masks without objects, without background or after smoothing.
 
     Notes
     -----
     If no mask holds more than one value beside 0, every connected region is an object; pixels that touch only at a
     corner are not connected. Otherwise every value or colour is an object, unless more than half of them lie in
-    several regions: then values are classes, and every connected region of a value is an object.
+    several regions: then values are classes, and every connected region of a value is an object. Of a palette the
+    colours count, with black as the background, not their numbers. The value 255 beside labels 1..n, or as a rim around
+    most of the others, and the colour (224, 224, 192) beside others, mark *void*: `IGNORE`. The alpha channel is the
+    mask of a photograph or of one colour; else what is transparent is background, if it has one colour.
 
     Examples
     --------
@@ -166,40 +187,75 @@ def open_pairs(image_dir: str | os.PathLike[str], mask_dir: str | os.PathLike[st
     >>> len(cells.X), cells.X[0].shape, int(cells.y[0].max())
     (6, (8, 12, 1), 2)
     """
-    image_path, image_files = _files(image_dir, "image_dir")
-    mask_path, mask_files = _files(mask_dir, "mask_dir")
-    if image_path.samefile(mask_path):
+    notes, overlaps = list[str](), list[int]()
+    image_path, mask_path = existing_path(image_dir, "image_dir"), existing_path(mask_dir, "mask_dir")
+    pairs = _find_pairs(image_path, mask_path, notes)
+    too_few = f"{str(image_path)!r} holds {len(pairs)} images with a mask: at least {MIN_PAIRS} are needed."
+    require(len(pairs) >= MIN_PAIRS, too_few)
+    sizes = _read_all(_header, list(pairs), "images", image_path, notes)
+    _require_same_sizes(pairs, sizes, _read_all(_header, list(pairs.values()), "masks", mask_path, notes))
+    images = _read_all(_image, list(pairs), "images", image_path, notes)
+    masks = _read_all(partial(_mask, overlaps=overlaps), list(pairs.values()), "masks", mask_path, notes)
+    if sum(overlaps):
+        number = np.count_nonzero(overlaps)
+        notes.append(f"objects of {number} masks overlap, in {sum(overlaps)} pixels, which the first by name keeps")
+    X, y = _same_channels(images, notes), _objects(masks, notes, any(path.is_dir() for path in pairs.values()))
+    name, class_names = image_path.resolve().name, ("background", "object")
+    return Dataset(name, "mask", X, y, class_names, str(image_path), OWN, notes=tuple(notes))
+
+
+def _is_image(path: Path) -> bool:
+    return _named_image(path) and not path.name.startswith(".") and path.is_file()
+
+
+def _named_image(path: Path) -> bool:
+    return Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN
+
+
+def _images_in(paths: Iterable[Path], notes: list[str]) -> list[Path]:
+    """Return the image files, in order; what else is there but folders goes into a note."""
+    found = sorted(path for path in paths if _named_image(path) or not path.is_dir())
+    kept = list(filter(_is_image, found))
+    if left := sorted({path.name for path in set(found) - set(kept)}):
+        notes.append(f"{len(found) - len(kept)} entries are hidden or no image files, and left out: {some(left)}")
+    return kept
+
+
+def _find_pairs(image_path: Path, mask_path: Path, notes: list[str]) -> dict[Path, Path]:
+    """Return the mask of each image; of masks with a file for each object, their folder."""
+    same = image_path.samefile(mask_path)
+    if same and (files := sorted(filter(_is_image, image_path.glob("*/images/*")))):
+        pairs = {path: path.parents[1] / "masks" for path in files}
+        wrong = [path.name for path, folder in pairs.items() if not any(map(_is_image, folder.glob("*")))]
+        require(not wrong, f"{len(wrong)} of {len(files)} images have no folder masks beside theirs: {some(wrong)}.")
+        several = f"{str(image_path)!r} holds folders of several images: name one as image_dir, its masks as mask_dir."
+        require(len(set(pairs.values())) == len(files), several)
+        return pairs
+    image_files = _files(image_path, "image_dir", notes)
+    mask_files = list(image_files) if same else _files(mask_path, "mask_dir", notes)
+    if same:
         mask_files = [path for path in mask_files if MASK_WORD.search(path.stem)]
         image_files = [path for path in image_files if not MASK_WORD.search(path.stem)]
         where = f"{str(image_path)!r}, where {'every' if mask_files else 'no'} name holds mask, label, gt, seg or"
         hint = "annotation as a word: the masks cannot be told from the images"
         require(mask_files and image_files, f"image_dir and mask_dir are both {where} {hint}.")
     pairs = _pair(image_files, mask_files)
-    too_few = f"{str(image_path)!r} holds {len(pairs)} images with a mask: at least {MIN_PAIRS} are needed."
-    require(len(pairs) >= MIN_PAIRS, too_few)
-    notes = list[str]()
-    images = _read_all(_image, list(pairs), "images", image_path, notes)
-    masks = _read_all(_mask, list(pairs.values()), "masks", mask_path, notes)
-    _require_same_sizes(pairs, images, masks)
     if left := sorted(path.name for path in set(mask_files) - set(pairs.values())):
         notes.append(f"{len(left)} masks have no image and are left out: {some(left)}")
-    X, y = _same_channels(images, notes), _objects(masks, notes)
-    name, class_names = image_path.resolve().name, ("background", "object")
-    return Dataset(name, "mask", X, y, class_names, str(image_path), OWN, notes=tuple(notes))
+    return pairs
 
 
-def _is_image(path: Path) -> bool:
-    readable = Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN
-    return readable and not path.name.startswith(".") and path.is_file()
-
-
-def _files(folder: str | os.PathLike[str], argument: str) -> tuple[Path, list[Path]]:
-    path = existing_path(folder, argument)
-    inside = some(sorted({file.parent.name for file in path.glob("*/*") if _is_image(file)}))
-    hint = f"; its sub-folders do: name one of them as {argument}: {inside}" if inside else ""
-    found = sorted(filter(_is_image, path.glob("*")))
+def _files(path: Path, argument: str, notes: list[str]) -> list[Path]:
+    """Return the images of a folder; of mask_dir, if it has none, its sub-folders with a file for each object."""
+    found = _images_in(path.glob("*"), notes)
+    inside = sorted({file.parent for file in path.glob("*/*") if _is_image(file)})
+    # Three are rather train, validation and test.
+    if not found and len(inside) > 3 and argument == "mask_dir":
+        return inside
+    names = some([folder.name for folder in inside])
+    hint = f"; its sub-folders do: name one of them as {argument}: {names}" if inside else ""
     require(found, f"{argument} must be a folder of images; {str(path)!r} holds no image{hint}.")
-    return path, found
+    return found
 
 
 def _bare(stem: str) -> str:
@@ -222,9 +278,28 @@ def _pair(images: list[Path], masks: list[Path]) -> dict[Path, Path]:
 def _by_key(paths: Iterable[Path], key: Callable[[str], str], noun: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(paths):
-        other = found.setdefault(name := key(path.stem), path)
+        other = found.setdefault(name := key(path.name if path.is_dir() else path.stem), path)
         require(other is path, f"two {noun} go by the name {name!r}: {some([other.name, path.name])}; keep one.")
     return found
+
+
+@contextmanager
+def _strict() -> Iterator[None]:
+    """Make errors of what a library warns of, or logs: a file that may be damaged, or too large for memory."""
+
+    def refuse(record: logging.LogRecord) -> bool:
+        raise ValueError(record.getMessage())
+
+    loggers = [logging.getLogger(name) for name in ("tifffile", "PIL.TiffImagePlugin")]
+    for logger in loggers:
+        logger.addFilter(refuse)
+    try:
+        with warnings.catch_warnings(action="error"):
+            warnings.simplefilter("ignore", ResourceWarning)
+            yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(refuse)
 
 
 def _read_all(
@@ -232,14 +307,14 @@ def _read_all(
 ) -> list[Any]:
     """Return what `read` makes of each file, and add to `notes`; UserError counts and names the files with a fault."""
     results, found = [], defaultdict[str, list[str]](list)
-    # A large image is no attack here, and what a damaged file warns of is refused below.
-    with warnings.catch_warnings(action="ignore"):
+    with _strict():
         for path in files:
             try:
                 result, note = read(path)
                 results.append(result)
             except Exception as error:  # Over a damaged file, either library raises whatever its parser stumbles on.
-                note = f"cannot be used, {error if isinstance(error, UserError) else UNREADABLE}"
+                known = isinstance(error, (UserError, Warning))
+                note = f"cannot be used, {first_line(error)[:300] if known else UNREADABLE}"
             found[note].append(str(path.relative_to(folder)))
     found.pop("", None)
     for note, names in found.items():
@@ -248,32 +323,69 @@ def _read_all(
     return results
 
 
-def _read(path: Path, modes: tuple[str, ...]) -> tuple[NDArray[Any], str]:
-    """Return pixels of shape (height, width, 1 or 3), and a note on how they were read."""
-    pixels, note = _tiff(path) or _pillow(path, modes)
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    if pixels.shape[2] in (2, 4):
-        pixels, alpha = pixels[..., :-1], pixels[..., -1:]
-        if np.ptp(alpha) > 0 and (pixels == pixels[0, 0]).all():
-            pixels, note = alpha, "are read from the transparency of an image of one colour"
-    return pixels[..., :1] if (pixels == pixels[..., :1]).all() else pixels, note
+def _header(path: Path) -> tuple[tuple[int, int, int], str]:
+    """Return width, height and EXIF orientation of a file, or of all in a folder; no pixel is read."""
+    if path.is_dir():
+        sizes = {_header(file)[0] for file in filter(_is_image, path.glob("*"))}
+        require(len(sizes) == 1, "files of different sizes")
+        return sizes.pop(), ""
+    try:
+        with Image.open(path) as image:
+            # Not image.getexif, which decodes a PNG.
+            (width, height), orientation = image.size, Image.Image.getexif(image).get(0x0112, 1)
+            if image.format == "TIFF" and orientation > 4:  # Of a TIFF, Pillow tells the upright size.
+                width, height = height, width
+    except Exception:  # Pillow knows no floats of 64 bits, and warns of tags that tifffile understands.
+        import tifffile
+
+        with tifffile.TiffFile(path) as file:
+            page: Any = file.pages.first
+            width, height, orientation = page.imagewidth, page.imagelength, page.tags.valueof("Orientation", 1)
+    most = Image.MAX_IMAGE_PIXELS or math.inf
+    require(width * height <= most, f"more than {most:,} pixels: cut it into regions")
+    require(min(width, height) >= MIN_SIDE, f"a side shorter than {MIN_SIDE} pixels")
+    return (width, height, orientation), ""
 
 
-def _pillow(source: Any, modes: tuple[str, ...], first_page: bool = False) -> tuple[NDArray[Any], str]:
-    with Image.open(source) as image:
+def _pillow(source: Any, mask: bool = False, first_page: bool = False) -> tuple[NDArray[Any], str]:
+    """Return pixels of shape (height, width, 1, 3 or, of a mask only, 4): of a palette its colours; and a note."""
+    if not isinstance(source, Image.Image):
+        with Image.open(source) as image:
+            image.verify()  # Else Pillow would not look at the checksums of a PNG.
+    with source if isinstance(source, Image.Image) else Image.open(source) as image:
         # The further pages of MPO, a JPEG of a phone, are previews.
         require(first_page or image.format == "MPO" or getattr(image, "n_frames", 1) == 1, PAGES)
         lossy = image.format in LOSSY or image.info.get("compression") == "jpeg"
-        reduced = image.mode.startswith("RGB") and any(";16" in str(tile.args) for tile in image.tile)
+        reduced = image.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(image, "tile", ""))
+        sideways = Image.Image.getexif(image).get(0x0112, 1) > 4 if image.info.get("compression") == "raw" else False
+        require(not sideways, "an uncompressed TIFF on its side, which Pillow garbles: save it upright")
+        early = set(image.info)
         image.load()
-        upright = ImageOps.exif_transpose(image)
-    if upright.mode not in modes and not upright.mode.startswith("I;16"):
-        upright = upright.convert("RGB")
-    if modes is MASK_MODES:
-        require(not reduced, "colours of 16 bits, of which only 8 can be read: save labels as 16-bit grey")
-        two_values = not lossy or upright.getcolors(2)
-        require(two_values, "saved as JPEG or the like, which changes labels: save masks as PNG")
-    return np.array(upright), "hold colours of 16 bits and are read with 8" * reduced
+        require("exif" not in set(image.info) - early, "EXIF data behind its pixels: save it anew")
+        shown = ImageOps.exif_transpose(image)
+    note, indices = f"hold {REDUCED} with 8" * reduced, shown.getcolors() if shown.mode == "P" else None
+    if shown.has_transparency_data and shown.mode[0] != "I":
+        shown = shown.convert("RGBA")
+    elif shown.mode not in ("L", "I", "F") and not shown.mode.startswith("I;16"):
+        shown = shown.convert("L" if shown.mode == "1" else "RGB")
+    if shown.mode == "RGBA" and not mask:
+        if np.ptp(shown.getchannel("A").getextrema()):
+            note = "are partly transparent and are laid on white"
+            shown = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown)
+        shown = shown.convert("RGB")
+    pixels = np.array(shown).reshape(shown.height, shown.width, -1)
+    if mask:
+        require(not reduced, f"{REDUCED} with 8: save labels as 16-bit grey")
+        two_values = not lossy or (shown.getcolors(2) and pixels.max() >= 128)
+        require(two_values, f"saved as JPEG or the like, {LOST}")
+        unique = indices is None or len(indices) == len(shown.getcolors() or ())
+        require(unique, "a palette with one colour for several labels: save labels as grey")
+    require(not reduced or not 0 < pixels.max() < 64, f"{REDUCED} with 8, up to {pixels.max()}: {DARK}")
+    return _grey(pixels), note
+
+
+def _grey(pixels: NDArray[Any]) -> NDArray[Any]:
+    return pixels[..., :1] if (pixels == pixels[..., :1]).all() else pixels
 
 
 def _tiff(path: Path) -> tuple[NDArray[Any], str] | None:
@@ -283,26 +395,28 @@ def _tiff(path: Path) -> tuple[NDArray[Any], str] | None:
     try:
         with tifffile.TiffFile(path) as file:
             page: Any = file.pages.first
-            series, pixels = file.series[0], file.asarray(series=0)
+            axes, small = file.series[0].axes, math.prod(file.series[0].shape) < 2**30
+            pixels: Any = file.asarray(series=0) if small and len(file.series) == 1 else None
     except Exception:  # Whatever its parser stumbles on, Pillow may read the file.
         return None
-    require(len(file.series) == 1 and series.axes in ("YX", "YXS", "SYX", "CYX"), PAGES)
+    require(pixels is not None and axes in ("YX", "YXS", "SYX", "CYX"), PAGES)
     # Pillow turns images upright, and tifffile would fill strips that are not there with 0.
     plain = page.photometric.name in ("MINISBLACK", "RGB") and page.compression.name in ("NONE", "ADOBE_DEFLATE")
     whole = page.tags.valueof("Orientation", 1) == 1 and len(page.dataoffsets) == np.prod(page.chunked)
     if not plain or not whole or page.bitspersample < 8:
         return None
     if pixels.ndim == 3:
-        pixels = np.moveaxis(pixels, 0, -1) if series.axes[0] in "SC" else pixels
+        pixels = np.moveaxis(pixels, 0, -1) if axes[0] in "SC" else pixels
         alpha = bool({1, 2} & set(page.extrasamples))
+        if alpha and np.ptp(pixels[..., -1]) > 0:
+            return None
         pixels = pixels[..., : 3 if page.photometric.name == "RGB" else pixels.shape[2] - alpha]
         require(pixels.shape[2] in (1, 3), "neither one nor three colour channels: save it as grey or RGB")
-    return pixels, ""
+    return _grey(pixels.reshape(*pixels.shape[:2], -1)), ""
 
 
 def _image(path: Path) -> tuple[NDArray[Any], str]:
-    pixels, note = _read(path, IMAGE_MODES)
-    require(min(pixels.shape[:2]) >= MIN_SIDE, f"a side shorter than {MIN_SIDE} pixels")
+    pixels, note = _tiff(path) or _pillow(path)
     real = pixels.dtype.kind == "f"
     most = np.finfo(np.float32).max if real else 65535
     in_range = pixels.max() <= most and pixels.min() >= (-most if real else 0)
@@ -310,19 +424,42 @@ def _image(path: Path) -> tuple[NDArray[Any], str]:
     return pixels.astype(np.float32 if real else np.uint8 if pixels.dtype == np.uint8 else np.uint16), note
 
 
-def _mask(path: Path) -> tuple[NDArray[np.int64], str]:
+def _mask(path: Path, overlaps: list[int]) -> tuple[NDArray[np.int64], str]:
     """Return a mask's labels, or one number for each colour, of shape (height, width)."""
-    pixels, note = _read(path, MASK_MODES)
+    if path.is_dir():
+        return _merged([_mask(file, overlaps)[0] for file in sorted(filter(_is_image, path.glob("*")))], overlaps), ""
+    pixels, note = _tiff(path) or _pillow(path, mask=True)
     whole = pixels.dtype.kind != "f" or (np.isfinite(pixels) & (pixels == np.floor(pixels))).all()
     require(whole, "values that are no whole numbers, such as probabilities")
     require(pixels.min() >= 0, "negative labels")
-    return pixels.astype(np.int64) @ np.array([1 << 32, 1 << 16, 1][-pixels.shape[2] :]), note
+    colours = _grey(pixels[..., :3])
+    labels = colours.astype(np.int64) @ np.array([1 << 32, 1 << 16, 1][-colours.shape[2] :])
+    if pixels.shape[2] < 4 or np.ptp(alpha := pixels[..., 3]) == 0:
+        return labels, note
+    number = len(np.unique(labels))
+    if number == 1 or number > min(256, labels.size / 8):
+        return alpha.astype(np.int64), "are read from the transparency of one colour or of a photograph"
+    if (alpha == 0).any() and np.ptp(labels[alpha == 0]) == 0:
+        return np.where(alpha == 0, 0, labels), "are read with what is transparent as background"
+    return labels, "have a transparency that is not used"
 
 
-def _require_same_sizes(pairs: dict[Path, Path], images: list[NDArray[Any]], masks: list[NDArray[Any]]) -> None:
-    shapes = [(image.shape, mask.shape) for image, mask in zip(images, masks, strict=True)]
-    wrong = [(*names, *both) for names, both in zip(pairs.items(), shapes, strict=True) if both[0][:2] != both[1]]
-    for image_file, mask_file, (height, width, _), (mask_height, mask_width) in wrong:
+def _merged(objects: list[NDArray[np.int64]], overlaps: list[int]) -> NDArray[np.int64]:
+    """Return one label image of masks of one object each."""
+    one_each = all(np.count_nonzero(np.unique(mask)) < 2 for mask in objects)
+    require(one_each, "more than one value in the file of one object")
+    overlaps.append(int((np.sum([mask > 0 for mask in objects], axis=0) > 1).sum()))
+    return np.select([mask > 0 for mask in objects], range(1, len(objects) + 1))
+
+
+def _require_same_sizes(pairs: dict[Path, Path], images: list[Any], masks: list[Any]) -> None:
+    wrong = []
+    for files, *both in zip(pairs.items(), images, masks, strict=True):
+        one_turned = (both[0][2] > 1) != (both[1][2] > 1) and both[0][:2] == both[1][:2]
+        require(not one_turned, f"{some([path.name for path in files])}: {EXIF}.")
+        upright = [size[:2] if size[2] < 5 else size[1::-1] for size in both]
+        wrong += [(*files, *upright[0], *upright[1])] if upright[0] != upright[1] else []
+    for image_file, mask_file, width, height, mask_width, mask_height in wrong:
         turned = ": it looks turned by a quarter" * ((height, width) == (mask_width, mask_height))
         raise UserError(
             f"{len(wrong)} of {len(masks)} masks have another size than their image: {mask_file.name!r} is {mask_width}"
@@ -334,6 +471,9 @@ def _same_channels(images: list[NDArray[Any]], notes: list[str]) -> list[NDArray
     dtypes = Counter(str(pixels.dtype) for pixels in images)
     if len(dtypes) > 1:
         notes.append(f"the images differ in precision: {', '.join(f'{n} {dtype}' for dtype, n in dtypes.items())}")
+    highest = max((pixels.max() for pixels in images if pixels.dtype == np.uint16), default=0)
+    if 0 < highest < 2**14:
+        notes.append(f"images of 16 bits hold values up to {highest} only: divide by this, not by 65535")
     grey = sum(pixels.shape[2] == 1 for pixels in images)
     if grey in (0, len(images)):
         return images
@@ -341,16 +481,54 @@ def _same_channels(images: list[NDArray[Any]], notes: list[str]) -> list[NDArray
     return [np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy() for pixels in images]
 
 
-def _objects(masks: list[NDArray[np.int64]], notes: list[str]) -> list[NDArray[np.int32]]:
+def _objects(masks: list[NDArray[np.int64]], notes: list[str], by_file: bool) -> list[NDArray[np.int32]]:
     """Return a label image for each mask, and add to `notes` how the masks were understood."""
+    from skimage.segmentation import relabel_sequential
+
+    void = 0 if by_file else _void(masks)
+    if void:
+        share = np.mean([np.mean(mask == void) for mask in masks])
+        notes.append(f"255 (void) beside other labels, {share:.1%} of the pixels, is no object: y is {IGNORE} there")
+    unknown = [mask == (void or IGNORE) for mask in masks]
+    masks = [np.where(ignored, 0, mask) for ignored, mask in zip(unknown, masks, strict=True)]
     values = [np.unique(mask) for mask in masks]
     filled = [found for found in values if found.any()]
     require(filled, f"no object is in any of the {len(masks)} masks: all pixels are 0, the background.")
     require(not all(found[0] for found in filled), NO_BACKGROUND)
     empty, several = len(masks) - len(filled), sum(np.count_nonzero(found) > 1 for found in values)
     notes += [f"{empty} masks hold no object"] * bool(empty)
-    if several and not _smoothed(masks):
-        return _instances_or_classes(masks, notes)
+    if by_file:
+        y = [relabel_sequential(mask)[0].astype(np.int32) for mask in masks]
+    elif several and not _smoothed(masks):
+        y = _instances_or_classes(masks, notes)
+    else:
+        y = _regions(masks, notes, int(several))
+    for labels, ignored in zip(y, unknown, strict=True):
+        labels[ignored] = IGNORE
+    return y
+
+
+def _void(masks: list[NDArray[np.int64]]) -> int:
+    """Return the value that marks what is not known, as 255 beside labels 1..n or around most of the others; else 0."""
+    values = sorted(set().union(*(np.unique(mask).tolist() for mask in masks)) - {0})
+    if len(values) > 1 and VOID[1] in values:
+        return VOID[1]
+    several = [mask for mask in masks if (mask == VOID[0]).any() and np.count_nonzero(np.unique(mask)) > 1]
+    if not several or values[-1] != VOID[0]:
+        return 0
+    if values[:-1] == list(range(1, len(values))):
+        return VOID[0] * (len(values) < 255)
+    around = np.zeros(3)
+    for mask in several:
+        others = (mask > 0) & (mask != VOID[0])
+        ring, near = (ndimage.binary_dilation(others, np.ones((n, n))) & ~others for n in (3, 13))
+        rim = mask == VOID[0]
+        around += np.count_nonzero(ring & rim), np.count_nonzero(ring), np.count_nonzero(rim & ~near)
+    return VOID[0] * bool(around[0] > 0.5 * around[1] and around[2] <= around[0])
+
+
+def _regions(masks: list[NDArray[np.int64]], notes: list[str], several: int) -> list[NDArray[np.int32]]:
+    """Return the connected regions of masks with one value beside 0, whose borders may be smoothed in `several`."""
     if several:
         notes.append(f"{several} masks have smoothed borders, cut at 128")
         lost = any(mask.any() and mask.max() < 128 for mask in masks)
@@ -370,11 +548,12 @@ def _instances_or_classes(masks: list[NDArray[np.int64]], notes: list[str]) -> l
     label_of = [a.ravel()[np.unique(b, return_index=True)[1]] for a, b in zip(y, every_region, strict=True)]
     several = np.concatenate([np.bincount(labels)[1:] for labels in label_of]) > 1
     share = f"{several.sum()} of {several.size}"
+    sizes = np.concatenate([np.bincount(regions.ravel())[1:] for regions in every_region])
+    tiny = f"most values of the masks lie in regions of one or two pixels, {SMOOTHED}; {PHOTOGRAPHS}."
+    require(np.median(sizes) > 2, tiny)
     if several.mean() <= 0.5:
         notes += [f"{share} objects consist of several regions"] * bool(several.any())
         return y
-    sizes = np.concatenate([np.bincount(regions.ravel())[1:] for regions in every_region])
-    require(np.median(sizes) > 2, f"most values of the masks lie in many regions of one or two pixels, {SMOOTHED}.")
     read = "values are read as classes, and each connected region of a value is an object"
     notes.append(f"{share} values lie in several regions: {read}")
     return every_region

@@ -9,7 +9,11 @@ object.
 
 **Shapes.** Steps take one image of shape (height, width), or a batch of shape (n, height, width) whose images have
 nothing to do with each other, and return a new array of the same shape and dtype. `split_touching` and the scores take
-one image. No array has a channel axis: three axes of which the last has length 1 are refused.
+one image. No array has a channel axis: three axes of which the last has a length of 1 to 4 are refused, as they look
+like the channels of one image; give images so narrow one by one.
+
+**Unknown pixels.** Where the truth of a score is -1, which is how `helpers.images.open_pairs` marks *void*, a pixel is
+taken for background in the truth and in the prediction: it counts for neither.
 """
 
 from __future__ import annotations
@@ -73,8 +77,7 @@ def binarize(y_prob: ArrayLike, threshold: float = 0.5) -> NDArray[np.bool_]:
     ------
     ValueError
         The threshold is out of range, or the values are no probabilities of one class: logits, NaN, whole numbers, a
-        mask, or a softmax of shape (n, height, width, classes). An array of three axes is a batch of images, whatever
-        it holds: of a softmax of one image, of shape (height, width, classes), take one class yourself.
+        mask, or a softmax of shape ([n,] height, width, classes).
 
     Examples
     --------
@@ -379,7 +382,8 @@ def tune(
         ``metric(truth, result)``, of which more is better; its mean over the images counts.
     y_true, y_prob : sequence of array-like
         The truth for the metric, and what the first step gets; one entry for each image. None of them may be an image
-        of the final test: the best of many scores is too high for other images.
+        of the final test: the best of many scores is too high for other images. The scores here leave out pixels whose
+        truth is -1; another metric has to.
 
     Returns
     -------
@@ -449,7 +453,7 @@ def iou(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     Parameters
     ----------
     y_true, y_pred : array-like of shape (height, width)
-        bool, or 0 and 1.
+        bool, or 0 and 1; in `y_true` also -1 for pixels that do not count.
 
     Returns
     -------
@@ -622,7 +626,7 @@ def count_objects(labels_true: ArrayLike, labels_pred: ArrayLike, iou_threshold:
     Parameters
     ----------
     labels_true, labels_pred : array-like of shape (height, width)
-        Label images.
+        Label images; -1 in `labels_true` for pixels that do not count.
     iou_threshold : float
         An object is found if its intersection over union with a predicted one is larger than this, in [0.5, 1): then no
         other one can claim it too.
@@ -719,8 +723,7 @@ def _probabilities(y_prob: ArrayLike) -> NDArray[np.floating]:
         missing = np.isnan(values).sum()
         found = f"NaN in {missing} places" if missing else f"{lowest:.4g} … {highest:.4g}: logits need a sigmoid first"
         raise ValueError(f"y_prob must be probabilities in [0, 1]; got {found}.")
-    # Three axes may be a batch of images of any width, four may not.
-    if values.ndim > 3 and values.shape[-1] > 1 and np.allclose(values.sum(axis=-1), 1, atol=1e-3):
+    if values.ndim > 2 and values.shape[-1] > 1 and np.allclose(values.sum(axis=-1), 1, atol=1e-3):
         raise ValueError(
             f"y_prob must be probabilities of one class; got {values.shape[-1]} classes along the last axis, which sum"
             " to 1: take argmax, or one of them."
@@ -732,7 +735,7 @@ def _mask(values: ArrayLike, name: str, *, batch: bool = False, binary: bool = F
     array = _check_shape(_array(values, name), name, batch)
     if array.dtype.kind not in "biu":
         found = f"{array.dtype}{': threshold probabilities by binarize first' if array.dtype.kind == 'f' else ''}"
-    elif array.min(initial=0) < 0:
+    elif array.min(initial=0) < -name.endswith("_true"):  # Of the truth, -1 is not known.
         found = "negative numbers"
     elif binary and array.max(initial=0) > 1:
         found = "larger numbers: compare labels with 0 first"
@@ -757,7 +760,8 @@ def _images(*, binary: bool = True, **named: ArrayLike) -> list[NDArray[Any]]:
     shapes = [array.shape for array in arrays]
     if len(set(shapes)) > 1:
         raise ValueError(f"{' and '.join(named)} must have the same shape; got {' and '.join(map(str, shapes))}.")
-    return [array.astype(bool) if binary else array for array in arrays]
+    known = [np.where(arrays[0] >= 0, array, 0) for array in arrays]
+    return [array.astype(bool) if binary else array for array in known]
 
 
 def _array(values: ArrayLike, name: str) -> NDArray[Any]:
@@ -768,8 +772,10 @@ def _array(values: ArrayLike, name: str) -> NDArray[Any]:
 
 
 def _check_shape(array: NDArray[Any], name: str, batch: bool) -> NDArray[Any]:
-    several = batch and array.ndim == 3 and array.shape[-1] != 1
+    channels = array.ndim == 3 and array.shape[-1] in (1, 2, 3, 4)
+    several = batch and array.ndim == 3 and not channels
     if not (several or (array.ndim == 2 and (batch or array.size))):
         accepted = "(height, width) or (n, height, width)" if batch else "(height, width), not empty"
-        raise ValueError(f"{name} must be of shape {accepted}, without a channel axis; got {array.shape}.")
+        hint = ": take one channel; images so narrow, one by one" if channels and array.shape[-1] > 1 else ""
+        raise ValueError(f"{name} must be of shape {accepted}, without a channel axis; got {array.shape}{hint}.")
     return array

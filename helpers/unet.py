@@ -6,6 +6,8 @@ can halve, and memory for the whole image; a loop of ``predict`` over tiles leav
 tile is read with a halo as wide as the network's receptive field.
 
 Images are arrays of shape (n, height, width, channels); masks are the same, one channel a class. Models return logits.
+Where a mask is below 0, which is how `helpers.images.open_pairs` marks *void*, nobody knows what the pixel shows: it
+weighs nothing in losses and metrics.
 """
 
 from __future__ import annotations
@@ -201,7 +203,7 @@ def _cells_after(layer: Any, size: int, low: int, high: int) -> tuple[int, int, 
     return size * stride, low - size * before, high + size * after
 
 
-def targets(labels: ArrayLike, radius: int = 2) -> NDArray[np.uint8]:
+def targets(labels: ArrayLike, radius: int = 2) -> NDArray[np.int8]:
     """Turn label images into what the network learns: the mask, and the markers of the objects.
 
     Markers are the objects without their boundaries. They do not touch where objects do, so that they can be counted,
@@ -210,35 +212,38 @@ def targets(labels: ArrayLike, radius: int = 2) -> NDArray[np.uint8]:
     Parameters
     ----------
     labels : array-like of shape (height, width) or (n, height, width)
-        0 is background, each other value an object.
+        0 is background, -1 is not known, each other value an object.
     radius : int
         How many pixels of an object's boundary are left out of its marker.
 
     Returns
     -------
-    ndarray of shape labels.shape + (2,), dtype uint8
-        0 or 1: the mask, the markers.
+    ndarray of shape labels.shape + (2,), dtype int8
+        0 or 1: the mask, the markers; -1 where the label is.
 
     Raises
     ------
     ValueError
-        Labels of another shape or dtype, or a negative radius.
+        Labels of another dtype or shape, such as those of 1 to 4 channels, values below -1, or a negative radius.
 
     Examples
     --------
     >>> targets([[1, 1, 1, 2, 2, 2]], radius=1)[0, :, 1]
-    array([1, 1, 0, 0, 1, 1], dtype=uint8)
+    array([1, 1, 0, 0, 1, 1], dtype=int8)
     """
     labels = np.asarray(labels)
-    if labels.ndim not in (2, 3) or labels.dtype.kind not in "iub":
-        raise ValueError(f"labels must be whole numbers, ([n,] height, width); got {labels.dtype} of {labels.shape}.")
+    channels = labels.ndim == 3 and labels.shape[-1] in (1, 2, 3, 4)
+    if labels.ndim not in (2, 3) or channels or labels.dtype.kind not in "iub" or labels.min(initial=0) < -1:
+        found = f"{labels.dtype} of {labels.shape}{', which looks like channels: take one' if channels else ''}"
+        raise ValueError(f"labels must be whole numbers from -1, of shape ([n,] height, width); got {found}.")
     if radius < 0:
         raise ValueError(f"radius must be at least 0 pixels; got {radius}.")
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disk = (y**2 + x**2 <= radius**2).reshape((1,) * (labels.ndim - 2) + y.shape)
     lowest = ndimage.minimum_filter(labels, footprint=disk, mode="nearest")
     highest = ndimage.maximum_filter(labels, footprint=disk, mode="nearest")
-    return np.stack([labels > 0, (labels > 0) & (lowest == highest)], axis=-1).astype(np.uint8)
+    stacked = np.stack([labels > 0, (labels > 0) & (lowest == highest)], axis=-1)
+    return np.where(labels[..., np.newaxis] < 0, -1, stacked).astype(np.int8)
 
 
 def standardize(image: ArrayLike) -> NDArray[np.float32]:
@@ -370,32 +375,50 @@ def augment_pairs(*augmentations: layers.Layer) -> Callable[[Any, Any], tuple[An
     return apply
 
 
+def _known(y_true: Any, logits: Any) -> tuple[Any, Any, Any]:
+    """Return masks and probabilities, 0 where a mask is below 0, and the weights of pixels, whose mean is 1 or 0."""
+    y_true, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(logits)
+    if not logits.shape.is_compatible_with(y_true.shape):
+        raise ValueError(f"masks and logits must have one shape; got {y_true.shape} and {logits.shape}.")
+    known = ops.cast(y_true >= 0, logits.dtype)
+    share = ops.mean(known, axis=(1, 2), keepdims=True)
+    return ops.cast(y_true, logits.dtype) * known, ops.sigmoid(logits) * known, known / ops.where(share > 0, share, 1)
+
+
 def dice_loss(y_true: Any, logits: Any) -> Any:
     """Return one minus the soft Dice coefficient of each image and channel, from logits: shape (n, channels).
 
     The gap: ``keras.losses.dice`` costs 1 for an empty mask whatever is predicted, and teaches nothing there.
+    ValueError: masks and logits differ in shape. Masks below 0 weigh nothing.
     """
-    probabilities = ops.sigmoid(logits)
+    y_true, probabilities, _ = _known(y_true, logits)
     intersection = ops.sum(y_true * probabilities, axis=(1, 2))
     # One pixel more in both: an empty mask, predicted empty, costs nothing.
     return 1 - (2 * intersection + 1) / (ops.sum(y_true + probabilities, axis=(1, 2)) + 1)
 
 
 def bce_jaccard(y_true: Any, logits: Any) -> Any:
-    """Return binary cross-entropy plus one minus the soft intersection over union: shape (n, channels)."""
-    probabilities = ops.sigmoid(logits)
+    """Return binary cross-entropy plus one minus the soft intersection over union: shape (n, channels).
+
+    ValueError and masks below 0: as in `dice_loss`.
+    """
+    y_true, probabilities, weights = _known(y_true, logits)
     intersection = ops.sum(y_true * probabilities, axis=(1, 2))
     union = ops.sum(y_true + probabilities, axis=(1, 2)) - intersection
-    cross_entropy = ops.mean(tf.nn.sigmoid_cross_entropy_with_logits(y_true, logits), axis=(1, 2))
+    cross_entropy = ops.mean(weights * tf.nn.sigmoid_cross_entropy_with_logits(y_true, logits), axis=(1, 2))
     # One pixel more, as in `dice_loss`.
     return cross_entropy + 1 - (intersection + 1) / (union + 1)
 
 
 def weighted_bce(weight: float) -> Callable[[Any, Any], Any]:
-    """Return a binary cross-entropy, from logits, in which a pixel of an object counts `weight` times."""
+    """Return a binary cross-entropy, from logits, in which a pixel of an object counts `weight` times.
+
+    ValueError and masks below 0: as in `dice_loss`.
+    """
 
     def loss(y_true: Any, logits: Any) -> Any:
-        return ops.mean(tf.nn.weighted_cross_entropy_with_logits(y_true, logits, weight), axis=(1, 2))
+        y_true, _, weights = _known(y_true, logits)
+        return ops.mean(weights * tf.nn.weighted_cross_entropy_with_logits(y_true, logits, weight), axis=(1, 2))
 
     return loss
 
@@ -403,9 +426,11 @@ def weighted_bce(weight: float) -> Callable[[Any, Any], Any]:
 def iou_metric(y_true: Any, logits: Any) -> Any:
     """Return the intersection over union of the first channel, for each image, with a logit above 0 as foreground.
 
-    For ``model.compile(metrics=[iou_metric])``. Two empty masks agree: 1.
+    For ``model.compile(metrics=[iou_metric])``. Two empty masks agree: 1. ValueError and masks below 0: as in
+    `dice_loss`.
     """
-    predicted, true = logits[..., 0] > 0, y_true[..., 0] > 0.5
+    true = _known(y_true[..., :1], logits[..., :1])[0][..., 0] > 0.5
+    predicted = ops.logical_and(logits[..., 0] > 0, y_true[..., 0] >= 0)
     intersection = ops.sum(ops.cast(ops.logical_and(predicted, true), "float32"), axis=(1, 2))
     union = ops.sum(ops.cast(ops.logical_or(predicted, true), "float32"), axis=(1, 2))
     return ops.where(union > 0, intersection / ops.maximum(union, 1), 1.0)

@@ -1,13 +1,15 @@
 """The reader's images and masks: what is read and paired, how masks are understood, and what is said if not."""
 
 import io
+import os
 import struct
 import zlib
 
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFile
+from scipy import ndimage
 
 from helpers import data, images
 from helpers.notebook import UserError
@@ -57,7 +59,8 @@ def folders(tmp_path):
 
 def replace(folder, pixels, suffix="png", numbers=range(6), **options):
     for number in numbers:
-        (folder / f"{number}.png").unlink(missing_ok=True)
+        for old in folder.glob(f"{number}.*"):
+            old.unlink()
         save(folder / f"{number}.{suffix}", pixels, **options)
 
 
@@ -99,19 +102,63 @@ def test_a_folder_of_two_classes(tmp_path):
 
 
 def test_16_bits_are_scaled_and_what_is_unsuitable_is_refused(tmp_path):
-    np.testing.assert_array_equal(images.read_image(np.dstack([COLOURS, GREY])), COLOURS)
-    with pytest.raises(ValueError, match="an image array must be uint8"):
-        images.read_image(GREY / 255)
+    np.testing.assert_array_equal(images.read_image(np.dstack([COLOURS, EMPTY + 9])), COLOURS)
+    for wrong in (GREY / 255, GREY[:0], GREY[..., None], GREY[0]):
+        with pytest.raises(ValueError, match="an image array must be uint8"):
+            images.read_image(wrong)
     save(tmp_path / "a.png", np.array([[0, 256, 32896, 65535]], dtype=np.uint16))
     assert images.read_image(tmp_path / "a.png")[0].tolist() == [[value] * 3 for value in (0, 0, 128, 255)]
-    save(tmp_path / "a.tiff", Image.fromarray(np.ones(SHAPE, dtype=np.int32)))
-    with pytest.raises(UserError, match="holds 32-bit values: scale them to 0-255"):
-        images.read_image(tmp_path / "a.tiff")
+    for dark in (DEEP // 16, DEEP // 4, DEEP // 1000):
+        save(tmp_path / "b.png", dark)
+        with pytest.raises(UserError, match=f"16-bit values up to {dark.max()}: 12 bits or dark.*pixels // 16"):
+            images.read_image(tmp_path / "b.png")
+    save(tmp_path / "b.png", 0 * DEEP)
+    assert not images.read_image(tmp_path / "b.png").any(), "black at any scale"
+    save(tmp_path / "b.png", png16(DEEP_COLOURS // 16))
+    with pytest.raises(UserError, match="colours of 16 bits and are read with 8, up to 14: 12 bits or dark"):
+        images.read_image(tmp_path / "b.png")
+    for dtype in (np.int32, np.float32):
+        save(tmp_path / "a.tiff", Image.fromarray(np.ones(SHAPE, dtype=dtype)))
+        with pytest.raises(UserError, match="holds 32-bit values: scale them to 0-255"):
+            images.read_image(tmp_path / "a.tiff")
     with pytest.raises(ValueError, match="the file is no readable image") as caught:
         images.read_image(io.BytesIO(b"GIF89a"))
     assert not isinstance(caught.value, UserError)
     save(tmp_path / "a.gif", Image.fromarray(GREY), **PAGES)
     assert images.read_image(tmp_path / "a.gif").shape == (*SHAPE, 3), "the first image of an animation"
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "array"])
+def test_what_is_transparent_is_white(tmp_path, mode):
+    """A black drawing on a transparent ground, as of an icon."""
+    drawing = Image.fromarray(np.dstack([EMPTY, EMPTY, EMPTY, MASK]))
+    if mode != "array":
+        drawing = (
+            drawing.quantize(4) if mode == "P" else drawing.convert("LA") if mode == "PA" else drawing.convert(mode)
+        )
+        save(tmp_path / "a.png", drawing)
+    found = images.read_image(np.asarray(drawing) if mode == "array" else tmp_path / "a.png")
+    np.testing.assert_array_equal(found, np.dstack([255 - MASK] * 3))
+
+
+def test_what_an_image_folder_accepts_is_read_later(tmp_path, recwarn):
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        replace(tmp_path / label, COLOURS, numbers=range(10))
+    save(tmp_path / "a" / "0.png", np.dstack([COLOURS, MASK]))
+    (tmp_path / "a" / "x.png").mkdir()
+    os.mkfifo(tmp_path / "b" / "y.png")
+    (tmp_path / "b" / "z.png").symlink_to("nowhere")
+    dataset = data.open_data(tmp_path)
+    assert len(dataset) == len([images.read_image(path) for path in dataset.X]) == 20
+    assert dataset.notes == (
+        "3 entries are hidden or no image files, and left out: 'x.png', 'y.png', 'z.png'",
+        f"1 of 20 images in {tmp_path.name} are partly transparent and are laid on white: 'a/0.png'",
+    )
+    for faulty in (DEEP // 16, DEEP.astype(np.int32), (GREY / 255).astype(np.float32)):
+        save(tmp_path / "a" / "0.tif", Image.fromarray(faulty))
+        refused(tmp_path, "1 of 21 images in ", "cannot be used, it holds ", "'a/0.tif'.")
+    assert not recwarn.list
 
 
 # --- images of pairs ---------------------------------------------------------------------------------------------
@@ -122,6 +169,7 @@ FEW_COLOURS, FIRST, FLAT = COLOURS // 100 * 99, np.moveaxis(DEEP_COLOURS, -1, 0)
 KINDS = [
     *(("png", pixels, {}, GREY) for pixels in (GREY, np.dstack([GREY, FLAT.astype("u1")]))),
     *(("png", pixels, {}, COLOURS) for pixels in (COLOURS, np.dstack([COLOURS, EMPTY]))),
+    ("png", np.dstack([COLOURS, MASK]), {}, np.where(MASK[..., None], COLOURS, 255)),
     ("png", Image.fromarray(FEW_COLOURS).quantize(9), {}, FEW_COLOURS),
     ("tif", Image.fromarray(GREY > 99), {}, np.where(GREY > 99, 255, 0).astype(np.uint8)),
     *(("tif", DEEP, options, DEEP) for options in ({"rowsperstrip": 5}, {"byteorder": ">"})),
@@ -141,7 +189,10 @@ def test_images_keep_their_precision(folders, suffix, pixels, options, expected)
     assert dataset.X[0].dtype == expected.dtype and dataset.X[0].flags.writeable
     np.testing.assert_array_equal(dataset.X[0], expected.reshape(*SHAPE, -1))
     assert (dataset.y[0].dtype, dataset.y[0].shape) == (np.int32, SHAPE)
-    assert len(dataset.notes) == 1 and "each connected region is an object" in dataset.notes[0]
+    assert "each connected region is an object" in dataset.notes[-1]
+    transparent = suffix == "png" and np.ptp(np.atleast_3d(pixels)[..., -1]) == 255
+    said = {"laid on white": transparent, "16 bits hold values up to": dataset.X[0].max() == 14925}
+    assert [what for what in said if what in "".join(dataset.notes[:-1])] == [what for what in said if said[what]]
 
 
 def test_images_that_differ_get_a_note(folders):
@@ -169,11 +220,80 @@ def test_images_and_masks_are_turned_upright_and_may_differ_in_size(folders):
         assert same_objects(dataset.y[2], LABELS[:11])
 
 
-def test_a_large_image_warns_of_no_bomb_and_a_preview_is_no_second_page(folders, monkeypatch, recwarn):
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_an_orientation_that_only_one_has_is_followed_only_if_its_size_says_so(folders, orientation, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for this, other in (folders, folders[::-1]):
+        replace(
+            this, Image.fromarray(GREY if this == folders[0] else MASK), suffix, [3], exif=exif, compression="tiff_lzw"
+        )
+        refused(folders, f"3.{suffix}'", "'3.png'", ": only one of the pair has an EXIF orientation: turn both")
+        upright = images.ImageOps.exif_transpose(Image.open(this / f"3.{suffix}"))
+        if orientation > 4:
+            replace(other, Image.fromarray(MASK).resize(upright.size), numbers=[3])
+            assert images.open_pairs(*folders).X[3].shape[:2] == upright.size[::-1]
+        for folder, pixels in zip(folders, (GREY, MASK), strict=True):
+            replace(folder, pixels, numbers=[3])
+
+
+def test_an_uncompressed_tiff_on_its_side_is_refused(folders):
+    """Pillow 13.0 takes its rows for columns; where it does no more, this can be read."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    replace(folders[0], Image.fromarray(np.rot90(GREY)), "tif", exif=exif)
+    refused(folders, "6 of 6 images cannot be used, an uncompressed TIFF on its side")
+    with pytest.raises(UserError, match="which Pillow garbles: save it upright"):
+        images.read_image(folders[0] / "1.tif")
+    replace(folders[0], Image.fromarray(np.rot90(GREY)), "tif", exif=exif, compression="tiff_lzw")
+    np.testing.assert_array_equal(images.open_pairs(*folders).X[0][..., 0], GREY)
+
+
+def test_a_bomb_is_refused_and_a_preview_is_no_second_page(folders, monkeypatch, recwarn):
     photo = Image.fromarray(GREY)
     replace(folders[0], photo, "jpg", [1], format="MPO", save_all=True, append_images=[photo.resize((8, 8))])
+    assert images.open_pairs(*folders).X[1].shape == (*SHAPE, 1)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", GREY.size - 1)
-    assert images.open_pairs(*folders).X[1].shape == (*SHAPE, 1) and not recwarn.list
+    refused(folders, "6 of 6 images cannot be used, ", "too large")
+    replace(folders[0], GREY, "tif")
+    refused(folders, "6 of 6 images cannot be used, more than 191 pixels: cut it into regions")
+    with pytest.raises(UserError, match=r"0\.png' is no readable image: Image size .* exceeds limit"):
+        images.read_image(folders[1] / "0.png")
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_sizes_are_compared_before_anything_is_decoded(folders, which, monkeypatch):
+    save(folders[which] / "2.png", np.zeros((400, 300, 3), np.uint8))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("decoded"))
+    refused(folders, "1 of 6 masks have another size than their image: '2.png'")
+
+
+def test_what_libraries_log_or_warn_of_is_a_refusal(folders, caplog, recwarn):
+    replace(folders[0], GREY, "tif")
+    path = folders[0] / "1.tif"
+    whole = bytearray(path.read_bytes())
+    tags = [index for index in range(8, 200) if whole[index : index + 2] in (b"\x03\x01", b"\x06\x01", b"\x15\x01")]
+    for index in tags:
+        for value in (0, 44, 255):
+            broken = whole.copy()
+            broken[index + 8] = value
+            path.write_bytes(broken)
+            try:
+                images.open_pairs(*folders)
+            except UserError as error:
+                assert "'1.tif'" in str(error)
+    assert tags and not caplog.records and not recwarn.list
+
+
+def test_a_damaged_pixel_of_a_png_is_seen(folders):
+    for folder, noun in zip(folders, NOUNS, strict=True):
+        whole = bytearray((folder / "1.png").read_bytes())
+        whole[whole.index(b"IDAT") + 12] ^= 1
+        (folder / "1.png").write_bytes(whole)
+        refused(folders, f"1 of 6 {noun} cannot be used", "'1.png'.")
+        save(folder / "1.png", GREY)
 
 
 # --- pairs -------------------------------------------------------------------------------------------------------
@@ -247,6 +367,8 @@ def test_damaged_files_are_counted_and_named(folders, which, suffix):
             images.read_image(folders[which] / f"1.{suffix}")
 
 
+TWICE = Image.fromarray(np.digitize(LABELS, [1, 5, 100]).astype(np.uint8)).convert("P")
+TWICE.putpalette([0, 0, 0, 255, 0, 0, 255, 0, 0, 9, 9, 9])
 BAD = [
     *((n, "tif", np.stack([MASK] * 3), BLACK, "more than one page, or a stack") for n in (0, 1)),
     (0, "png", Image.fromarray(GREY), PAGES, "more than one page, or a stack"),
@@ -256,7 +378,19 @@ BAD = [
     *((0, "tif", np.full(SHAPE, n, np.int32), {}, "integers beyond 0..65535") for n in (-1, 65536)),
     *((1, "tif", MASK * n, {}, "no whole numbers, such as probabilities") for n in (0.7, np.nan)),
     (1, "tif", -MASK.astype(np.int16), {}, "negative labels"),
-    (1, "png", png16(DEEP_COLOURS), {}, "colours of 16 bits, of which only 8"),
+    (1, "png", png16(DEEP_COLOURS), {}, "colours of 16 bits and are read with 8: save labels as 16-bit grey"),
+    (0, "png", png16(DEEP_COLOURS // 16), {}, "colours of 16 bits and are read with 8, up to 14: 12 bits or dark?"),
+    *(
+        (1, "jpg", LABELS // n, {}, "JPEG or the like, which changes labels and loses small ones")
+        for n in (1, 100, 255)
+    ),
+    (
+        1,
+        "png",
+        TWICE,
+        {},
+        "a palette with one colour for several labels",
+    ),
 ]
 
 
@@ -272,13 +406,22 @@ INDEX = np.digitize(LABELS, [1, 5, 100]).astype(np.uint8)
 # One colour a label; their sums are equal, and so are those of two channels of the first two.
 COLOURED = np.array([(0, 0, 0), (9, 1, 0), (9, 0, 1), (0, 9, 1)], dtype=np.uint8)[INDEX]
 RENAMED, INDEXED = np.array([0, 100_000, 100_002, 100_001])[INDEX], Image.fromarray(INDEX).convert("P")
-INDEXED.putpalette([0, 0, 0, 255, 0, 0, 255, 0, 0, 9, 9, 9])
+INDEXED.putpalette([0, 0, 0, 255, 0, 0, 255, 0, 1, 9, 9, 9])
+# Black is the third colour, and others were there first.
+LATE = Image.fromarray((INDEX + 2).astype(np.uint8) % 5).convert("P")
+LATE.putpalette([9, 9, 9, 255, 0, 0, 0, 0, 0, 0, 9, 9, 255, 0, 1])
+GROUND = np.where(INDEX[..., None], COLOURED, 255).astype(np.uint8)
 OPAQUE, FROM_ALPHA = np.dstack([MASK, MASK, MASK, EMPTY + 255]), np.dstack([EMPTY, EMPTY, EMPTY, MASK])
 TRANSPARENT, ONE = "6 of 6 masks are read from the transparency", "one value"
+UNUSED = "6 of 6 masks have a transparency that is not used"
 MASKS = [
-    *(("png", pixels, "") for pixels in (LABELS, LABELS.astype(np.uint16) * 300, COLOURED, INDEXED)),
+    *(("png", pixels, "") for pixels in (LABELS, LABELS.astype(np.uint16) * 300, COLOURED, INDEXED, LATE)),
+    ("gif", Image.fromarray(COLOURED), ""),
+    ("png", Image.fromarray(COLOURED).quantize(4), ""),
+    ("png", np.dstack([GROUND, MASK]), "6 of 6 masks are read with what is transparent as background"),
+    ("png", np.dstack([RNG.integers(0, 255, (*SHAPE, 3), np.uint8), MASK]), TRANSPARENT),
     *(("tif", pixels, "") for pixels in (RENAMED.astype(np.int32), RENAMED.astype(np.float64))),
-    *(("png", np.dstack([pixels, LABELS == 7]), "") for pixels in (LABELS, COLOURED)),
+    *(("png", np.dstack([pixels, LABELS == 7]), UNUSED) for pixels in (LABELS, COLOURED)),
     *(("png", pixels, ONE) for pixels in (MASK // 255, MASK > 0, MASK.astype(np.uint16) * 257, OPAQUE)),
     *(("png", pixels, TRANSPARENT) for pixels in (FROM_ALPHA, np.dstack([EMPTY + 9, MASK]))),
 ]
@@ -291,7 +434,7 @@ def test_each_value_is_an_object_or_each_region_of_a_binary_mask(folders, suffix
         save(folders[1] / "1.png", MASK // 5)
     dataset = images.open_pairs(*folders)
     for labels in dataset.y:
-        assert same_objects(labels, np.where(LABELS == 3, 7, LABELS) if note else LABELS)
+        assert same_objects(labels, np.where(LABELS == 3, 7, LABELS) if note in (ONE, TRANSPARENT) else LABELS)
         assert labels.max() == len(np.unique(labels)) - 1
     assert note in "".join(dataset.notes) and bool(note) == bool(dataset.notes)
 
@@ -376,6 +519,123 @@ def test_labels_up_to_255_are_no_smoothing(folders):
     for values in ((255, 254, 253), (128, 255, 64), (1, 2, 255), (511, 300, 301)):
         labels = np.zeros(SHAPE, dtype=np.uint16 if max(values) > 255 else np.uint8)
         labels[1:6, 1:9], labels[6:9, 1:9], labels[1:6, 9] = values
-        labels[11, :12] = range(20, 32)
+        labels[11, :12] = np.repeat(range(20, 24), 3)
         replace(folders[1], labels)
         assert same_objects(images.open_pairs(*folders).y[0], labels)
+
+
+# --- void, files of single objects, photographs ------------------------------------------------------------------
+
+
+def void_around(labels, width, numbers):
+    """Masks as of PASCAL VOC: objects by `numbers`, with a rim of 255."""
+    ring = (labels == 0) & (ndimage.grey_dilation(labels, width) > 0)
+    return np.where(ring, 255, np.array([0, *numbers])[labels]).astype(np.uint8)
+
+
+FOUR = np.kron([[1, 0, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]], np.ones((9, 9), dtype=int))
+PALETTE = [
+    sum((number >> 3 * bit + channel & 1) << 7 - bit for bit in range(8))
+    for number in range(256)
+    for channel in range(3)
+]
+
+
+@pytest.mark.parametrize("numbers", [(1, 2, 3, 4), (1, 1, 1, 1), (15, 7, 20, 2)])
+@pytest.mark.parametrize("palette", [False, True])
+@pytest.mark.parametrize("width", [3, 5])
+def test_void_is_no_object(folders, numbers, palette, width):
+    mask = void_around(FOUR, width, numbers)
+    shown = Image.fromarray(mask)
+    if palette:
+        shown = shown.convert("P")
+        shown.putpalette(PALETTE)
+    replace(folders[0], np.zeros(FOUR.shape, np.uint8))
+    replace(folders[1], shown)
+    dataset = images.open_pairs(*folders)
+    assert all((labels[mask == 255] == images.IGNORE).all() for labels in dataset.y)
+    assert same_objects(np.where(mask == 255, 0, dataset.y[0]), FOUR)
+    assert dataset.notes[0].startswith("255 (void) beside other labels, ")
+
+
+def test_255_that_is_an_object_stays_one(folders):
+    dense = np.zeros((40, 300), int)
+    dense[::4, ::6] = np.arange(1, 501).reshape(10, 50)
+    dense = ndimage.grey_dilation(np.where(dense < 256, dense, 0), (3, 5))
+    replace(folders[0], np.zeros(dense.shape, np.uint8))
+    for labels in (dense.astype(np.uint8), np.array([0, 64, 128, 255], np.uint8)[dense % 4]):
+        replace(folders[1], labels)
+        assert min(found.min() for found in images.open_pairs(*folders).y) == 0
+    replace(folders[1], (dense > 0).astype(np.uint8))
+    save(folders[1] / "3.png", np.where(dense, 255, 0).astype(np.uint8))
+    assert images.open_pairs(*folders).y[3].max() == 255, "of two values, whatever the others hold"
+
+
+@pytest.mark.parametrize("layout", ["folder for each image", "data science bowl"])
+def test_a_file_for_each_object(folders, tmp_path, layout):
+    """Two that overlap in two pixels, and one in two parts."""
+    objects = [np.zeros(SHAPE, bool) for _ in range(3)]
+    objects[0][1:4, 1:4] = objects[1][1:4, 3:6] = objects[2][8, 2:5] = objects[2][8, 8:9] = True
+    objects[1][1] = False
+    for number in range(6):
+        one = tmp_path / f"nucleus.{number}"
+        image, where = (
+            (one / "images", one / "masks") if "bowl" in layout else (tmp_path / "i", tmp_path / "m" / one.name)
+        )
+        for folder in (image, where):
+            folder.mkdir(parents=True, exist_ok=True)
+        save(image / f"{one.name}.png", np.dstack([COLOURS, EMPTY + 255]))
+        for name, pixels in zip("abc", objects, strict=True):
+            save(where / f"{name}.png", pixels if name == "a" else np.where(pixels, 255, 0).astype(np.uint8))
+    where = (tmp_path, tmp_path) if "bowl" in layout else (tmp_path / "i", tmp_path / "m")
+    dataset = images.open_pairs(*where)
+    expected = np.select(objects, [1, 2, 3])
+    assert all(np.array_equal(labels, expected) for labels in dataset.y) and dataset.X[0].shape == (*SHAPE, 3)
+    assert dataset.notes == ("objects of 6 masks overlap, in 12 pixels, which the first by name keeps",)
+    last = next(tmp_path.glob("nucleus.5/masks" if "bowl" in layout else "m/nucleus.5"))
+    save(last / "c.png", LABELS)
+    refused(where, "1 of 6 masks cannot be used, more than one value in the file of one object")
+    save(last / "c.png", MASK[:9])
+    refused(where, "1 of 6 masks cannot be used, files of different sizes")
+    for path in last.iterdir():
+        path.unlink()
+    refused(
+        where,
+        "1 of 6 images have no folder masks" if "bowl" in layout else "1 of 6 images have no mask",
+        "'nucleus.5.png'.",
+    )
+
+
+def photograph(seed, channels=3):
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(48, 64, channels)), (4, 4, 0))
+    return (1 + 254 * (noise - noise.min()) / np.ptp(noise)).astype(np.uint8).squeeze()
+
+
+@pytest.mark.parametrize("cut_out", [True, False])
+def test_photographs_are_no_masks_and_the_guess_is_named(folders, cut_out):
+    inside = np.zeros((48, 64), bool)
+    inside[8:30, 8:30] = True
+    replace(folders[0], np.where(inside, 255, 0).astype(np.uint8))
+    for number in range(6):
+        photo = photograph(number)
+        photo[~inside if cut_out else np.s_[:2, :2]] = 0
+        save(folders[1] / f"{number}.png", photo)
+    refused(
+        folders, "one or two pixels, ", "the folders are exchanged, or cut-outs on black, whose mask is their alpha"
+    )
+    replace(folders[1], Image.fromarray(photograph(0)), "jpg")
+    refused(folders, "saved as JPEG", "unless the folders are exchanged")
+
+
+def test_thousands_of_labels_are_labels(folders):
+    labels = np.kron(np.arange(1, 3001).reshape(50, 60), np.pad(np.ones((3, 3), int), (0, 1)))
+    replace(folders[0], np.zeros(labels.shape, np.uint8))
+    replace(folders[1], labels.astype(np.uint16))
+    assert all(same_objects(found, labels) for found in images.open_pairs(*folders).y)
+
+
+def test_coloured_labels_with_smoothed_borders_are_refused(folders):
+    colours = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0), (255, 255, 0), (0, 0, 255)], np.uint8)[FOUR]
+    replace(folders[0], np.zeros(FOUR.shape, np.uint8))
+    replace(folders[1], Image.fromarray(colours).resize((18, 18), 2).resize((36, 36), 2))
+    refused(folders, "one or two pixels, as after smoothing, resizing or JPEG")

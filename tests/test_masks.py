@@ -88,9 +88,10 @@ def test_a_spacing_that_does_not_fit_is_refused():
 
 NO_MASKS = [
     (FULL * 0.7, "got float64: threshold probabilities by binarize first"),
-    (-1 * FULL, "got negative numbers"),
+    (-2 * FULL, "got negative numbers"),
     (FULL.astype(object), "got object[.]$"),
     (FULL[..., None], r"without a channel axis; got \(6, 9, 1\)"),
+    *((np.dstack([FULL] * n), rf"without a channel axis; got \(6, 9, {n}\): take one channel") for n in (2, 3, 4)),
     (None, r"got \(\)"),
     ([[1, 0], [1]], "one array; got rows or images of several shapes"),
 ]
@@ -103,6 +104,9 @@ def test_what_is_no_mask_is_refused_and_the_argument_named(wrong, message):
     for score, name in zip((*SCORES, masks.boundary_distance, count_objects), ["y"] * 4 + ["labels"], strict=True):
         refused(partial(score, wrong, FULL), f"^{name}_true must be .*{message}")
         refused(partial(score, FULL, wrong), f"^{name}_pred must be .*{message}")
+        refused(partial(score, FULL, -1 * FULL), f"^{name}_pred must be .*got negative numbers")
+    for step in (*STEPS.values(), split_touching):
+        refused(partial(step, -1 * FULL), "^mask must be .*got negative numbers")
 
 
 def test_single_images_of_one_shape_and_of_0_and_1():
@@ -140,22 +144,22 @@ def test_binarize_takes_probabilities_of_any_shape_and_precision(shape):
         assert binarize(y_prob, y_prob.max(initial=0)).sum() == min(1, y_prob.size), "a value on the threshold counts"
 
 
-def test_a_saturated_map_is_a_map_and_only_four_axes_can_be_a_softmax():
+def test_a_saturated_map_is_a_map_and_a_softmax_is_none():
     saturated = expit(np.array([[-120, -110], [20, 30]], np.float32))
     assert set(saturated.ravel()) == {0, 1}
     for mask in (binarize(saturated), hysteresis(saturated, 0.2, 0.8)):
         assert mask.tolist() == [[False, False], [True, True]]
     p = np.random.default_rng(0).random((4, 5))
     pair, two_sigmoids = np.stack([p, 1 - p], axis=-1), np.stack([p, p / 2], axis=-1)[np.newaxis]
-    assert np.array_equal(binarize(pair), pair >= 0.5), "four images of width 2"
     assert np.array_equal(binarize(two_sigmoids), two_sigmoids >= 0.5)
-    refused(lambda: binarize(pair[np.newaxis]), "got 2 classes along the last axis, which sum to 1: take argmax")
+    for softmax in (pair, pair[np.newaxis]):
+        refused(lambda softmax=softmax: binarize(softmax), "got 2 classes along the last axis, which sum to 1: take a")
 
 
 @examples
 @given(st.data())
 def test_hysteresis_with_values_on_the_thresholds_any_connectivity_and_batches(given):
-    shape = given.draw(st.lists(st.integers(2, 5), min_size=2, max_size=3))
+    shape = (*given.draw(st.lists(st.integers(2, 5), min_size=1, max_size=2)), 5)
     y_prob = given.draw(arrays(np.float64, shape, elements=st.sampled_from([0.0, 0.3, 0.55, 0.8])))
     connectivity = given.draw(st.integers(1, 2))
     for image, found in images(y_prob, hysteresis(y_prob, 0.3, 0.55, connectivity)):
@@ -171,7 +175,7 @@ def test_hysteresis_with_values_on_the_thresholds_any_connectivity_and_batches(g
 @given(st.data())
 def test_small_regions_of_label_images_are_those_of_scikit_image(given):
     dtype = given.draw(st.sampled_from(WHOLE[1:]))
-    shape = given.draw(st.lists(st.integers(2, 6), min_size=2, max_size=3))
+    shape = (*given.draw(st.lists(st.integers(2, 6), min_size=1, max_size=2)), 5)
     labels = given.draw(arrays(dtype, shape, elements=st.sampled_from([0, 1, 2, np.iinfo(dtype).max])))
     connectivity, min_size = given.draw(st.integers(1, 2)), given.draw(st.integers(0, 6))
     for image, kept in images(labels, masks.remove_small_regions(labels, min_size, connectivity)):
@@ -236,7 +240,7 @@ def test_dtype_shape_and_input_are_kept_and_images_of_a_batch_are_apart(step):
             assert found.dtype == dtype
             assert found.flags.writeable
             assert np.array_equal(found, expected)
-    for shape, dtype in product([(0, 5, 6), (0, 5), (5, 0), (3, 0, 4)], (bool, np.uint8)):
+    for shape, dtype in product([(0, 5, 6), (0, 5), (5, 0), (3, 0, 5)], (bool, np.uint8)):
         assert step(np.zeros(shape, dtype)).shape == shape
 
 
@@ -405,6 +409,17 @@ def test_scores_are_symmetric_python_floats_of_masks_of_any_kind(score):
     assert score(a.astype(int).tolist(), np.asfortranarray(b)) == score(a, b)
     assert score(EMPTY, EMPTY) == score(FULL, FULL) == 1
     assert score(FULL, EMPTY) == score(EMPTY, FULL) == score(a, a & False) == 0
+
+
+@pytest.mark.parametrize("score", [*SCORES, count_objects, lambda *masks_: masks.boundary_distance(*masks_).maximum])
+def test_pixels_whose_truth_is_not_known_count_for_neither(score):
+    true, found, void = blobs(0), blobs(0, smooth=2.3), blobs(2)
+    expected = score(true & ~void, found & ~void)
+    assert score(np.where(void, -1, true), found) == expected != score(true, found)
+    assert (
+        score(np.where(void, -1, true), found | void) == expected == score(np.where(void, -1, 0 * void + true), found)
+    )
+    assert score(np.full(true.shape, -1), found) == score(EMPTY, EMPTY)
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 5])

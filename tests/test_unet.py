@@ -145,11 +145,14 @@ def test_markers_are_the_eroded_objects_and_do_not_touch(radius):
     labels = np.zeros((20, 30), np.int32)
     labels[4:16, 3:14], labels[0:16, 14:27] = 7, 300
     answer = unet.targets(np.stack([labels, np.ones_like(labels)]), radius)
-    assert (answer.dtype, answer.shape) == (np.uint8, (2, 20, 30, 2))
+    assert (answer.dtype, answer.shape) == (np.int8, (2, 20, 30, 2))
     disk = np.hypot(*np.mgrid[-radius : radius + 1, -radius : radius + 1]) <= radius
     eroded = sum(ndimage.binary_erosion(labels == n, disk, border_value=True) for n in (7, 300))
     assert np.array_equal(answer[0], np.stack([labels > 0, eroded], axis=-1))
     assert answer[1].all(), "the image's edge takes nothing away"
+    void = np.where(np.indices(labels.shape)[1] > 20, -1, labels)
+    assert (unet.targets(void, radius)[void < 0] == -1).all()
+    assert np.array_equal(unet.targets(void, radius)[..., 0][void >= 0], labels[void >= 0] > 0)
 
 
 def test_each_channel_of_each_image_has_mean_0_and_deviation_1():
@@ -201,12 +204,24 @@ def test_the_seed_decides_as_it_always_did():
 
 
 IMAGES = numbered((8, 8), (8, 8))
+
+
+def bare():
+    """Masks without an axis of channels, and logits."""
+    return np.zeros((1, 8, 8), np.float32), np.zeros((1, 8, 8, 1), np.float32)
+
+
 REFUSED = {
     r"\(height, width, 1\); got \(8, 8, 3\)": lambda m: unet.predict_tiled(m, np.ones((8, 8, 3))),
     "tile must be at least 1.*got 0, 48, 'float32'": lambda m: unet.predict_tiled(m, IMAGES[0], tile=0),
     r"out must be of shape \(8, 8, 2\) and float32; got": lambda m: unet.predict_tiled(m, IMAGES[0], out=IMAGES[0]),
     r"dtype 'uint8' is .* not within \[0, 1\]": lambda m: unet.predict_tiled(m, IMAGES[0] - 30, dtype="uint8"),
     "labels must be whole numbers.*got float64": lambda _: unet.targets(np.zeros((4, 4))),
+    r"got int64 of \(8, 9, 3\), which looks like channels": lambda _: unet.targets(np.zeros((8, 9, 3), int)),
+    "whole numbers from -1": lambda _: unet.targets(np.full((8, 9), -2)),
+    r"one shape; got \(8, 8, 1\) and \(1, 8, 8, 1\)": lambda _: unet.dice_loss(IMAGES[0], IMAGES[0][None] / 9),
+    r"one shape; got \(1, 8, 8\) and \(1, 8, 8, 1\)": lambda _: unet.bce_jaccard(*bare()),
+    r"one shape; got \(1, 8, 1\) and": lambda _: unet.iou_metric(*bare()),
     "there are 2 images and 1 masks; one mask": lambda _: unet.random_crops(IMAGES, IMAGES[:1], 8),
     r"mask 0 must .* \(8, 8, 1\) and \(8, 9, 1\)": lambda _: unet.random_crops(IMAGES[:1], numbered((8, 9)), 8),
     "RandomElasticTransform moves a mask differently": lambda _: unet.augment_pairs(layers.RandomElasticTransform()),
@@ -285,6 +300,23 @@ def test_losses_are_those_of_numpy_teach_from_empty_masks_and_stay_finite(loss):
         gradient = tape.gradient(cost, variable).numpy()
         assert np.isfinite([*np.ravel(cost), *np.ravel(gradient)]).all()
     assert (gradient > 1e-4).all()
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, unet.iou_metric])
+def test_pixels_that_are_not_known_weigh_nothing(loss):
+    true, logits = logits_and_masks()
+    void = np.zeros_like(true)
+    void[:, 2:5], void[2] = 1, 1
+    masked, other = np.where(void, -1, true), tf.Variable(np.where(void, 30, logits))
+    with tf.GradientTape() as tape:
+        cost = loss(masked, other)
+    np.testing.assert_array_equal(cost, loss(masked, tf.constant(logits)))
+    cropped = [np.delete(array[:2], range(2, 5), axis=1) for array in (true, logits)]
+    np.testing.assert_allclose(cost[:2], loss(*cropped), rtol=1e-5)
+    assert np.isfinite(cost).all()
+    if loss is not unet.iou_metric:
+        gradient = tape.gradient(cost, other).numpy()
+        assert not gradient[void > 0].any() and gradient[void == 0].all()
 
 
 def test_the_metric_is_the_iou_of_each_image():
