@@ -61,8 +61,8 @@ class Dataset:
         datetime64[s], one step apart, none missing.
     y : ndarray of shape (n,), dtype int64
         0 or 1. 'mask': for each image an int32 array of shape (height, width), 0 for the background, another whole
-        number for each object, and -1 (`helpers.images.IGNORE`) where nobody knows, in one array or in a list. 'series': float64 of shape (n, n_series), NaN where a
-        value is missing.
+        number for each object, and -1 (`helpers.images.IGNORE`) where nobody knows, in one array or in a list.
+        'series': float64 of shape (n, n_series), NaN where a value is missing.
     class_names : tuple of str
         The names of class 0 and class 1, the positive one; empty for 'series'.
     source, licence : str
