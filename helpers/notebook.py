@@ -311,7 +311,7 @@ def read_schema(source: str) -> dict[str, Parameter]:
     'float in [0, 1]'
     """
     schema: dict[str, Parameter] = {}
-    for line in source.splitlines():
+    for line in source.split("\n"):
         if line.partition("#")[0].strip():
             parameter = _declared(line)
             if parameter.name in schema:
@@ -335,10 +335,13 @@ def _declared(line: str) -> Parameter:
 
 
 def _schema_of(path: Path) -> dict[str, Parameter]:
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        if "parameters" in cell["metadata"].get("tags", []):
-            return read_schema("".join(cell["source"]))
-    raise ValueError(f"{path.name} has no cell that is tagged 'parameters'.")
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        return read_schema(tagged[0])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        why = str(error) if isinstance(error, ParameterError) else "it is damaged, or has no cell tagged 'parameters'."
+        raise ParameterError(f"{path.name} is no notebook with parameters: {why}") from None
 
 
 def check_parameters(notebook: str | os.PathLike[str], values: Mapping[str, Any]) -> dict[str, Any]:
