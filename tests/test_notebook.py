@@ -317,5 +317,5 @@ def test_a_fresh_process_that_fails_says_why(tmp_path):
 @pytest.mark.parametrize("content", ["", "[]", '{"cells": 1}', '{"cells": [{"metadata": {}}]}', "[" * 100_000])
 def test_a_damaged_notebook_is_told_by_its_name(tmp_path, content):
     (tmp_path / "20_x.ipynb").write_text(content)
-    with pytest.raises(notebook.ParameterError, match="20_x.ipynb is no notebook with parameters"):
+    with pytest.raises(notebook.ParameterError, match=r"20_x.ipynb is no notebook with parameters"):
         notebook.check_parameters(tmp_path / "20_x.ipynb", {})
