@@ -220,8 +220,7 @@ def create_app(models: Mapping[str, str | os.PathLike[str]]) -> Any:
                 body = await asyncio.wait_for(request.body(), BODY_SECONDS)
         status, text = await asyncio.to_thread(_respond, served, request.method, request.url.path, body)
         # What has not been read of a body must not be taken for the next request.
-        closing = {"Connection": "close"} if body is None else None
-        return Response(text, status, closing, media_type="application/json")
+        return Response(text, status, {"Connection": "close"} if body is None else None, media_type="application/json")
 
     threading.Thread(target=watch, daemon=True).start()
     # No pages, which load scripts from the network, and no telemetry.
@@ -264,16 +263,12 @@ def running(models: Mapping[str, str | os.PathLike[str]], port: int = 0) -> Iter
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
         subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=log, text=True) as process,
     ):
-        assert process.stdin is not None and process.stdout is not None
-        try:
-            url = process.stdout.readline().strip()
-            if not url:
-                log.seek(0)
-                raise RuntimeError(f"the local server did not start: {(log.read().splitlines() or ['no message'])[-1]}")
-            yield url
-        finally:
-            # The end of its input stops the process, on every platform, and also if this one dies.
-            process.stdin.close()
+        # Leaving the block ends its input, which stops the process, on every platform, and also if this one dies.
+        url = process.stdout.readline().strip() if process.stdout else ""
+        if not url:
+            log.seek(0)
+            raise RuntimeError(f"the local server did not start: {(log.read().splitlines() or ['no message'])[-1]}")
+        yield url
 
 
 def main() -> None:

@@ -48,8 +48,9 @@ def _keras_adapter(model: Any) -> tuple[Specs, Call]:
             # Keras puts the reason in bold, between paragraphs of its own.
             reason = first_line(str(error).rpartition("\x1b[1m")[2].partition("\x1b")[0]).partition(". ")[0]
             shapes = ", ".join(str(spec.shape) for spec in specs.values())
-            advice = f"for each size that is None, {wrap}, all sizes given"
-            raise ValueError(f"the model cannot run in a graph on {shapes} ({reason:.200}): {advice}.") from None
+            raise ValueError(
+                f"the model cannot run in a graph on {shapes} ({reason:.200}): {wrap}, no size None."
+            ) from None
         named = (
             answer
             if isinstance(answer, Mapping)
