@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
+import math
 import sys
 import tempfile
 import zipfile
@@ -29,6 +29,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pandas as pd
@@ -43,20 +44,23 @@ from helpers.parity import ParityReport, compare
 
 __all__ = ["TRUSTED", "Bundle", "BundleError", "Field", "load_bundle", "save_bundle"]
 
-# What skops may restore beyond its own list. Reviewed by hand: never fill it from `get_untrusted_types`.
+# What skops may restore beyond its own list. Reviewed by hand: never fill it from `get_untrusted_types`. No trees, as
+# nobody checks the indices of their nodes, and forged ones crash the process; where a fingerprint is compared,
+# "sklearn.tree._tree.Tree" may be added for one's own forests.
 TRUSTED = [
     "numpy.dtype",  # a description of memory; ColumnTransformer keeps those of its columns
     "sklearn.calibration._CalibratedClassifier",  # a fitted classifier beside its calibrators, no code
     "sklearn.calibration._SigmoidCalibration",  # two numbers
     "sklearn.calibration._TemperatureScaling",  # one number
-    "sklearn.tree._tree.Tree",  # arrays of nodes; nobody checks their indices: forged ones can crash the process
 ]
 
 FORMAT = 1
 # By how much a golden probability may differ: more than float32 models do between processors.
 TOLERANCE = 1e-5
 MOST_CATEGORIES = 200
-MOST_CONFIG = 50_000_000
+# What a bundle may unpack to, in bytes, in values and lines of text, in members of an archive, and in objects of Keras:
+# a forged one is refused before it takes memory.
+MOST_BYTES, MOST_VALUES, MOST_MEMBERS, MOST_OBJECTS = 150_000_000, 2_000_000, 100_000, 2_000
 CHUNK = 8192
 
 _MODEL, _BEFORE, _AFTER = "model.keras", "preprocessing.skops", "calibrator.skops"
@@ -303,14 +307,12 @@ def save_bundle(
     Raises
     ------
     BundleError
-        Whatever makes `load_bundle` refuse it, or the path exists. Nothing is left behind; only a process that is
-        killed while saving leaves a hidden folder, ``.name.…``, which can be deleted.
+        Whatever makes `load_bundle` refuse it, or the path exists or cannot be written. Nothing is left behind; only a
+        process that is killed while saving leaves a hidden folder, ``.bundle-…``. Delete it: what is in it loads only
+        if it is whole and passes every check, but whether it is complete is not to be seen from its name.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a keras.Model; got {type(model).__name__}.")
-    path = Path(path).expanduser()
-    if path.exists():
-        raise BundleError(f"{str(path)!r} exists, and a bundle is never overwritten: choose another name.")
     train = _frame(X_train)
     if train.empty:
         raise BundleError("X_train has no rows or no columns: the schema is made from it.")
@@ -319,23 +321,27 @@ def save_bundle(
     columns = rows.astype(object).where(rows.notna(), None).to_dict("list")
     examples = {"inputs": columns, "y_prob": expected.tolist()}
     manifest = _manifest(schema, threshold, seed, metrics or {}, _versions())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    path = Path(path).expanduser()
     try:
-        model.save(draft / _MODEL)
-        for name, part in ((_BEFORE, preprocessing), (_AFTER, calibrator)):
-            if part is not None:
-                skops.io.dump(part, draft / name)
-        for name, content in ((_GOLDEN, examples), (_MANIFEST, manifest)):
-            write_text(draft / name, json.dumps(content, indent=1, allow_nan=False) + "\n")
-        # Last: without it nothing is a bundle, so one that was torn never loads.
-        digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in draft.iterdir()}
-        write_text(draft / _SUMS, _sums(digests))
-        bundle = load_bundle(draft)
-        draft.chmod(0o755)
-        draft.rename(path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        if path.exists():
+            raise BundleError(f"{str(path)!r} exists, and a bundle is never overwritten: choose another name.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".bundle-", ignore_cleanup_errors=True) as scratch:
+            draft = Path(scratch, path.name)
+            draft.mkdir()
+            model.save(draft / _MODEL)
+            for name, part in ((_BEFORE, preprocessing), (_AFTER, calibrator)):
+                if part is not None:
+                    skops.io.dump(part, draft / name)
+            for name, content in ((_GOLDEN, examples), (_MANIFEST, manifest)):
+                write_text(draft / name, json.dumps(content, indent=1, allow_nan=False) + "\n")
+            # Last: without it nothing is a bundle, so one that was torn never loads.
+            digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in draft.iterdir()}
+            write_text(draft / _SUMS, _sums(digests))
+            bundle = load_bundle(draft)
+            draft.rename(path)
+    except OSError as error:
+        raise BundleError(f"{path!s:.200} cannot be written: {error.strerror or error}.") from error
     return bundle
 
 
@@ -387,18 +393,20 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
         raise BundleError(f"no directory is at {str(path)!r}.")
     if not (path / _SUMS).is_file():
         raise BundleError(f"{path.name} has no {_SUMS}: it is no bundle, or one that was never finished.")
+    files = [path / name for name in (_SUMS, *_REQUIRED, *_OPTIONAL)]
+    _limit(sum(file.stat().st_size for file in files if file.is_file()), MOST_BYTES, "bytes in all")
     sums = (path / _SUMS).read_bytes()
     listed = {line[66:]: line[:64] for line in sums.decode("ascii", "replace").splitlines()}
     if sums != _sums(listed).encode() or not _REQUIRED <= set(listed) <= _REQUIRED | _OPTIONAL:
         raise BundleError(f"{_SUMS} of {path.name} is damaged: it names other files than a bundle has.")
-    files = {}
+    found = {}
     for name in listed:
         if not (path / name).is_file():
             raise BundleError(f"{path.name} lacks {name}, which {_SUMS} names.")
-        files[name] = (path / name).read_bytes()
-        if hashlib.sha256(files[name]).hexdigest() != listed[name]:
+        found[name] = (path / name).read_bytes()
+        if hashlib.sha256(found[name]).hexdigest() != listed[name]:
             raise BundleError(f"{name} of {path.name} has changed since it was saved: its SHA-256 is another one.")
-    return files, hashlib.sha256(sums).hexdigest()
+    return found, hashlib.sha256(sums).hexdigest()
 
 
 def _sums(digests: Mapping[str, str]) -> str:
@@ -407,7 +415,7 @@ def _sums(digests: Mapping[str, str]) -> str:
 
 def _read(files: Mapping[str, bytes], fingerprint: str) -> Bundle:
     """Make a bundle of the files: first what is plain JSON, then what has to be deserialised."""
-    manifest, examples = json.loads(files[_MANIFEST]), json.loads(files[_GOLDEN])
+    manifest, examples = (json.loads(_bounded(files[name])) for name in (_MANIFEST, _GOLDEN))
     types: dict[str, Any] = {"name": str, "kind": str, "missing": bool, "low": float, "high": float}
     types["categories"] = lambda words: tuple(map(str, words))
     schema = [Field(**{name: of(entry[name]) for name, of in types.items()}) for entry in manifest["schema"]]
@@ -420,7 +428,7 @@ def _read(files: Mapping[str, bytes], fingerprint: str) -> Bundle:
     if not len(golden) == len(y_prob) > 0:
         raise ValueError(f"golden and y_prob must have the same length, at least 1; got {len(golden)}, {len(y_prob)}")
     before, after = (_part(name, files[name]) if name in files else None for name in (_BEFORE, _AFTER))
-    model = _keras_model(files[_MODEL])
+    model = _keras_model(files[_MODEL], min(len(golden), CHUNK))
     return Bundle(model, before, after, tuple(schema), golden, y_prob, fingerprint=fingerprint, **rest)
 
 
@@ -431,6 +439,7 @@ def _manifest(schema: Sequence[Field], threshold: Any, seed: Any, metrics: Any, 
     for field in schema:
         if field.kind not in ("number", "category", "text") or not field.low <= field.high:
             raise ValueError(f"{field.name!r} is a {field.kind!r} from {field.low!r} to {field.high!r}")
+        _limit(len(field.categories), MOST_CATEGORIES, "categories of a field")
     return {
         "format": FORMAT,
         "schema": [{**vars(field), "dtype": field.dtype} for field in schema],
@@ -441,16 +450,58 @@ def _manifest(schema: Sequence[Field], threshold: Any, seed: Any, metrics: Any, 
     }
 
 
-def _keras_model(content: bytes) -> keras.Model:
+def _limit(found: int, most: int, what: str) -> None:
+    if found > most:
+        raise ValueError(f"it has {found:,} {what}, and at most {most:,} are read")
+
+
+def _bounded(text: bytes) -> bytes:
+    """Return a text that is not large as Python objects either."""
+    _limit(max(len(text) // 25, *map(text.count, (b",", b"[", b"{", b"\n"))), MOST_VALUES, "values or lines in a text")
+    return text
+
+
+def _unpacked(content: bytes) -> int:
+    """Return how many bytes an archive unpacks to, archives in it included; ValueError if they are too many."""
+    _limit(content.count(b"PK\1\2"), MOST_MEMBERS, "members in an archive")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if archive.getinfo("config.json").file_size > MOST_CONFIG:
-            raise ValueError("config.json is too large")
-        config = json.loads(archive.read("config.json"))
+        size = sum(member.file_size for member in archive.infolist())
+        for member in archive.infolist():
+            _limit(size, MOST_BYTES, "bytes in an archive, unpacked")
+            inner = archive.read(member)
+            if inner.startswith(b"PK"):
+                size += _unpacked(inner)
+            elif not inner.startswith((b"\x93NUMPY", b"\x89HDF")):
+                _bounded(inner)
+    return size
+
+
+def _check_sizes(config: Any, weights: bytes, rows: int) -> None:
+    """Refuse a model that is large when it is read, made or run, before any of that."""
+    _limit(json.dumps(config).count('"class_name"'), MOST_OBJECTS, "objects in its model")
+    with h5py.File(io.BytesIO(weights)) as file:
+        file.visititems(lambda _, item: _limit(getattr(item, "nbytes", 0), MOST_BYTES, "bytes in an array of weights"))
+    # Variables get their shapes here, and no values.
+    with keras.StatelessScope(initialize_variables=False):
+        model = keras.saving.deserialize_keras_object(config)
+    steps = [step for layer in model._flatten_layers() for step in (layer, *getattr(layer, "operations", ()))]
+    nodes = [node for step in steps for node in step._inbound_nodes]
+    given = [rows * math.prod(side or 1 for side in one.shape[1:]) for node in nodes for one in node.output_tensors]
+    _limit(
+        4 * max(model.count_params(), *given), MOST_BYTES, "bytes of weights, or from a layer for the golden examples"
+    )
+
+
+def _keras_model(content: bytes, rows: int) -> keras.Model:
+    _unpacked(content)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        config, weights = json.loads(archive.read("config.json")), archive.read("model.weights.h5")
     # The loss and the optimizer are not loaded.
     config.pop("compile_config", None)
     # Not left to Keras's safe mode: a call elsewhere in the process can switch that off for all.
     if danger := _danger(config):
         raise BundleError(f"{_MODEL} is not loaded: it holds {danger}.")
+    _check_sizes(config, weights, rows)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / _MODEL
         file.write_bytes(content)
@@ -461,21 +512,28 @@ def _keras_model(content: bytes) -> keras.Model:
 
 
 def _danger(config: Any) -> str:
-    """Say what in a model's description runs code or reads files from elsewhere; empty if nothing does."""
+    """Say what in a model's description runs code, reads files from elsewhere or takes long; empty if nothing does."""
     if isinstance(config, Mapping):
         name = str(config.get("class_name", "")).rpartition(".")[2]
         if name in ("Lambda", "__lambda__"):
             return "Python code in a Lambda layer; use a registered layer instead"
         if name in ("TFSMLayer", "TorchModuleWrapper"):
             return f"a {name}, which loads code from another place"
+        if name == "Sequential" and len(config["config"]["layers"]) > 50:
+            return (
+                "a Sequential of more than 50 layers, which Keras builds anew at each; use a functional model instead"
+            )
         if isinstance(config.get("vocabulary"), str):
             return f"a vocabulary in another file, {config['vocabulary']!r}; use a list of words instead"
+        if config.get("num_oov_indices", 0) > MOST_MEMBERS:
+            return f"a lookup with {config['num_oov_indices']:,} places for unknown words"
         config = list(config.values())
     return next(filter(None, map(_danger, config)), "") if isinstance(config, list) else ""
 
 
 def _part(name: str, content: bytes) -> Any:
     try:
+        _unpacked(content)
         return skops.io.loads(content, trusted=TRUSTED)
     except Exception as error:
         what = f"is no file of skops and is not loaded ({type(error).__name__}); a pickle never is"

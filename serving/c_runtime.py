@@ -53,9 +53,7 @@ def _api() -> Any:
         "TF_NewStatus": [],
         "TF_NewGraph": [],
         "TF_NewSessionOptions": [],
-        "TF_LoadSessionFromSavedModel": [
-            *(c_void_p, c_void_p, c_char_p, POINTER(c_char_p), c_int, c_void_p, c_void_p, c_void_p)
-        ],
+        "TF_LoadSessionFromSavedModel": [c_void_p, c_void_p, c_char_p, POINTER(c_char_p), c_int, *[c_void_p] * 3],
         "TF_GraphOperationByName": [c_void_p, c_char_p],
         "TF_AllocateTensor": [c_int, POINTER(c_int64), c_int, c_size_t],
         "TF_TensorData": [c_void_p],
@@ -72,9 +70,8 @@ def _api() -> Any:
     api.TF_StringInit.argtypes = [c_void_p]
     api.TF_StringCopy.argtypes = [c_void_p, c_char_p, c_size_t]
     outputs, tensors = POINTER(Output), POINTER(c_void_p)
-    api.TF_SessionRun.argtypes = [
-        *(c_void_p, c_void_p, outputs, tensors, c_int, outputs, tensors, c_int, c_void_p, c_int, c_void_p, c_void_p)
-    ]
+    fetched = (outputs, tensors, c_int)
+    api.TF_SessionRun.argtypes = [*(c_void_p, c_void_p), *fetched, *fetched, *(c_void_p, c_int, c_void_p, c_void_p)]
     return api
 
 
@@ -110,10 +107,8 @@ def run(folder: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str])
         operation, _, index = name.partition(":")
         return Output(api.TF_GraphOperationByName(graph, operation.encode()), int(index or 0))
 
-    tags = (c_char_p * 1)(b"serve")
-    session = api.TF_LoadSessionFromSavedModel(
-        api.TF_NewSessionOptions(), None, folder.encode(), tags, 1, graph, None, status
-    )
+    tags, options = (c_char_p * 1)(b"serve"), api.TF_NewSessionOptions()
+    session = api.TF_LoadSessionFromSavedModel(options, None, folder.encode(), tags, 1, graph, None, status)
     check()
     feeds = (Output * len(inputs))(*map(place, inputs))
     values = (c_void_p * len(inputs))(*(_tensor(api, array) for array in inputs.values()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -23,6 +23,8 @@ __all__ = ["Client", "ServingError"]
 
 # How the interface calls two of the types; the others have NumPy's names.
 _NAMES = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64"}
+# What an answer of another form does to a line that reads it.
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 class ServingError(ValueError):
@@ -46,9 +48,10 @@ class Client:
     ----------
     url : str
         Where the server is, such as ``http://127.0.0.1:8501``.
-    patience : float, default 5.0
+    patience : float, default 15.0
         For how many seconds a lost connection, or the answer 503, is tried again, after pauses that grow to a
-        second. Any other answer is final. A prediction changes nothing on the server, so asking twice is safe.
+        second: longer than a restart takes. Any other answer is final. A prediction changes nothing on the server, so
+        asking twice is safe.
 
     Examples
     --------
@@ -57,7 +60,7 @@ class Client:
     {'y': array([2.5, 3. ], dtype=float32)}
     """
 
-    def __init__(self, url: str, *, patience: float = 5.0) -> None:
+    def __init__(self, url: str, *, patience: float = 15.0) -> None:
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"url must be such as 'http://127.0.0.1:8501'; got {url!r}.")
         self.url, self.patience = url.rstrip("/"), patience
@@ -113,7 +116,8 @@ class Client:
         Raises
         ------
         ServingError
-            The server refused, in its own words, did not answer, or answered what is no prediction.
+            The server refused, in its own words, did not answer, or answered what is no prediction: other outputs,
+            types or shapes than its metadata names, or another number of rows than were sent.
         ValueError
             Inputs that differ in length, or that the signature does not have.
         TypeError
@@ -127,13 +131,13 @@ class Client:
         by_row = zip(*columns.values(), strict=True) if rows else ()
         values = [dict(zip(columns, row, strict=True)) for row in by_row] or columns
         body = {"signature_name": signature, "instances" if rows else "inputs": values}
-        answer = self._ask(_path(model, version, ":predict"), "predictions" if rows else "outputs", body)
+        answer = self._ask(_path(model, version, ":predict"), "predictions" if rows else "outputs", body=body)
         # Asked for each time: the latest version may be another by now.
-        found = self.metadata(model, version)[signature]
+        found = self.metadata(model, version).get(signature, {"inputs": columns, "outputs": {}})
         extra = sorted(columns.keys() - found["inputs"])
         if extra:
             raise ValueError(f"inputs has {some(extra)}, which the server passed over: {model!r} does not take it.")
-        return _unpacked(answer, found["outputs"], rows)
+        return _unpacked(answer, found["outputs"], rows, next(iter(lengths.values()), None))
 
     def status(self, model: str, version: int | None = None) -> list[dict[str, Any]]:
         """Return the versions of a model, newest first.
@@ -154,17 +158,9 @@ class Client:
         Raises
         ------
         ServingError
-            There is no such model or version, or no answer.
+            There is no such model or version, no answer, or one of another form.
         """
-        states = [
-            {
-                "version": int(found["version"]),
-                "state": found["state"],
-                "code": found["status"]["error_code"],
-                "message": found["status"]["error_message"],
-            }
-            for found in self._ask(_path(model, version), "model_version_status")
-        ]
+        states = self._ask(_path(model, version), "model_version_status", lambda found: [_state(one) for one in found])
         return sorted(states, key=lambda state: -state["version"])
 
     def metadata(self, model: str, version: int | None = None) -> dict[str, Any]:
@@ -186,40 +182,50 @@ class Client:
         Raises
         ------
         ServingError
-            There is no such model or version, or no answer.
+            There is no such model or version, no answer, or one of another form.
         """
-        return self._ask(_path(model, version, "/metadata"), "metadata")["signature_def"]["signature_def"]
+        return self._ask(_path(model, version, "/metadata"), "metadata", _signatures)
 
-    def _ask(self, path: str, key: str, body: Any = None) -> Any:
+    def _ask(self, path: str, key: str, read: Callable[[Any], Any] | None = None, body: Any = None) -> Any:
         content = None if body is None else json.dumps(body)
         deadline, pause = time.monotonic() + self.patience, 0.1
         while True:
             try:
-                return self._ask_once(path, key, content)
+                return self._ask_once(path, key, read, content)
             except ServingError as error:
                 if error.status not in (None, 503) or time.monotonic() + pause > deadline:
                     raise
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
 
-    def _ask_once(self, path: str, key: str, content: str | None) -> Any:
+    def _ask_once(self, path: str, key: str, read: Callable[[Any], Any] | None, content: str | None) -> Any:
         try:
             reply = self._http.request("GET" if content is None else "POST", self.url + path, content=content)
-            found = reply.json()[key if reply.is_success else "error"]
-        except httpx.TransportError as error:
+            if reply.is_success:
+                return read(reply.json()[key]) if read else reply.json()[key]
+            message = f"The server answered {reply.status_code}: {first_line(reply.json()['error']):.300}"
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ServingError(f"No answer from {self.url}: {first_line(error) or type(error).__name__}.") from None
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise ServingError(f"The answer {reply.status_code} has no {key!r} in JSON.", reply.status_code) from None
-        if reply.is_success:
-            return found
-        raise ServingError(f"The server answered {reply.status_code}: {first_line(found)}", reply.status_code)
+        except _MALFORMED:
+            message = f"The answer {reply.status_code} is not of this interface: it has no {key!r} that can be read."
+        raise ServingError(message, reply.status_code)
+
+
+def _state(one: Any) -> dict[str, Any]:
+    error = {"code": one["status"]["error_code"], "message": one["status"]["error_message"]}
+    return {"version": int(one["version"]), "state": one["state"], **error}
+
+
+def _signatures(found: Any) -> dict[str, Any]:
+    whole = found["signature_def"]["signature_def"].items()
+    return {name: one | {kind: dict(one[kind]) for kind in ("inputs", "outputs")} for name, one in whole}
 
 
 def _path(model: str, version: int | None, what: str = "") -> str:
     return f"/v1/models/{quote(model, safe='')}{'' if version is None else f'/versions/{version}'}{what}"
 
 
-def _unpacked(answer: Any, outputs: Mapping[str, Any], rows: bool) -> dict[str, NDArray[Any]]:
+def _unpacked(answer: Any, outputs: Mapping[str, Any], rows: bool, count: int | None) -> dict[str, NDArray[Any]]:
     """Return the outputs of an answer by name: a single one comes without it."""
     try:
         if len(outputs) == 1:
@@ -227,6 +233,18 @@ def _unpacked(answer: Any, outputs: Mapping[str, Any], rows: bool) -> dict[str, 
         elif rows:
             answer = {name: [row[name] for row in answer] for name in outputs}
         dtypes = {name: _NAMES.get(info["dtype"], info["dtype"][3:].lower()) for name, info in sorted(outputs.items())}
-        return {name: from_json(answer[name], dtype) for name, dtype in dtypes.items()}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ServingError(f"The answer does not fit the outputs {some(sorted(outputs))}: {error}.", 200) from None
+        found = {name: from_json(answer[name], dtype) for name, dtype in dtypes.items()}
+        # In columns, an output may have another number of rows if its shape in the metadata says so.
+        by_row = [name for name in found if rows or _sides(outputs[name])[:1] == ["-1"]]
+        wrong = [f"{name!r} has the shape {found[name].shape}" for name in by_row if found[name].shape[:1] != (count,)]
+        if not found or (wrong and count is not None):
+            raise ValueError(f"{count} rows were sent, {wrong[0] if wrong else 'and no output is named'}")
+        return found
+    except _MALFORMED as error:
+        reason = f"{type(error).__name__}: {first_line(error):.200}"
+        raise ServingError(f"The answer does not fit the outputs {some(sorted(outputs))}: {reason}.", 200) from None
+
+
+def _sides(info: Mapping[str, Any]) -> list[str]:
+    """Return the shape that the metadata names; any number of rows if it does not say."""
+    return [str(side["size"]) for side in info["tensor_shape"]["dim"]] if "tensor_shape" in info else ["-1"]

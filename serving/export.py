@@ -154,14 +154,14 @@ def inputs_of(table: pd.DataFrame) -> Arrays:
     >>> inputs_of(pd.DataFrame({"mean radius": [1, None], "town": ["Köln", None]}))
     {'mean_radius': array([ 1., nan]), 'town': array(['Köln', ''], dtype=object)}
     """
-    columns = {}
-    for name, column in zip(_safe_names([str(name) for name in table]), table, strict=True):
-        values = table[column]
+
+    def array(values: pd.Series[Any]) -> NDArray[Any]:
         if pd.api.types.is_numeric_dtype(values):
-            columns[name] = values.to_numpy(np.float64, na_value=np.nan)
-        else:
-            columns[name] = values.astype(object).where(values.notna(), "").map(str).to_numpy(object)
-    return columns
+            return values.to_numpy(np.float64, na_value=np.nan)
+        return values.astype(object).where(values.notna(), "").map(str).to_numpy(object)
+
+    names = _safe_names([str(name) for name in table])
+    return {name: array(table[column]) for name, column in zip(names, table, strict=True)}
 
 
 def run_without_python(
@@ -196,10 +196,7 @@ def run_without_python(
     if signature not in graph.signature_def:
         raise ValueError(f"there is no signature {signature!r}; there are: {', '.join(signatures(graph))}.")
     definition = graph.signature_def[signature]
-    specs = {
-        name: tf.TensorSpec(tf.TensorShape(info.tensor_shape), tf.as_dtype(info.dtype))
-        for name, info in definition.inputs.items()
-    }
+    specs = {name: tf.TensorSpec(info.tensor_shape, info.dtype) for name, info in definition.inputs.items()}
     request = _request(specs, inputs)
     tensors = {name: info.name for name, info in sorted(definition.outputs.items())}
     with tempfile.TemporaryDirectory() as scratch:

@@ -6,7 +6,8 @@ engine a client, a new version and a broken one cannot be tried.
 It is **not** TensorFlow Serving. It answers ``predict``, status and metadata for the highest version of each model,
 with TensorFlow Serving's codes and shapes of answers, and error messages of its own. It has no gRPC, batching, warm-up
 or labels. Where it differs it is the stricter one: it does not load a version in which `serving.audit` finds an error,
-and it refuses inputs whose shape the signature does not allow. For production see ``compose.yaml`` beside this file.
+and it refuses inputs whose shape the signature does not allow, and bodies that are long, slow or without a length. For
+production see ``compose.yaml`` beside this file.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from starlette.exceptions import HTTPException
 
 from helpers.notebook import ENVIRONMENT, ROOT, first_line
 from serving.audit import SIGNATURE, audit, read_graph
@@ -35,15 +37,9 @@ from serving.tensors import from_json, to_json
 
 __all__ = ["create_app", "running"]
 
+# Bytes of a request, and seconds in which they must come.
+MOST_BODY, BODY_SECONDS = 2**25, 20
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18}))?(:predict|/metadata)?")
-
-
-class _RefusedError(Exception):
-    """What a client gets instead of an answer."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class _Version(NamedTuple):
@@ -87,7 +83,7 @@ class _Model:
         serving = self.serving
         if serving is None or number not in (None, serving.number):
             request = f"Latest({self.name})" if number is None else f"Specific({self.name}, {number})"
-            raise _RefusedError(404, f"Servable not found for request: {request}")
+            raise HTTPException(404, f"Servable not found for request: {request}")
         return serving
 
     def status(self, number: int | None) -> dict[str, Any]:
@@ -120,16 +116,16 @@ def _load(number: int, folder: Path) -> _Version:
 def _predict(version: _Version, body: Any) -> dict[str, Any]:
     """Answer a request in column format (``inputs``) or row format (``instances``)."""
     if not isinstance(body, dict) or len({"inputs", "instances"} & body.keys()) != 1:
-        raise _RefusedError(400, "the body must be a JSON object with either 'inputs' or 'instances'")
+        raise HTTPException(400, "the body must be a JSON object with either 'inputs' or 'instances'")
     signatures, name = version.loaded.signatures, body.get("signature_name") or SIGNATURE
     if not isinstance(name, str) or name not in signatures:
-        raise _RefusedError(400, f"signature {name!r} not found; there are: {', '.join(signatures)}")
+        raise HTTPException(400, f"signature {name!r} not found; there are: {', '.join(signatures)}")
     specs = signatures[name].structured_input_signature[1]
     inputs = body["inputs"] if "inputs" in body else _columns(body["instances"], specs)
     if not isinstance(inputs, dict) or inputs.keys() == {"b64"}:
         inputs = dict.fromkeys(specs, inputs) if len(specs) == 1 else {}
     if missing := sorted(specs.keys() - inputs):
-        raise _RefusedError(400, f"missing inputs: {', '.join(missing)}")
+        raise HTTPException(400, f"missing inputs: {', '.join(missing)}")
     outputs = signatures[name](**{key: _tensor(key, inputs[key], spec) for key, spec in specs.items()})
     columns = {key: to_json(np.asarray(outputs[key]), text=not key.endswith("_bytes")) for key in sorted(outputs)}
     if "inputs" in body:
@@ -137,18 +133,18 @@ def _predict(version: _Version, body: Any) -> dict[str, Any]:
     try:
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     except (TypeError, ValueError):
-        raise _RefusedError(400, "the outputs have no rows, or not the same number: ask with 'inputs'") from None
+        raise HTTPException(400, "the outputs have no rows, or not the same number: ask with 'inputs'") from None
     return {"predictions": rows if len(columns) > 1 else columns.popitem()[1]}
 
 
 def _columns(rows: Any, specs: Mapping[str, Any]) -> Any:
     """Return the values of all rows by input; rows that are no objects as they are."""
     if not isinstance(rows, list) or not rows:
-        raise _RefusedError(400, "'instances' must be a list of one row or more")
+        raise HTTPException(400, "'instances' must be a list of one row or more")
     if not isinstance(rows[0], dict) or rows[0].keys() == {"b64"}:
         return rows
     if any(not isinstance(row, dict) or row.keys() != specs.keys() for row in rows):
-        raise _RefusedError(400, f"each row must be an object with the inputs: {', '.join(specs)}")
+        raise HTTPException(400, f"each row must be an object with the inputs: {', '.join(specs)}")
     return {name: [row[name] for row in rows] for name in specs}
 
 
@@ -158,33 +154,35 @@ def _tensor(name: str, value: Any, spec: Any) -> Any:
     try:
         tensor = tf.constant(from_json(value, spec.dtype.name), spec.dtype)
     except (TypeError, ValueError) as error:
-        raise _RefusedError(400, f"input {name!r}: {error}") from None
+        raise HTTPException(400, f"input {name!r}: {error}") from None
     if not spec.shape.is_compatible_with(tensor.shape):
-        raise _RefusedError(400, f"input {name!r} must have shape {spec.shape}; got {tensor.shape}")
+        raise HTTPException(400, f"input {name!r} must have shape {spec.shape}; got {tensor.shape}")
     return tensor
 
 
-def _answer(models: Mapping[str, _Model], method: str, path: str, body: bytes) -> dict[str, Any]:
+def _answer(models: Mapping[str, _Model], method: str, path: str, body: bytes | None) -> dict[str, Any]:
+    if body is None:
+        raise HTTPException(413, f"a body comes with its length, of at most {MOST_BODY} bytes, in {BODY_SECONDS} s")
     match = _PATH.fullmatch(path)
     name, digits, what = match.groups() if match else ("", None, None)
     if not match or method != ("POST" if what == ":predict" else "GET"):
-        raise _RefusedError(400 if path.startswith("/v1/") else 404, f"Malformed request: {method} {path}")
+        raise HTTPException(400 if path.startswith("/v1/") else 404, f"Malformed request: {method} {path}")
     model, number = models.get(name) or _Model(name, ""), int(digits) if digits else None
     if method == "GET":
         return model.metadata(number) if what else model.status(number)
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _RefusedError(400, f"the body is no JSON: {error}") from None
+        raise HTTPException(400, f"the body is no JSON: {error}") from None
     return _predict(model.version(number), document)
 
 
-def _respond(models: Mapping[str, _Model], method: str, path: str, body: bytes) -> tuple[int, str]:
+def _respond(models: Mapping[str, _Model], method: str, path: str, body: bytes | None) -> tuple[int, str]:
     """Return the HTTP status and the body of the answer; whatever goes wrong is one."""
     try:
         return 200, json.dumps(_answer(models, method, path, body))
-    except _RefusedError as error:
-        status, message = error.status, str(error)
+    except HTTPException as error:
+        status, message = error.status_code, error.detail
     except Exception as error:
         # INVALID_ARGUMENT, FAILED_PRECONDITION and OUT_OF_RANGE are the client's fault.
         status = 400 if getattr(error, "error_code", 0) in (3, 9, 11) else 500
@@ -216,9 +214,13 @@ def create_app(models: Mapping[str, str | os.PathLike[str]]) -> Any:
                     model.poll()
 
     async def answer(request: Any) -> Response:
-        body = await request.body()
+        body, headers = None, request.headers
+        if "transfer-encoding" not in headers and int(headers.get("content-length", 0)) <= MOST_BODY:
+            with suppress(TimeoutError):
+                body = await asyncio.wait_for(request.body(), BODY_SECONDS)
         status, text = await asyncio.to_thread(_respond, served, request.method, request.url.path, body)
-        return Response(text, status, media_type="application/json")
+        # What has not been read of a body must not be taken for the next request.
+        return Response(text, status, {"Connection": "close"} if body is None else None, media_type="application/json")
 
     threading.Thread(target=watch, daemon=True).start()
     # No pages, which load scripts from the network, and no telemetry.
@@ -261,16 +263,12 @@ def running(models: Mapping[str, str | os.PathLike[str]], port: int = 0) -> Iter
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
         subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=log, text=True) as process,
     ):
-        assert process.stdin is not None and process.stdout is not None
-        try:
-            url = process.stdout.readline().strip()
-            if not url:
-                log.seek(0)
-                raise RuntimeError(f"the local server did not start: {(log.read().splitlines() or ['no message'])[-1]}")
-            yield url
-        finally:
-            # The end of its input stops the process, on every platform, and also if this one dies.
-            process.stdin.close()
+        # Leaving the block ends its input, which stops the process, on every platform, and also if this one dies.
+        url = process.stdout.readline().strip() if process.stdout else ""
+        if not url:
+            log.seek(0)
+            raise RuntimeError(f"the local server did not start: {(log.read().splitlines() or ['no message'])[-1]}")
+        yield url
 
 
 def main() -> None:

@@ -8,11 +8,15 @@ Numbers are computed in float64, whatever dtype comes in, as scikit-learn does f
 `KMeans` are wrong for most rows once the data lie far from 0. Random forests and `GradientBoosting…` round their input
 to float32, as scikit-learn does there. What is equal to the bit: scalers, imputers, encoders, uniform quantiles,
 isotonic regression, the sums of trees. What is computed by another library's ``exp``, product of matrices or normal
-quantile differs in the last digits. Four things differ by more. Distances of `KMeans` are taken from centred data, more
-exactly than scikit-learn's: a row halfway between two centres may get the other label. TensorFlow may count numbers
-below 2.2e-308 (in float32 1.2e-38) as 0. A one-hot encoder that returns a sparse matrix gives a dense tensor. And
-scikit-learn's `QuantileTransformer` gives float32 rows other tails, and other values at repeated quantiles, than it
-gives float64 rows; the graph always gives the latter.
+quantile differs in the last digits. Three things differ by more. Distances of `KMeans` are taken from centred data,
+more exactly than scikit-learn's: a row halfway between two centres may get the other label. TensorFlow may count
+numbers below 2.2e-308 (in float32 1.2e-38) as 0. A one-hot encoder that returns a sparse matrix gives a dense tensor.
+
+Two estimators depend on the dtype of the rows by more than the last digits, and follow it: scikit-learn's
+`QuantileTransformer` gives float32 rows other tails, and other values at repeated quantiles, than it gives float64
+rows; and its `SimpleImputer` compares float32 rows with a float32 mark. An exported signature takes float64. If rows
+must come as float32, export ``dataclasses.replace(ops, spec=tf.TensorSpec((None, n), tf.float32))``. In a pipeline, a
+`QuantileTransformer` behind another step takes float64 alone. Floats of 16 bits are refused.
 
 Where scikit-learn raises (NaN, infinity, an unknown category), the graph stops with an InvalidArgumentError. Strings
 have no missing value in a tensor: fill them before fitting. Encoders compare each row with each category; at a million
@@ -223,11 +227,12 @@ class _Inputs:
     def numbers(
         self, X: Any, *, dtype: Any = tf.float64, allow_nan: bool = False, allow_inf: bool = False
     ) -> tf.Tensor:
-        """Return a matrix of `dtype`; refuse what scikit-learn refuses."""
+        """Return a matrix of `dtype`, or of the one that scikit-learn keeps; refuse what scikit-learn refuses."""
         parts = self.columns(X) if isinstance(X, Mapping) else [self.matrix(X)]
         for part in parts:
-            if not (part.dtype.is_floating or part.dtype.is_integer or part.dtype.is_bool):
+            if not (part.dtype in (tf.float32, tf.float64) or part.dtype.is_integer or part.dtype.is_bool):
                 raise TypeError(f"{self.what} takes numbers; got {part.dtype.name}.")
+        dtype = dtype or (tf.float32 if {part.dtype for part in parts} == {tf.float32} else tf.float64)
         parts = [tf.cast(part, dtype) for part in parts]
         x = tf.stack(parts, axis=1) if isinstance(X, Mapping) else parts[0]
         return x if allow_inf else _finite(x, self.what, allow_nan=allow_nan)
@@ -296,17 +301,20 @@ def _quantile_transformer(transformer: preprocessing.QuantileTransformer) -> Ops
     ends = ndtri(near - np.spacing(1)), ndtri(1 - (near - np.spacing(1)))
 
     def column(x: tf.Tensor, knots: Array) -> tf.Tensor:
-        backward = _interpolated(-x, -knots[::-1], -references[::-1])
-        y = 0.5 * (_interpolated(x, knots, references) - backward)
-        below, above = (x - near < knots[0], x + near > knots[-1]) if normal else (x == knots[0], x == knots[-1])
+        # scikit-learn adds in the dtype of the rows, compares and interpolates in float64, and writes over the rows.
+        low, wide, high = (tf.cast(one, tf.float64) for one in (x - near, x, x + near))
+        backward = _interpolated(-wide, -knots[::-1], -references[::-1])
+        y = 0.5 * (_interpolated(wide, knots, references) - backward)
+        below, above = (low < knots[0], high > knots[-1]) if normal else (wide == knots[0], wide == knots[-1])
         y = tf.where(below, tf.zeros_like(y), tf.where(above, tf.ones_like(y), y))
+        y = tf.cast(tf.cast(y, x.dtype), tf.float64)
         return tf.clip_by_value(tf.math.ndtri(y), *ends) if normal else y
 
     def transform(x: tf.Tensor) -> tf.Tensor:
         knots = transformer.quantiles_.T.astype(np.float64)
         return tf.stack([column(*pair) for pair in zip(tf.unstack(x, axis=1), knots, strict=True)], axis=1)
 
-    return _numeric(transformer, {"transform": transform}, allow_nan=True)
+    return _numeric(transformer, {"transform": transform}, dtype=None, allow_nan=True)
 
 
 def _interpolated(x: tf.Tensor, knots: Array, heights: Array, side: str = "right") -> tf.Tensor:
@@ -428,7 +436,10 @@ def _simple_imputer(imputer: SimpleImputer) -> Ops:
     is_nan, fill = not strings and np.isnan(mark), fill.tolist() if strings else fill.astype(np.float64)
 
     def transform(x: tf.Tensor) -> tf.Tensor:
-        missing = tf.math.is_nan(x) if is_nan else x == tf.constant(mark, x.dtype)
+        # A float of Python is compared in the dtype of the rows: float32 holds no 0.1.
+        common = tf.string if strings else np.result_type(x.dtype.as_numpy_dtype, mark)
+        missing = tf.math.is_nan(x) if is_nan else tf.cast(x, common) == tf.constant(mark, common)
+        x = x if strings else tf.cast(x, tf.float64)
         filled = tf.where(tf.gather(missing, keep, axis=1), fill, tf.gather(x, keep, axis=1))
         if not imputer.add_indicator:
             return filled
@@ -436,7 +447,7 @@ def _simple_imputer(imputer: SimpleImputer) -> Ops:
         return tf.concat([filled, tf.cast(indicator, tf.float64)], axis=1)
 
     if not strings:
-        return _numeric(imputer, {"transform": transform}, allow_nan=is_nan)
+        return _numeric(imputer, {"transform": transform}, dtype=None, allow_nan=is_nan)
     spec = inputs.spec(dict.fromkeys(range(inputs.n_features), tf.string))
     return Ops(inputs.what, spec, {"transform": lambda X: transform(tf.stack(inputs.columns(X), axis=1))})
 
@@ -645,7 +656,8 @@ def _gradient_boosting(model: Any) -> Ops:
 @converts(ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor)
 def _hist_gradient_boosting(model: Any) -> Ops:
     if model.is_categorical_ is not None:
-        raise _refused(model, "categorical features")
+        advice = "put OneHotEncoder(sparse_output=False) before it in a pipeline and set categorical_features=None"
+        raise _refused(model, f"categorical features, whose splits are sets of categories ({advice}),")
     raw = leaf_sums(histogram_trees(model))
     # Losses of counts and of positive numbers predict the logarithm of the mean.
     mean = (lambda x: tf.exp(raw(x))) if model.loss in ("poisson", "gamma") else raw
@@ -666,14 +678,22 @@ def _function_transformer(transformer: preprocessing.FunctionTransformer) -> Ops
 
 @converts(Pipeline)
 def _pipeline(pipeline: Pipeline) -> Ops:
-    steps = [to_tensorflow(step) for _, step in pipeline.steps if step not in (None, "passthrough")]
+    used = [step for _, step in pipeline.steps if step not in (None, "passthrough")]
+    steps = list(map(to_tensorflow, used))
+    # At any depth: what it gives for float32 hangs on how each step before it rounds. 10**9 keeps the text whole.
+    wide = any("QuantileTransformer" in step.__repr__(10**9) for step in used[1:])
     if not steps:
         raise _refused(pipeline, "no step that does anything")
     # scikit-learn calls transform of every step but the last.
     transforms = [ops.transform for ops in steps[:-1]]
 
     def through(call: Method) -> Method:
-        return lambda X: call(reduce(lambda x, transform: transform(x), transforms, X))
+        def called(X: Any) -> tf.Tensor:
+            if wide and tf.float32 in [tf.convert_to_tensor(part).dtype for part in tf.nest.flatten(X)]:
+                raise ValueError("QuantileTransformer after another step takes float64: fit and ask the Pipeline so.")
+            return call(reduce(lambda x, transform: transform(x), transforms, X))
+
+        return called
 
     ends = pipeline.steps[-1][1] in (None, "passthrough")
     calls = {name: through(call) for name, call in steps[-1].calls.items() if not ends or name == "transform"}

@@ -36,15 +36,29 @@ def adapter(model: Any, methods: Sequence[str] | None = None) -> tuple[Specs, Ca
 
 
 def _keras_adapter(model: Any) -> tuple[Specs, Call]:
+    wrap = "export keras.Model(x, model(x)) with x = keras.Input(shape, name='x')"
     if not getattr(model, "inputs", None):
-        raise ValueError("the Keras model has no defined inputs: call it once, or give it an Input layer.")
+        raise ValueError(f"the Keras model has no defined inputs (it is subclassed, or was never called): {wrap}.")
     specs = {tensor.name: tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs}
 
     def call(inputs: Tensors) -> Tensors:
-        answer = model(keras.tree.pack_sequence_as(model.input, [inputs[name] for name in specs]), training=False)
-        if isinstance(answer, Mapping):
-            return dict(answer)
-        return dict(zip(model.output_names, answer if isinstance(answer, list | tuple) else [answer], strict=True))
+        try:
+            answer = model(keras.tree.pack_sequence_as(model.input, [inputs[name] for name in specs]), training=False)
+        except Exception as error:
+            # Keras puts the reason in bold, between paragraphs of its own.
+            reason = first_line(str(error).rpartition("\x1b[1m")[2].partition("\x1b")[0]).partition(". ")[0]
+            shapes = ", ".join(str(spec.shape) for spec in specs.values())
+            raise ValueError(
+                f"the model cannot run in a graph on {shapes} ({reason:.200}): {wrap}, no size None."
+            ) from None
+        named = (
+            answer
+            if isinstance(answer, Mapping)
+            else dict(zip(model.output_names, keras.tree.flatten(answer), strict=True))
+        )
+        if len(keras.tree.flatten(answer)) != len(named) or not all(map(tf.is_tensor, named.values())):
+            raise ValueError(f"each output needs a name of its own: {wrap} and a flat dictionary of outputs.")
+        return dict(named)
 
     return specs, call
 

@@ -106,9 +106,8 @@ def leaf_sums(trees: Sequence[Sequence[Tree]]) -> Callable[[tf.Tensor], tf.Tenso
     """
     width, flat = len(trees[0]), [tree for one in trees for tree in one]
     roots = np.cumsum([0, *(len(tree.left) for tree in flat[:-1])]).astype(np.int32)
-    features, thresholds, _, _, missing_left, values = map(
-        np.concatenate, zip(*(tree[:-1] for tree in flat), strict=True)
-    )
+    columns = zip(*(tree[:-1] for tree in flat), strict=True)
+    features, thresholds, _, _, missing_left, values = map(np.concatenate, columns)
     children = [np.stack([tree.right, tree.left], axis=1) + root for tree, root in zip(flat, roots, strict=True)]
     child = np.concatenate(children).ravel().astype(np.int32)
     outputs, depth = values.shape[1], max(tree.depth for tree in flat)

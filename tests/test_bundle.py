@@ -17,9 +17,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
-from sklearn.tree import DecisionTreeClassifier
 
 from helpers import bundle as module
 from helpers.bundle import BundleError, Field, load_bundle, save_bundle
@@ -131,7 +131,7 @@ def test_a_calibrator_or_a_classifier_comes_after_the_model(tmp_path, outside):
     raw = outside["y_prob"][:, np.newaxis].astype(float)
     methods = ("sigmoid", "isotonic", "temperature")
     parts = [CalibratedClassifierCV(LogisticRegression(), cv=2, method=method) for method in methods]
-    several = [(outside["model"], raw, part) for part in (*parts, IsotonicRegression(), DecisionTreeClassifier())]
+    several = [(outside["model"], raw, part) for part in (*parts, IsotonicRegression(), GaussianNB())]
     # A stack: the features of a network, and a classifier that has learned from them.
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
     codes = model(outside["preprocessing"].transform(outside["golden"])).numpy()
@@ -211,6 +211,56 @@ def test_a_hostile_model_is_refused_whatever_keras_is_told_elsewhere(copy, outsi
         put(copy, "config.json", model)
         with keras.src.saving.serialization_lib.SafeModeScope(False):
             refuses(copy, message)
+
+
+def layers(*more):
+    """Change the layers of a model's description: what comes before its last one."""
+
+    def change(model):
+        first, *_, last = model["config"]["layers"]
+        made = [{"module": "keras.layers", "class_name": name, "config": config} for name, config in more]
+        model["config"]["layers"] = [first, *made, last]
+
+    return change
+
+
+FORGED = {
+    "units": lambda model: model["config"]["layers"][-1]["config"].update(units=10**9),
+    "outputs": layers(("RepeatVector", {"n": 10**8}), ("GlobalAveragePooling1D", {})),
+    "lookup": layers(("IntegerLookup", {"num_oov_indices": 10**8, "vocabulary": [1]})),
+    "layers": layers(*[("Activation", {"activation": "relu"})] * 60),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_model_that_would_be_large_is_refused_before_it_is_made(copy, outside, name, monkeypatch):
+    monkeypatch.setattr(module.keras.saving, "load_model", lambda *_, **__: pytest.fail("made"))
+    model = json.loads(json.dumps(keras.saving.serialize_keras_object(outside["model"])))
+    FORGED[name](model)
+    put(copy, "config.json", model)
+    refuses(copy, "at most 150,000,000 are read|holds a lookup with|holds a Sequential of more than 50 layers")
+
+
+def test_archives_and_texts_are_measured_before_they_are_read(copy, monkeypatch):
+    several = (("BYTES", 2_000), ("VALUES", 20), ("MEMBERS", 2), ("OBJECTS", 2), ("CATEGORIES", 2))
+    for limit, value in several:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, f"MOST_{limit}", value)
+            refuses(copy, rf"at most {value:,} are read|preprocessing.skops is no file of skops")
+    with zipfile.ZipFile(copy / "preprocessing.skops", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.npz", bytes(module.MOST_BYTES + 1))
+    sums(copy)
+    refuses(copy, "preprocessing.skops is no file of skops and is not loaded")
+    with (copy / "golden.json").open("r+b") as file:
+        file.truncate(20 * 10**9)
+    refuses(copy, "at most 150,000,000 are read")
+
+
+def test_a_long_name_is_no_other_exception(outside, tmp_path):
+    save_bundle(tmp_path / ("b" * 250), **outside)
+    refuses(tmp_path / ("b" * 300), "is no bundle that can be loaded")
+    with pytest.raises(BundleError, match="cannot be written: File name too long"):
+        save_bundle(tmp_path / ("b" * 300), **outside)
 
 
 def test_only_a_fingerprint_shows_that_all_was_replaced(copy, outside):

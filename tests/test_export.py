@@ -91,6 +91,39 @@ def test_a_sequential_model_fitted_and_loaded_is_exported_under_its_layers_names
     np.testing.assert_array_equal(answer["twice"], 2 * answer["y"][:, 0])
 
 
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def free(interpolation):
+    image = keras.Input((None, None, 1), name="image")
+    return keras.Model(image, keras.layers.UpSampling2D(2, interpolation=interpolation)(image))
+
+
+def test_a_subclassed_model_and_free_sizes_are_refused_with_a_remedy_that_works(tmp_path):
+    called, never, shared = Subclassed(), Subclassed(), keras.layers.Dense(1, name="o")
+    called(np.ones((2, 3)))
+    x = keras.Input((3,), name="x")
+    for model, message in [
+        *((model, r"no defined inputs .*: export keras\.Model\(x, model\(x\)\)") for model in (called, never)),
+        (free("bilinear"), r"cannot run in a graph on \(None, None, None, 1\).*export keras\.Model\(x, model\(x\)\)"),
+        (keras.Model(x, [shared(x), shared(2 * x)]), "each output needs a name of its own"),
+        (keras.Model(x, {"a": {"b": shared(x)}, "c": x}), "each output needs a name of its own"),
+    ]:
+        with pytest.raises(ValueError, match=message) as caught:
+            serving.export(model, tmp_path / "m")
+        assert "\n" not in str(caught.value)
+    image = keras.Input((4, 4, 1), name="x")
+    for number, (inputs, model) in enumerate([(x, called), (image, free("bilinear")), (None, free("nearest"))]):
+        model = model if inputs is None else keras.Model(inputs, model(inputs))
+        assert serving.export(model, tmp_path / str(number)).name == "1"
+
+
 def test_a_column_transformer_takes_the_columns_by_name(tmp_path):
     table = pd.DataFrame({"mean radius": [1.0, 2.0, 4.0, 3.0], "town": ["Köln", "", "Bonn", "Köln"]})
     pre = ColumnTransformer([("n", StandardScaler(), ["mean radius"]), ("w", OneHotEncoder(), ["town"])])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -249,6 +250,50 @@ def test_what_is_no_prediction_is_an_error():
     for body in ["<html>", "[1]", "{}", '{"predictions": [1]}', *(f'{{"outputs": {value}}}' for value in values)]:
         with pytest.raises(ServingError):
             answered(0, (200, body.encode()))[0].predict("m", {"x": [1]})
+
+
+def test_metadata_and_states_of_another_form_and_other_numbers_of_rows_are_serving_errors(monkeypatch):
+    right, info = {"dtype": "DT_INT64"}, INFO["serving_default"]
+    deep, wrong = "[" * 5000 + "]" * 5000, [None, 5, "x", [], [1], {}, {"signature_def": 5}]
+    forms = [*wrong, *({"signature_def": {"signature_def": one}} for one in (*wrong, {"serving_default": 5}))]
+    forms += [{"signature_def": {"signature_def": {"serving_default": info | {"outputs": one}}}} for one in wrong]
+    forms += [{"signature_def": {"signature_def": {"serving_default": {"inputs": [3], "outputs": {"y": right}}}}}]
+    bodies = [json.dumps({"metadata": form, "outputs": [1], "model_version_status": form}) for form in forms]
+    for body in [
+        *bodies,
+        f'{{"metadata": {deep}, "outputs": [1], "model_version_status": {deep}}}',
+        f'{{"error": {deep}}}',
+    ]:
+        for code in (200, 500):
+            client = Client("http://a", patience=0)
+            reply = httpx.Response(code, content=body)
+            client._http = httpx.Client(transport=httpx.MockTransport(lambda _, reply=reply: reply))
+            with pytest.raises(ServingError) as caught:
+                client.predict("m", {"x": [1]})
+            assert "\n" not in str(caught.value)
+            if body not in (bodies[3], bodies[5]):
+                with pytest.raises(ServingError):
+                    client.status("m")
+    for body in ("[]", "[1]", "[1, 2, 3]", "5"):
+        with pytest.raises(ServingError, match="2 rows were sent"):
+            answered(0, (200, f'{{"outputs": {body}}}'.encode()))[0].predict("m", {"x": [1, 2]})
+    fixed = {"tensor_shape": {"dim": [{"size": "3"}]}, **right}
+    monkeypatch.setitem(INFO, "serving_default", {"inputs": {"x": {}}, "outputs": {"y": fixed}})
+    assert answered(0, (200, b'{"outputs": [1, 2, 3]}'))[0].predict("m", {"x": [1, 2]})["y"].tolist() == [1, 2, 3]
+    assert Client("http://a").patience >= 10, "longer than a restart takes"
+
+
+def test_a_body_that_is_long_or_has_no_length_is_refused_and_its_connection_closed(client):
+    url = httpx.URL(client.url)
+    for headers in (f"Content-Length: {10**10}", "Transfer-Encoding: chunked"):
+        with socket.create_connection((url.host, url.port), timeout=30) as connection:
+            connection.sendall(f"POST /v1/models/scaled:predict HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n".encode())
+            # Until the server closes it.
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b'{"error": "a body comes with its length' in answer
+    status, text = local_server._respond({}, "POST", "/v1/models/scaled:predict", None)
+    assert (status, list(json.loads(text))) == (413, ["error"])
 
 
 def test_what_cannot_be_sent_is_refused(client):

@@ -175,6 +175,37 @@ def test_quantiles_on_knots_and_beside_them(n_quantiles, rounded, distribution, 
     assert_same(transformer, np.vstack([X, columns_beside(transformer.quantiles_), MISSING * 3]), atol=atol, rtol=ULP)
 
 
+@pytest.mark.parametrize("asked", [np.float32, np.float64])
+@pytest.mark.parametrize("fitted", [np.float32, np.float64])
+@pytest.mark.parametrize("distribution", ["uniform", "normal"])
+def test_quantiles_are_those_of_the_dtype_in_which_they_are_asked(fitted, asked, distribution):
+    years = np.random.default_rng(0).choice([2000.0, 2001, 2002, 2003], (300, 1), p=[0.4, 0.2, 0.2, 0.2])
+    X = np.hstack([years, np.round(ROWS[:, :1], 1), MISSING[:, 1:2] * 1e6])
+    for subsample in (100, None):
+        transformer = QuantileTransformer(n_quantiles=50, output_distribution=distribution, subsample=subsample)
+        asks = np.vstack([X, transformer.fit(X.astype(fitted)).quantiles_]).astype(asked)
+        asks = np.vstack([asks, np.nextafter(asks, asked(np.inf)), np.nextafter(asks, asked(-np.inf)), 2 * asks])
+        asks = np.where(np.abs(asks) < 1e-30, 0, asks).astype(asked)
+        found = tf.function(to_tensorflow(transformer).transform)(tf.constant(asks)).numpy()
+        np.testing.assert_allclose(found, transformer.transform(asks), atol=1e-6 if asked is np.float32 else 2 * ULP)
+
+
+def test_what_float32_would_change_in_a_pipeline_is_refused_and_a_mark_is_found_in_either_dtype():
+    late = make_pipeline(StandardScaler(), ColumnTransformer([("q", QuantileTransformer(n_quantiles=9), [0])])).fit(
+        ROWS
+    )
+    np.testing.assert_allclose(to_tensorflow(late).transform(tf.constant(ROWS)), late.transform(ROWS), atol=1e-15)
+    with pytest.raises(ValueError, match="takes float64: fit and ask the Pipeline so"):
+        to_tensorflow(late).transform(tf.constant(ROWS, tf.float32))
+    with pytest.raises(TypeError, match="takes numbers; got float16"):
+        to_tensorflow(QuantileTransformer(n_quantiles=9).fit(ROWS)).transform(tf.constant(ROWS, tf.float16))
+    marked = np.where(np.isnan(MISSING), 0.1, np.round(ROWS))
+    for kind in (np.float32, np.float64):
+        imputer = SimpleImputer(missing_values=0.1, strategy="most_frequent").fit(marked.astype(kind))
+        found = to_tensorflow(imputer).transform(tf.constant(marked.astype(kind))).numpy()
+        assert np.array_equal(found, imputer.transform(marked.astype(kind)))
+
+
 # --- encoders ----------------------------------------------------------------------------------------------------
 
 ENCODERS = [
@@ -623,7 +654,10 @@ REFUSED = [
     (f"KMeans {UNFITTED}", KMeans()),
     (f"Pipeline {UNFITTED}", Pipeline([("a", PCA())])),
     (f"FrozenEstimator {UNFITTED}", FrozenEstimator(PCA())),
-    ("Classifier with categorical features is not", HistGradientBoostingClassifier(max_iter=1).fit(CATEGORY, THREE)),
+    (
+        r"put OneHotEncoder\(sparse_output=False\) before it in a pipeline and set categorical_features=None",
+        HistGradientBoostingClassifier(max_iter=1).fit(CATEGORY, THREE),
+    ),
     ("RandomForestRegressor with 2 outputs is not", RandomForestRegressor(2).fit(ROWS, ROWS[:, :2])),
     ("GradientBoostingRegressor with init=RandomForestRegressor is not", OTHER_START.fit(ROWS, TARGET)),
     ("Pipeline with no step that does anything is not", Pipeline([("a", "passthrough")]).fit(ROWS)),
