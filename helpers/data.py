@@ -31,8 +31,6 @@ from helpers import tables
 from helpers.notebook import ROOT, UserError, some
 from helpers.tables import MISSING, as_feature, existing_path, name_notes, parse_times, read_table, require
 
-__all__ = ["Dataset", "binary_labels", "load", "names", "open_data", "open_series", "package_file", "split"]
-
 MIN_ROWS = 10
 MIN_GROUPS = 6
 MIN_TIMES = 50
@@ -397,9 +395,8 @@ def _open_table(path: Path, label: str, text: str, group: str, positive_label: s
 
 
 def _text_notes(texts: pd.Series[str]) -> list[str]:
-    empty, words = int((texts == "").sum()), texts[texts.isin(MISSING[1:])]
-    notes = [f"{empty} rows without text are kept as empty texts"] if empty else []
-    return notes + [f"{len(words)} texts are a word such as {some(words.tolist(), most=1)} alone"] * bool(len(words))
+    empty = int((texts == "").sum())
+    return [f"{empty} rows without text are kept as empty texts"] * bool(empty) + name_notes(texts[texts.isin(MISSING)])
 
 
 def _groups(column: pd.Series[str], y: NDArray[np.int64], class_names: tuple[str, str], file: str) -> NDArray[np.intp]:

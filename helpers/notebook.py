@@ -31,26 +31,6 @@ from typing import Any, cast
 
 from packaging.requirements import Requirement
 
-__all__ = [
-    "ENVIRONMENT",
-    "ROOT",
-    "Parameter",
-    "ParameterError",
-    "UserError",
-    "check_environment",
-    "check_parameters",
-    "first_line",
-    "fresh_process",
-    "plain_values",
-    "progress",
-    "read_schema",
-    "setup",
-    "shown",
-    "some",
-    "write_results",
-    "write_text",
-]
-
 ROOT = Path(__file__).resolve().parent.parent
 """The folder of the project: datasets and notebooks are found from here, whatever the working directory is."""
 

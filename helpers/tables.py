@@ -24,10 +24,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
+from charset_normalizer import from_bytes
+from pyarrow import parquet
 
 from helpers.notebook import UserError, first_line, some
-
-__all__ = ["as_feature", "describe", "name_notes", "parse_numbers", "parse_times", "read_table", "read_text", "require"]
 
 MISSING = ["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "None", "null", "NULL"]
 """What stands for a missing number; in columns of names, all but the empty text are names."""
@@ -100,8 +101,11 @@ def read_text(path: Path) -> str:
         # The mark of UTF-8 also begins lines of files that were put together.
         text = re.sub("(?m)^\ufeff", "", content.decode(encoding))
     except UnicodeDecodeError as error:
-        where = f"{path.name} is not {encoding.upper()} text (byte {error.start})"
-        raise UserError(f"{where}{_likely_encoding(content)}: save it as UTF-8 first.") from None
+        best = from_bytes(content[:50_000]).best()
+        like = f", perhaps {best.encoding}" if best else ""
+        raise UserError(
+            f"{path.name} is not {encoding.upper()} text (byte {error.start}){like}: save it as UTF-8."
+        ) from None
     require("\0" not in text, f"{path.name} is no text, or UTF-16 without its first mark: save it as UTF-8 first.")
     require(text.strip(), f"{path.name} is empty.")
     return text
@@ -119,13 +123,6 @@ def _unpacked(path: Path) -> bytes:
             require(len(names) == 1, f"it holds {len(names)} files: unpack it and name one")
             return archive.read(names[0])
     return next((bytes(by.decompress(content)) for mark, by in PACKED.items() if content.startswith(mark)), content)
-
-
-def _likely_encoding(content: bytes) -> str:
-    from charset_normalizer import from_bytes
-
-    best = from_bytes(content[:50_000]).best()
-    return f", perhaps {best.encoding}" if best else ""
 
 
 def read_table(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, list[str]]:
@@ -184,7 +181,7 @@ def is_parquet(path: Path) -> bool:
 
 def _csv(path: Path) -> tuple[list[str], pd.DataFrame, list[str]]:
     # The first line by which spreadsheets tell each other the separator.
-    text = re.sub(r'^"?sep=(.)"?(?=\r?\n)', "", read_text(path))
+    text = re.sub(r'^"?sep=(.)"?(?=\r?\n)', "", read_text(path)).rstrip("\r\n")
     parts, notes = list[pd.DataFrame](), list[str]()
     separator = _separator(text)
     rows = _rows(text, separator, path.name, notes)
@@ -196,8 +193,6 @@ def _csv(path: Path) -> tuple[list[str], pd.DataFrame, list[str]]:
     require(parts, f"{path.name} has a header and no rows.")
     frame = pd.concat(parts)
     _require_header(names, frame, path.name)
-    if lost := text.count("\ufffd"):
-        notes.append(f"{lost} letters are the sign �: an earlier conversion has lost what stood there")
     return names, frame, notes
 
 
@@ -224,14 +219,13 @@ def _records(text: str, separator: str) -> Iterator[tuple[int, int, list[str]]]:
 
 def _rows(text: str, separator: str, file: str, notes: list[str]) -> Iterator[tuple[int, list[str]]]:
     """Yield the header, then the rows, each with its line and as many fields as the header has."""
-    header, last, empty, longest, waiting = list[str](), 0, 0, 0, 0
+    header, last, empty, longest = list[str](), 0, 0, 0
     try:
         for line, last, fields in _records(text, separator):
             if not any(fields):
-                # Blank lines at the end are no rows.
-                waiting, empty = waiting + (len(fields) < 2), empty + (len(fields) > 1)
+                empty += bool(header)
                 continue
-            header, empty, waiting = header or fields, empty + waiting * bool(header), 0
+            header = header or fields
             where, width = f"line {line} of {file}", len(header)
             given = len(fields) if any(fields[width:]) else min(len(fields), width)
             remedy = f"quote fields that hold {separator!r}, and write the separator for empty ones"
@@ -259,14 +253,12 @@ def _look_like_rows(field: str, separator: str, width: int) -> int:
 
 
 def _parquet(path: Path) -> tuple[list[str], pd.DataFrame, list[str]]:
-    import pyarrow
-    from pyarrow import parquet
-
     try:
         # Its index, if it has one, is a column of its own.
         table = parquet.ParquetFile(path).read()
     except Exception as error:  # Whatever the library stumbles on.
         raise UserError(f"{some([str(path)])} cannot be read: {_why(error)}.") from error
+    require(table.num_rows, f"{path.name} has no rows.")
     columns = dict[int, list[str]]()
     for number, field in enumerate(table.schema):
         plain = field.type.value_type if pyarrow.types.is_dictionary(field.type) else field.type
