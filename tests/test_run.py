@@ -161,7 +161,7 @@ def test_the_main_job_refuses_before_anything_runs(project, capsys, arguments, m
 def job(project, tmp_path):
     """A job that has written its results and sleeps, and its children; whatever it leaves is killed."""
 
-    def started(seconds):
+    def started(seconds, until=".00_good.results"):
         source = project[0].read_text().replace("results_path)", f"results_path); __import__('time').sleep({seconds})")
         project[0].write_text(source)
         script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
@@ -172,7 +172,7 @@ def job(project, tmp_path):
         process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for _ in range(300):
             psutil.time.sleep(0.1)
-            if (tmp_path / "out" / ".00_good.results").exists():
+            if (tmp_path / "out" / until).exists():
                 break
         children.extend(psutil.Process(process.pid).children(recursive=True))
         return process, children
@@ -192,6 +192,24 @@ KILLS = [
     for name in ("SIGINT", "SIGTERM", "SIGKILL")
     if (victim, name) != ("worker", "SIGINT")
 ]
+
+
+def living(folder):
+    """Return what still works in a folder."""
+    processes = psutil.process_iter(["cwd", "status"])
+    mine = [one for one in processes if one.info["cwd"] == str(folder) and one.info["status"] != "zombie"]
+    return [one for one in mine if one.pid != os.getpid()]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+def test_a_job_that_is_killed_while_its_kernel_starts_leaves_nothing(job, tmp_path, name):
+    process, _ = job(60, until="00_good.log")
+    process.send_signal(getattr(signal, name))
+    process.communicate(timeout=30)
+    for _ in range(100):
+        psutil.time.sleep(0.1 * bool(living(tmp_path)))
+    assert not living(tmp_path)
+    assert set(visible(tmp_path / "out")) <= {"00_good.log", "00_good.partial.ipynb"}
 
 
 @pytest.mark.parametrize(("victim", "name"), KILLS)

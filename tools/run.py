@@ -358,7 +358,7 @@ def _run_all(chosen: dict[Path, dict[str, Any]], folder: Path, console: Console,
         _kill_children()
         raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 def _kill_children() -> None:
