@@ -79,10 +79,10 @@ def read_image(source: str | os.PathLike[str] | BinaryIO | NDArray[Any]) -> NDAr
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim < 2 or not source.size or source.shape[2:] not in ((), (3,), (4,)):
             raise ValueError(f"an image array must be uint8, grey, RGB or RGBA; got {source.dtype}, {source.shape}.")
-        return _rgb(Image.fromarray(source))[0]
+        return _rgb(_shown(Image.fromarray(source))[0])
     try:
         with _strict():
-            return _rgb(source)[0]
+            return _rgb(_shown(source)[0])
     except Exception as error:  # Over a damaged file, Pillow raises whatever its parser stumbles on.
         named = isinstance(source, (str, os.PathLike))
         what = f"{str(source)[:300]!r} is" if named else "the file is"
@@ -90,13 +90,26 @@ def read_image(source: str | os.PathLike[str] | BinaryIO | NDArray[Any]) -> NDAr
         raise (UserError if named else ValueError)(f"{what} no readable image: {why}.") from error
 
 
-def _rgb(source: Any) -> tuple[NDArray[np.uint8], str]:
+def _shown(source: Any) -> tuple[NDArray[Any], str]:
+    """Return the first image of a file with 8 or 16 bits, and a note."""
     pixels, note = _pillow(source, first_page=True)
     require(pixels.dtype.itemsize < 3, "it holds 32-bit values: scale them to 0-255 and save as 8 bit")
+    return pixels, note
+
+
+def _highest(path: Path) -> tuple[int, str]:
+    """Return the highest value of an image of 16 bits, of another the highest there is, and a note."""
+    pixels, note = _shown(path)
+    return int(pixels.max()) if pixels.dtype.itemsize == 2 else 65535, note
+
+
+def _rgb(pixels: NDArray[Any], bits: int = 16) -> NDArray[np.uint8]:
+    """Return three channels of 8 bits; `bits` says how many of 16 are in use."""
     if pixels.dtype.itemsize == 2:
-        require(not 0 < pixels.max() < 2**14, f"it holds 16-bit values up to {pixels.max()}: {DARK}")
-        pixels = (pixels // 257).astype(np.uint8)
-    return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2), note
+        dark = bits > 14 and 0 < pixels.max() < 2**14
+        require(not dark, f"it holds 16-bit values up to {pixels.max()}: {DARK}")
+        pixels = (pixels // ((2**bits - 1) // 255)).astype(np.uint8)
+    return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
 
 
 def open_folder(path: str | os.PathLike[str], positive_label: str = "") -> Dataset:
@@ -112,7 +125,8 @@ def open_folder(path: str | os.PathLike[str], positive_label: str = "") -> Datas
     Returns
     -------
     Dataset of kind 'image'
-        Its X holds the files' paths, for `read_image`.
+        Its X holds the files' paths, for `read_image`. Where all images are grey with 16 bits, of which 14 or fewer are
+        in use over the whole folder, it holds the images, as `read_image` returns them, all scaled alike.
 
     Raises
     ------
@@ -129,8 +143,13 @@ def open_folder(path: str | os.PathLike[str], positive_label: str = "") -> Datas
     nested = some([str(name.parent) for name in names if len(name.parts) > 2], most=1)
     require(not nested, f"{path} holds folders in folders ({nested}): name the one whose sub-folders are the classes.")
     y, class_names = binary_labels([name.parts[0] for name in names], positive_label, path.name)
-    _read_all(lambda file: (None, _rgb(file)[1]), files, f"images in {path.name}", path, notes)
-    X = np.array([str(file) for file in files], dtype=object)
+    noun, X = f"images in {path.name}", np.array([str(file) for file in files], dtype=object)
+    highest = _read_all(_highest, files, noun, path, notes)
+    if any(0 < value < 2**14 for value in highest):
+        bits = max(8, max(highest).bit_length())
+        pixels = _read_all(lambda file: (_rgb(_shown(file)[0], bits), ""), files, noun, path, notes)
+        X = np.fromiter(pixels, dtype=object)
+        notes.append(f"16-bit images use {bits} bits: all are scaled alike")
     return Dataset(path.name, "image", X, y, class_names, str(path), OWN, notes=tuple(notes))
 
 

@@ -161,6 +161,34 @@ def test_what_an_image_folder_accepts_is_read_later(tmp_path, recwarn):
     assert not recwarn.list
 
 
+def test_bits_in_use_are_those_of_the_whole_folder(tmp_path):
+    scan = np.linspace(0, 4095, 1024).reshape(32, 32).astype(np.uint16)
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        replace(tmp_path / label, scan, numbers=range(10))
+    save(tmp_path / "a" / "3.png", scan[:20] // 8)
+    replace(tmp_path / "b", scan.astype(">u2"), "tif", [4])
+    dataset = data.open_data(tmp_path)
+    assert (dataset.X.shape, dataset.notes) == ((20,), ("16-bit images use 12 bits: all are scaled alike",))
+    read = [images.read_image(image) for image in dataset.X[np.arange(20)]]
+    assert {(image.dtype, image.shape) for image in read} == {(np.dtype(np.uint8), (n, 32, 3)) for n in (20, 32)}
+    for number, image in enumerate(read):
+        np.testing.assert_array_equal(image, np.dstack([scan[:20] // 128 if number == 3 else scan // 16] * 3))
+    assert (read[0].min(), read[0].max(), read[3].max()) == (0, 255, 19)
+    for most, bits, level in ((255, 8, 255), (256, 9, 128), (2**14 - 1, 14, 255)):
+        for label in "ab":
+            replace(tmp_path / label, np.full_like(scan, most), numbers=range(10))
+        dataset = data.open_data(tmp_path)
+        assert dataset.notes == (f"16-bit images use {bits} bits: all are scaled alike",)
+        assert (dataset.X[0] == level).all()
+    for bright in (GREY, np.full_like(scan, 2**14), png16(DEEP_COLOURS)):
+        save(tmp_path / "a" / "0.png", bright)
+        refused(tmp_path, "19 of 20 images in ", "cannot be used, it holds 16-bit values up to 16383: 12 bits or dark?")
+    for label in "ab":
+        replace(tmp_path / label, 0 * scan, numbers=range(10))
+    assert isinstance(data.open_data(tmp_path).X[0], str), "black at any scale"
+
+
 # --- images of pairs ---------------------------------------------------------------------------------------------
 
 RGB, PLANES = {"photometric": "rgb"}, {"photometric": "rgb", "planarconfig": "separate"}
