@@ -8,7 +8,6 @@ sentence.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import re
 import warnings
@@ -22,8 +21,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy import ndimage
-from skimage.measure import label
-from skimage.segmentation import relabel_sequential
+from skimage import measure, segmentation
 
 from helpers.data import OWN, Dataset, binary_labels
 from helpers.notebook import UserError, first_line, some
@@ -141,11 +139,12 @@ def open_folder(path: str | os.PathLike[str], positive_label: str = "") -> Datas
     nested = some([str(name.parent) for name in names if len(name.parts) > 2], most=1)
     require(not nested, f"{path} holds folders in folders ({nested}): name the one whose sub-folders are the classes.")
     y, class_names = binary_labels([name.parts[0] for name in names], positive_label, path.name)
-    noun, X = f"images in {path.name}", np.array([str(file) for file in files], dtype=object)
-    highest = _read_all(_highest, files, noun, path, notes)
+    X = np.array([str(file) for file in files], dtype=object)
+    where = files, f"images in {path.name}", path, notes
+    highest = _read_all(_highest, *where)
     if any(0 < value < 2**14 for value in highest):
         bits = max(8, max(highest).bit_length())
-        pixels = _read_all(lambda file: (_rgb(_pillow(file, first_page=True)[0], bits), ""), files, noun, path, notes)
+        pixels = _read_all(lambda file: (_rgb(_pillow(file, first_page=True)[0], bits), ""), *where)
         X = np.fromiter(pixels, dtype=object)
         notes.append(f"16-bit images use {bits} bits: all are scaled alike")
     return Dataset(path.name, "image", X, y, class_names, str(path), OWN, notes=tuple(notes))
@@ -206,16 +205,15 @@ def open_pairs(image_dir: str | os.PathLike[str], mask_dir: str | os.PathLike[st
     """
     notes = list[str]()
     image_path, mask_path = existing_path(image_dir, "image_dir"), existing_path(mask_dir, "mask_dir")
-    pairs = _find_pairs(image_path, mask_path, notes)
+    pairs = _pair(*_find(image_path, mask_path, notes), notes)
     too_few = f"{str(image_path)!r} holds {len(pairs)} images with a mask: at least {MIN_PAIRS} are needed."
     require(len(pairs) >= MIN_PAIRS, too_few)
-    sizes = _read_all(_header, list(pairs), "images", image_path, notes)
-    _require_same_sizes(pairs, sizes, _read_all(_header, list(pairs.values()), "masks", mask_path, notes))
-    images = _read_all(_image, list(pairs), "images", image_path, notes)
-    masks = _read_all(_mask, list(pairs.values()), "masks", mask_path, notes)
+    sides = (list(pairs), "images", image_path, notes), (list(pairs.values()), "masks", mask_path, notes)
+    _require_same_sizes(pairs, *(_read_all(_header, *side) for side in sides))
+    images, masks = _read_all(_image, *sides[0]), _read_all(_mask, *sides[1])
     X, y = _same_channels(images, notes), _objects(masks, notes, any(path.is_dir() for path in pairs.values()))
-    name, class_names = image_path.resolve().name, ("background", "object")
-    return Dataset(name, "mask", X, y, class_names, str(image_path), OWN, notes=tuple(notes))
+    classes, name = ("background", "object"), image_path.resolve().name
+    return Dataset(name, "mask", X, y, classes, str(image_path), OWN, notes=tuple(notes))
 
 
 def _is_image(path: Path) -> bool:
@@ -233,8 +231,8 @@ def _images_in(paths: Iterable[Path], notes: list[str]) -> list[Path]:
     return kept
 
 
-def _find_pairs(image_path: Path, mask_path: Path, notes: list[str]) -> dict[Path, Path]:
-    """Return the mask of each image; of masks with a file for each object, their folder."""
+def _find(image_path: Path, mask_path: Path, notes: list[str]) -> tuple[list[Path], list[Path]]:
+    """Return the images and the masks; of masks with a file for each object, their folders."""
     same = image_path.samefile(mask_path)
     image_files = sorted(filter(_is_image, image_path.glob("*/images/*"))) if same else []
     if image_files:
@@ -242,15 +240,12 @@ def _find_pairs(image_path: Path, mask_path: Path, notes: list[str]) -> dict[Pat
     elif same:
         files = _files(image_path, "image_dir", notes)
         mask_files = [path for path in files if MASK_WORD.search(path.stem)]
-        image_files = [path for path in files if path not in mask_files]
+        image_files = [path for path in files if not MASK_WORD.search(path.stem)]
         named = f"{'every' if mask_files else 'no'} name holds mask, label, gt, seg or annotation as a word"
         require(mask_files and image_files, f"image_dir and mask_dir are both {str(image_path)!r}, where {named}.")
     else:
         image_files, mask_files = _files(image_path, "image_dir", notes), _files(mask_path, "mask_dir", notes)
-    pairs = _pair(image_files, mask_files)
-    if left := sorted(path.name for path in set(mask_files) - set(pairs.values())):
-        notes.append(f"{len(left)} masks have no image and are left out: {some(left)}")
-    return pairs
+    return image_files, mask_files
 
 
 def _files(path: Path, argument: str, notes: list[str]) -> list[Path]:
@@ -260,9 +255,8 @@ def _files(path: Path, argument: str, notes: list[str]) -> list[Path]:
     # Three are rather train, validation and test.
     if not found and len(inside) > 3 and argument == "mask_dir":
         return inside
-    names = some([folder.name for folder in inside])
-    hint = f"; its sub-folders do: name one of them as {argument}: {names}" if inside else ""
-    require(found, f"{argument} must be a folder of images; {str(path)!r} holds no image{hint}.")
+    hint = f"; its sub-folders do: name one of them as {argument}: {some([each.name for each in inside])}"
+    require(found, f"{argument} must be a folder of images; {str(path)!r} holds no image{hint * bool(inside)}.")
     return found
 
 
@@ -271,7 +265,7 @@ def _bare(stem: str) -> str:
     return re.sub(r"[-_. ]+", "_", WORD.sub("", stem)).strip("_") or stem
 
 
-def _pair(images: list[Path], masks: list[Path]) -> dict[Path, Path]:
+def _pair(images: list[Path], masks: list[Path], notes: list[str]) -> dict[Path, Path]:
     """Return the mask of each image: by the same name first, what is left over by the name without its words."""
     pairs: dict[Path, Path] = {}
     for key in (str, _bare):
@@ -280,6 +274,8 @@ def _pair(images: list[Path], masks: list[Path]) -> dict[Path, Path]:
         pairs |= {path: left_masks[name] for name, path in left.items() if name in left_masks}
     alone = [path.name for path in images if path not in pairs]
     require(not alone, f"{len(alone)} of {len(images)} images have no mask of the same name: {some(alone)}.")
+    if unused := sorted(path.name for path in set(masks) - set(pairs.values())):
+        notes.append(f"{len(unused)} masks have no image and are left out: {some(unused)}")
     return {path: pairs[path] for path in images}
 
 
@@ -322,7 +318,7 @@ def _header(path: Path) -> tuple[tuple[int, int, int], str]:
         with Image.open(path) as image:
             # Not image.getexif, which decodes a PNG.
             (width, height), orientation = image.size, Image.Image.getexif(image).get(0x0112, 1)
-    most = Image.MAX_IMAGE_PIXELS or math.inf
+    most = Image.MAX_IMAGE_PIXELS or np.inf
     require(width * height <= most, f"more than {most:,} pixels: cut it into regions")
     require(min(width, height) >= MIN_SIDE, f"a side shorter than {MIN_SIDE} pixels")
     return (width, height, orientation), ""
@@ -377,7 +373,7 @@ def _tiff(path: Path) -> tuple[NDArray[Any], str] | None:
         with tifffile.TiffFile(path) as file:
             page: Any = file.pages.first
             axes, shape = file.series[0].axes, file.series[0].shape
-            known = len(file.series) == 1 and axes in ("YX", "YXS", "SYX", "CYX") and math.prod(shape) < 2**30
+            known = len(file.series) == 1 and axes in ("YX", "YXS", "SYX", "CYX") and np.prod(shape) < 2**30
             pixels: Any = file.asarray() if known else None
     except Exception:  # Whatever its parser stumbles on, Pillow may read the file.
         return None
@@ -396,11 +392,10 @@ def _tiff(path: Path) -> tuple[NDArray[Any], str] | None:
 
 def _image(path: Path) -> tuple[NDArray[Any], str]:
     pixels, note = _tiff(path) or _pillow(path)
-    real = pixels.dtype.kind == "f"
-    most = np.finfo(np.float32).max if real else 65535
-    in_range = pixels.max() <= most and pixels.min() >= (-most if real else 0)
+    limits = np.finfo(np.float32) if pixels.dtype.kind == "f" else np.iinfo(np.uint16)
+    in_range = limits.min <= pixels.min() and pixels.max() <= limits.max
     require(in_range, "NaN, infinite values or integers beyond 0..65535: scale them and save as 16 bit")
-    return pixels.astype(np.float32 if real else np.uint8 if pixels.dtype == np.uint8 else np.uint16), note
+    return pixels.astype(np.uint8 if pixels.dtype == np.uint8 else limits.dtype), note
 
 
 def _mask(path: Path) -> tuple[NDArray[np.int64], str]:
@@ -408,7 +403,7 @@ def _mask(path: Path) -> tuple[NDArray[np.int64], str]:
     if path.is_dir():
         return _merged(path)
     pixels, note = _tiff(path) or _pillow(path, mask=True)
-    whole = pixels.dtype.kind != "f" or (np.isfinite(pixels) & (pixels == np.floor(pixels))).all()
+    whole = np.isfinite(pixels).all() and not (pixels % 1).any()
     require(whole, "values that are no whole numbers, such as probabilities")
     require(pixels.min() >= 0, "negative labels")
     colours = _grey(pixels[..., :3])
@@ -465,10 +460,9 @@ def _same_channels(images: list[NDArray[Any]], notes: list[str]) -> list[NDArray
 def _objects(masks: list[NDArray[np.int64]], notes: list[str], by_file: bool) -> list[NDArray[np.int32]]:
     """Return a label image for each mask, and add to `notes` how the masks were understood."""
     void = 0 if by_file else _void(masks)
-    if void:
-        share = np.mean([np.mean(mask == void) for mask in masks])
-        notes.append(f"255 (void) beside other labels, {share:.1%} of the pixels, is no object: y is {IGNORE} there")
     unknown = [mask == (void or IGNORE) for mask in masks]
+    share = np.mean([ignored.mean() for ignored in unknown])
+    notes += [f"255 (void) beside other labels, {share:.1%} of the pixels, is no object: y is {IGNORE}"] * bool(void)
     masks = [np.where(ignored, 0, mask) for ignored, mask in zip(unknown, masks, strict=True)]
     values = [np.unique(mask) for mask in masks]
     filled = [found for found in values if found.any()]
@@ -476,14 +470,12 @@ def _objects(masks: list[NDArray[np.int64]], notes: list[str], by_file: bool) ->
     require(not all(found[0] for found in filled), NO_BACKGROUND)
     empty, several = len(masks) - len(filled), sum(np.count_nonzero(found) > 1 for found in values)
     notes += [f"{empty} masks hold no object"] * bool(empty)
-    y = [relabel_sequential(mask)[0].astype(np.int32) for mask in masks]
+    y = [segmentation.relabel_sequential(mask)[0].astype(np.int32) for mask in masks]
     if several and not by_file and not _smoothed(masks):
         y = _instances_or_classes(y, notes)
     elif not by_file:
         y = _regions(masks, notes, int(several))
-    for labels, ignored in zip(y, unknown, strict=True):
-        labels[ignored] = IGNORE
-    return y
+    return [np.where(ignored, IGNORE, labels) for ignored, labels in zip(unknown, y, strict=True)]
 
 
 def _void(masks: list[NDArray[np.int64]]) -> int:
@@ -499,9 +491,8 @@ def _void(masks: list[NDArray[np.int64]]) -> int:
     # Numbers of classes, with gaps: void covers most of what is next to them, and is seldom 7 pixels away.
     distances = [ndimage.distance_transform_cdt((mask == 0) | (mask == VOID[0])) for mask in several]
     distance, value = (np.concatenate(arrays, axis=None) for arrays in (distances, several))
-    rim = distance[value == VOID[0]]
-    covered = np.count_nonzero(rim == 1)
-    return VOID[0] * bool(covered > 0.5 * np.count_nonzero(distance == 1) and np.count_nonzero(rim > 6) <= covered)
+    rim = np.bincount(distance[value == VOID[0]], minlength=2)
+    return VOID[0] * bool(rim[1] > 0.5 * np.count_nonzero(distance == 1) and rim[7:].sum() <= rim[1])
 
 
 def _regions(masks: list[NDArray[np.int64]], notes: list[str], several: int) -> list[NDArray[np.int32]]:
@@ -516,7 +507,7 @@ def _regions(masks: list[NDArray[np.int64]], notes: list[str], several: int) -> 
 
 def _instances_or_classes(masks: list[NDArray[np.int32]], notes: list[str]) -> list[NDArray[np.int32]]:
     """Return the masks, or, where most of their values lie in several regions, the connected regions of each value."""
-    every_region = [label(mask, connectivity=1).astype(np.int32) for mask in masks]
+    every_region = [measure.label(mask, connectivity=1).astype(np.int32) for mask in masks]
     sizes = [np.bincount(regions.ravel())[1:] for regions in every_region]
     tiny = f"mask_dir: most values of the masks lie in regions of one or two pixels, {SMOOTHED}; {PHOTOGRAPHS}."
     require(np.median(np.concatenate(sizes)) > 2, tiny)
@@ -526,8 +517,7 @@ def _instances_or_classes(masks: list[NDArray[np.int32]], notes: list[str]) -> l
     if several.mean() <= 0.5:
         notes += [f"{share} objects consist of several regions"] * bool(several.any())
         return masks
-    read = "values are read as classes, and each connected region of a value is an object"
-    notes.append(f"{share} values lie in several regions: {read}")
+    notes.append(f"{share} values lie in several regions: values are read as classes, and each region is an object")
     return every_region
 
 
