@@ -39,17 +39,15 @@ MASK_WORD, WORD = (re.compile(w, re.IGNORECASE) for w in (WORDS, WORDS.replace("
 LOSSY = "JPEG", "MPO", "JPEG2000", "WEBP", "AVIF"
 UNREADABLE = "empty, damaged, too large, or in a format that neither Pillow nor tifffile reads: save it as PNG or TIFF"
 PAGES = "more than one page, or a stack: save each page as a file"
-NO_BACKGROUND = (
-    "mask_dir: no mask holds objects and 0 (black), the background: objects cover all, or the folders are exchanged."
-)
+NO_BACKGROUND = "mask_dir: no mask holds objects and 0 (black), the background: all are full, or folders are exchanged."
 SMOOTHED = "as after smoothing, resizing or JPEG: save masks as PNG and resize them without interpolation"
 LOST = "which changes labels and loses small ones: save masks as PNG, unless the folders are exchanged"
 PHOTOGRAPHS = "or in photographs: the folders are exchanged, or cut-outs on black, whose mask is their alpha channel"
 EXIF = "only one of the pair has an EXIF orientation: turn both and save them without (ImageOps.exif_transpose)"
 REDUCED = "colours of 16 bits and are read"
+DARK = "12 bits or dark? Scale all images alike and save as 8 bit: (pixels // 16).astype(np.uint8), of 12 bits"
 # What they log of a file's tags is no news to a reader: the pixels are whole, or the file is refused.
 logging.getLogger("tifffile").disabled = logging.getLogger("PIL.TiffImagePlugin").disabled = True
-DARK = "12 bits or dark? Scale all images alike and save as 8 bit: (pixels // 16).astype(np.uint8), of 12 bits"
 
 
 def read_image(source: str | os.PathLike[str] | BinaryIO | NDArray[Any]) -> NDArray[np.uint8]:
