@@ -54,9 +54,9 @@ class Dataset:
     X : ndarray or DataFrame of length n
         'numeric': float64 of shape (n, n_features), NaN where a value is missing; 'table': a DataFrame of float64 and
         of categorical columns (strings, dtype object), NaN where a value is missing; 'text': strings; 'image': uint8
-        of shape (n, height, width, 3), or the paths of files of any size: `read_image` takes either; 'mask': images of
-        shape (height, width, channels), in one array or, where their sizes differ, in a list; 'series': times as
-        datetime64[s], one step apart, none missing.
+        of shape (n, height, width, 3), or an object array of such images or of files' paths, whatever their sizes:
+        `read_image` takes each; 'mask': images of shape (height, width, channels), in one array or, where their sizes
+        differ, in a list; 'series': times as datetime64[s], one step apart, none missing.
     y : ndarray of shape (n,), dtype int64
         0 or 1. 'mask': for each image an int32 array of shape (height, width), 0 for the background, another whole
         number for each object, and -1 (`helpers.images.IGNORE`) where nobody knows, in one array or in a list.

@@ -18,7 +18,6 @@ taken for background in the truth and in the prediction: it counts for neither.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -403,48 +402,37 @@ def tune(
     """
     if len(y_true) != len(y_prob) or not len(y_true):
         raise ValueError(f"y_true and y_prob must be of one length, at least 1; got {len(y_true)} and {len(y_prob)}.")
-    names = [_name(step) for step in pipeline]
+    functions = [step.func if isinstance(step, partial) else step for step in pipeline]
+    names = [getattr(function, "__name__", type(function).__name__) for function in functions]
     unknown = [key for key in grid if "__" not in key or names.count(key.partition("__")[0]) != 1]
     if unknown:
-        raise ValueError(
-            f"the grid's names must be of the form step__parameter, with one step of the pipeline {names};"
-            f" got {', '.join(map(repr, unknown))}."
-        )
-    keys = [[key for key in grid if key.partition("__")[0] == name] for name in names]
-    choices = [ParameterGrid({key: grid[key] for key in of_step}) for of_step in keys]
-    candidates, scores = [], []
-    for chosen, results in _outcomes(list(zip(pipeline, choices, strict=True)), y_prob, {}):
+        wanted = f"of the form step__parameter, with one step of the pipeline {names}"
+        raise ValueError(f"the grid's names must be {wanted}; got {', '.join(map(repr, unknown))}.")
+    choices = [ParameterGrid({key: grid[key] for key in grid if key.partition("__")[0] == name}) for name in names]
+    candidates, pipelines, scores = [], [], []
+    for chosen, bound, results in _outcomes(list(zip(pipeline, choices, strict=True)), y_prob, {}, []):
         candidates.append(chosen)
+        pipelines.append(bound)
         scores.append([float(metric(*pair)) for pair in zip(y_true, results, strict=True)])
     table = np.array(scores)
     if not np.isfinite(table).all():
         raise ValueError("the metric must give a finite number for each image; say what it is for an empty one.")
     best = int(table.mean(axis=1).argmax())
-    parameters = candidates[best]
-    bound = [_bind(step, {key: parameters[key] for key in ks}) for step, ks in zip(pipeline, keys, strict=True)]
-    return Tuned(bound, parameters, float(table[best].mean()), candidates, table)
+    return Tuned(pipelines[best], candidates[best], float(table[best].mean()), candidates, table)
 
 
 def _outcomes(
-    steps: Sequence[tuple[Step, ParameterGrid]], images: Sequence[Any], chosen: dict[str, Any]
-) -> Iterator[tuple[dict[str, Any], Sequence[Any]]]:
-    """Yield each candidate and its results, depth first: what a step gives serves all choices of the steps after it."""
+    steps: Sequence[tuple[Step, ParameterGrid]], images: Sequence[Any], chosen: dict[str, Any], before: list[Step]
+) -> Iterator[tuple[dict[str, Any], list[Step], Sequence[Any]]]:
+    """Yield each candidate, its pipeline and its results, depth first: a result serves all choices of later steps."""
     if not steps:
-        yield chosen, images
+        yield chosen, before, images
         return
     (step, choices), *rest = steps
     for choice in choices:
-        bound = _bind(step, choice)
-        yield from _outcomes(rest, [bound(image) for image in images], chosen | choice)
-
-
-def _name(step: Step) -> str:
-    function = step.func if isinstance(step, partial) else step
-    return str(getattr(function, "__name__", type(function).__name__))
-
-
-def _bind(step: Step, choice: Mapping[str, Any]) -> Step:
-    return partial(step, **{key.partition("__")[2]: value for key, value in choice.items()}) if choice else step
+        parameters = {key.partition("__")[2]: value for key, value in choice.items()}
+        bound = partial(step, **parameters) if choice else step
+        yield from _outcomes(rest, [bound(image) for image in images], chosen | choice, [*before, bound])
 
 
 def iou(y_true: ArrayLike, y_pred: ArrayLike) -> float:
@@ -665,7 +653,7 @@ def _label_regions(values: NDArray[Any], connectivity: int) -> NDArray[np.intege
     _check_number(connectivity, "connectivity", "1 (shared sides) or 2 (corners too)", 1, 2, Integral)
     # Images below each other, with a row of background between them: nothing connects them.
     padded = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(0, 1), (0, 0)])
-    rows = padded.reshape(math.prod(padded.shape[:-1]), padded.shape[-1])
+    rows = padded.reshape(np.prod(padded.shape[:-1]), padded.shape[-1])
     if _has_one_value(values):
         regions, _ = ndimage.label(rows, ndimage.generate_binary_structure(2, connectivity))
     else:
@@ -724,10 +712,8 @@ def _probabilities(y_prob: ArrayLike) -> NDArray[np.floating]:
         found = f"NaN in {missing} places" if missing else f"{lowest:.4g} … {highest:.4g}: logits need a sigmoid first"
         raise ValueError(f"y_prob must be probabilities in [0, 1]; got {found}.")
     if values.ndim > 2 and values.shape[-1] > 1 and np.allclose(values.sum(axis=-1), 1, atol=1e-3):
-        raise ValueError(
-            f"y_prob must be probabilities of one class; got {values.shape[-1]} classes along the last axis, which sum"
-            " to 1: take argmax, or one of them."
-        )
+        found = f"{values.shape[-1]} classes along the last axis, which sum to 1: take argmax, or one of them"
+        raise ValueError(f"y_prob must be probabilities of one class; got {found}.")
     return values
 
 
@@ -741,9 +727,8 @@ def _mask(values: ArrayLike, name: str, *, batch: bool = False, binary: bool = F
         found = "larger numbers: compare labels with 0 first"
     else:
         return array
-    raise ValueError(
-        f"{name} must be {'a mask of 0 and 1' if binary else 'bool or whole numbers from 0'}; got {found}."
-    )
+    wanted = "a mask of 0 and 1" if binary else "bool or whole numbers from 0"
+    raise ValueError(f"{name} must be {wanted}; got {found}.")
 
 
 def _one_value(mask: ArrayLike) -> tuple[NDArray[Any], Any]:
@@ -773,8 +758,7 @@ def _array(values: ArrayLike, name: str) -> NDArray[Any]:
 
 def _check_shape(array: NDArray[Any], name: str, batch: bool) -> NDArray[Any]:
     channels = array.ndim == 3 and array.shape[-1] in (1, 2, 3, 4)
-    several = batch and array.ndim == 3 and not channels
-    if not (several or (array.ndim == 2 and (batch or array.size))):
+    if not ((batch and array.ndim == 3 and not channels) or (array.ndim == 2 and (batch or array.size))):
         accepted = "(height, width) or (n, height, width)" if batch else "(height, width), not empty"
         hint = ": take one channel; images so narrow, one by one" if channels and array.shape[-1] > 1 else ""
         raise ValueError(f"{name} must be of shape {accepted}, without a channel axis; got {array.shape}{hint}.")

@@ -90,10 +90,8 @@ def build_unet(
     (None, None, None, 2)
     """
     if min(base_filters, n_classes) < 1 or bottleneck not in ("plain", "aspp"):
-        raise ValueError(
-            "base_filters and n_classes must be at least 1, bottleneck 'plain' or 'aspp';"
-            f" got {base_filters}, {n_classes}, {bottleneck!r}."
-        )
+        found = f"{base_filters}, {n_classes}, {bottleneck!r}"
+        raise ValueError(f"base_filters and n_classes must be at least 1, bottleneck 'plain' or 'aspp'; got {found}.")
 
     def convolve(x: Any, filters: int, size: int = 3, **options: int) -> Any:
         x = layers.Conv2D(filters, size, padding="same", use_bias=False, **options)(x)
@@ -178,10 +176,8 @@ def _cells_after(layer: Any, size: int, low: int, high: int) -> tuple[int, int, 
     """Return the same for the output of a layer."""
     if isinstance(layer, _POINTWISE) and getattr(layer, "axis", -1) in (-1, 3):
         return size, low, high
-    unknown = ValueError(
-        f"the receptive field of layer {layer.name!r} ({type(layer).__name__}) is not known: use layers that act on"
-        " each pixel alone, or convolutions, poolings and upsamplings with padding='same', alike in height and width."
-    )
+    known = "layers that act on each pixel alone, or square convolutions, poolings or upsamplings with padding='same'"
+    unknown = ValueError(f"layer {layer.name!r} ({type(layer).__name__}): its reach is not known: use {known}.")
     if not isinstance(layer, _DOWN + _UP):
         raise unknown
     up, strides = isinstance(layer, _UP), layer.size if isinstance(layer, layers.UpSampling2D) else layer.strides
@@ -312,10 +308,8 @@ def random_crops(
     for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
         same = image.ndim == 3 and image.size and image.shape[:2] == mask.shape[:-1]
         if not same or (image.shape[2:], mask.shape[2:]) != channels:
-            raise ValueError(
-                f"image and mask {number} must be of shape (height, width, channels), the same height and width, with"
-                f" as many channels as the first; got {image.shape} and {mask.shape}."
-            )
+            wanted = "of one height and width and of shape (height, width, channels), with the first's channels"
+            raise ValueError(f"image and mask {number} must be {wanted}; got {image.shape} and {mask.shape}.")
 
     def batches() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         random = np.random.default_rng(seed)
@@ -575,9 +569,8 @@ def predict_tiled(
         raise ValueError(f"image must be of shape (height, width, {channels}); got {shape}.")
     halo = radius if halo is None else halo
     if tile < 1 or halo < 0 or dtype not in ("float32", "uint8"):
-        raise ValueError(
-            f"tile must be at least 1, halo at least 0, dtype 'float32' or 'uint8'; got {tile}, {halo}, {dtype!r}."
-        )
+        found = f"{tile}, {halo}, {dtype!r}"
+        raise ValueError(f"tile must be at least 1, halo at least 0, dtype 'float32' or 'uint8'; got {found}.")
     expected = (*shape[:2], classes)
     out = np.empty(expected, dtype) if out is None else out
     if out.shape != expected or out.dtype != dtype:
