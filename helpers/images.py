@@ -185,8 +185,8 @@ def open_pairs(image_dir: str | os.PathLike[str], mask_dir: str | os.PathLike[st
     If no mask holds more than one value beside 0, every connected region is an object; pixels that touch only at a
     corner are not connected. Otherwise every value or colour is an object, unless more than half of them lie in
     several regions: then values are classes, and every connected region of a value is an object. Of a palette the
-    colours count, with black as the background, not their numbers. The value 255 beside labels 1..n without a
-    gap, and the colour (224, 224, 192) beside others, mark *void*: `IGNORE`. The alpha channel is the
+    colours count, with black as the background, not their numbers. The value 255 beside labels 1..n, or as a rim around
+    most of the others, and the colour (224, 224, 192) beside others, mark *void*: `IGNORE`. The alpha channel is the
     mask of a photograph or of one colour; else what is transparent is background, if it has one colour.
 
     Examples
@@ -468,12 +468,20 @@ def _objects(masks: list[NDArray[np.int64]], notes: list[str], by_file: bool) ->
 
 
 def _void(masks: list[NDArray[np.int64]]) -> int:
-    """Return the value that marks what is not known, such as 255 beside labels 1..n; 0 if none does."""
+    """Return the value that marks what is not known, as 255 beside labels 1..n or around most of the others; else 0."""
     values = sorted(set().union(*(np.unique(mask).tolist() for mask in masks)) - {0})
     if len(values) > 1 and VOID[1] in values:
         return VOID[1]
-    beside = any(VOID[0] in mask and np.count_nonzero(np.unique(mask)) > 1 for mask in masks)
-    return VOID[0] * (beside and len(values) < 255 and values == [*range(1, len(values)), VOID[0]])
+    several = [mask for mask in masks if (mask == VOID[0]).any() and np.count_nonzero(np.unique(mask)) > 1]
+    if not several or values[-1] != VOID[0]:
+        return 0
+    if values[:-1] == list(range(1, len(values))):
+        return VOID[0] * (len(values) < 255)
+    # Numbers of classes, with gaps: void covers most of what is next to them, and is seldom 7 pixels away.
+    distances = [ndimage.distance_transform_cdt((mask == 0) | (mask == VOID[0])) for mask in several]
+    distance, value = (np.concatenate(arrays, axis=None) for arrays in (distances, several))
+    rim = np.bincount(distance[value == VOID[0]], minlength=2)
+    return VOID[0] * bool(rim[1] > 0.5 * np.count_nonzero(distance == 1) and rim[7:].sum() <= rim[1])
 
 
 def _regions(masks: list[NDArray[np.int64]], notes: list[str], several: int) -> list[NDArray[np.int32]]:

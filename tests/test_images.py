@@ -568,7 +568,7 @@ PALETTE = [
 ]
 
 
-@pytest.mark.parametrize("numbers", [(1, 2, 3, 4), (1, 1, 1, 1), (3, 4, 1, 2)])
+@pytest.mark.parametrize("numbers", [(1, 2, 3, 4), (1, 1, 1, 1), (15, 7, 20, 2)])
 @pytest.mark.parametrize("palette", [False, True])
 @pytest.mark.parametrize("width", [3, 5])
 def test_void_is_no_object(folders, numbers, palette, width):
