@@ -131,7 +131,7 @@ def open_folder(path: str | os.PathLike[str], positive_label: str = "") -> Datas
         `binary_labels` refuses.
     """
     path, notes = existing_path(path), list[str]()
-    files = sorted(filter(_is_image, path.glob("[!.]*/**/*")))
+    files = _images_in(path.glob("[!.]*/**/*"), notes)
     names = [file.relative_to(path) for file in files]
     require(files, f"{str(path)!r} must hold one sub-folder of images a class; no image was found in any.")
     nested = some([str(name.parent) for name in names if len(name.parts) > 2], most=1)
@@ -203,7 +203,7 @@ def open_pairs(image_dir: str | os.PathLike[str], mask_dir: str | os.PathLike[st
     """
     notes = list[str]()
     image_path, mask_path = existing_path(image_dir, "image_dir"), existing_path(mask_dir, "mask_dir")
-    pairs = _pair(*_find(image_path, mask_path), notes)
+    pairs = _pair(*_find(image_path, mask_path, notes), notes)
     too_few = f"{str(image_path)!r} holds {len(pairs)} images with a mask: at least {MIN_PAIRS} are needed."
     require(len(pairs) >= MIN_PAIRS, too_few)
     sides = (list(pairs), "images", image_path, notes), (list(pairs.values()), "masks", mask_path, notes)
@@ -220,26 +220,35 @@ def _is_image(path: Path) -> bool:
     )
 
 
-def _find(image_path: Path, mask_path: Path) -> tuple[list[Path], list[Path]]:
+def _images_in(paths: Iterable[Path], notes: list[str]) -> list[Path]:
+    """Return the image files, in order; what else is there but folders goes into a note."""
+    found = sorted(path for path in paths if not path.is_dir())
+    kept = list(filter(_is_image, found))
+    if left := sorted({path.name for path in set(found) - set(kept)}):
+        notes.append(f"{len(found) - len(kept)} entries are hidden or no image files, and left out: {some(left)}")
+    return kept
+
+
+def _find(image_path: Path, mask_path: Path, notes: list[str]) -> tuple[list[Path], list[Path]]:
     """Return the images and the masks; of masks with a file for each object, their folders."""
     same = image_path.samefile(mask_path)
     image_files = sorted(filter(_is_image, image_path.glob("*/images/*"))) if same else []
     if image_files:
         mask_files = sorted({file.parent for file in image_path.glob("*/masks/*") if _is_image(file)})
     elif same:
-        files = _files(image_path, "image_dir")
+        files = _files(image_path, "image_dir", notes)
         mask_files = [path for path in files if MASK_WORD.search(path.stem)]
         image_files = [path for path in files if not MASK_WORD.search(path.stem)]
         named = f"{'every' if mask_files else 'no'} name holds mask, label, gt, seg or annotation as a word"
         require(mask_files and image_files, f"image_dir and mask_dir are both {str(image_path)!r}, where {named}.")
     else:
-        image_files, mask_files = _files(image_path, "image_dir"), _files(mask_path, "mask_dir")
+        image_files, mask_files = _files(image_path, "image_dir", notes), _files(mask_path, "mask_dir", notes)
     return image_files, mask_files
 
 
-def _files(path: Path, argument: str) -> list[Path]:
+def _files(path: Path, argument: str, notes: list[str]) -> list[Path]:
     """Return the images of a folder; of mask_dir, if it has none, its sub-folders with a file for each object."""
-    found = sorted(filter(_is_image, path.glob("*")))
+    found = _images_in(path.glob("*"), notes)
     inside = sorted({file.parent for file in path.glob("*/*") if _is_image(file)})
     # Three are rather train, validation and test.
     if not found and len(inside) > 3 and argument == "mask_dir":

@@ -152,6 +152,7 @@ def test_what_an_image_folder_accepts_is_read_later(tmp_path, recwarn):
     dataset = data.open_data(tmp_path)
     assert len(dataset) == len([images.read_image(path) for path in dataset.X]) == 20
     assert dataset.notes == (
+        "2 entries are hidden or no image files, and left out: 'y.png', 'z.png'",
         f"1 of 20 images in {tmp_path.name} are partly transparent and are laid on white: 'a/0.png'",
     )
     for faulty in (DEEP // 16, DEEP.astype(np.int32), (GREY / 255).astype(np.float32)):
