@@ -28,6 +28,7 @@ from importlib.metadata import version
 from numbers import Real
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import h5py
 import keras
@@ -58,9 +59,9 @@ FORMAT = 1
 # By how much a golden probability may differ: more than float32 models do between processors.
 TOLERANCE = 1e-5
 MOST_CATEGORIES = 200
-# What a bundle may unpack to, in bytes, in values and lines of text, in members of an archive, and in objects of Keras:
-# a forged one is refused before it takes memory.
-MOST_BYTES, MOST_VALUES, MOST_MEMBERS, MOST_OBJECTS = 150_000_000, 2_000_000, 100_000, 2_000
+# What is read of a bundle at most, in bytes: of files, of archives once unpacked, of weights, of what a layer gives for
+# the golden examples; of a text, which takes ten times as much as Python's objects; and objects in a model.
+MOST_BYTES, MOST_TEXT, MOST_OBJECTS = 500_000_000, 20_000_000, 10_000
 CHUNK = 8192
 
 _MODEL, _BEFORE, _AFTER = "model.keras", "preprocessing.skops", "calibrator.skops"
@@ -415,7 +416,8 @@ def _sums(digests: Mapping[str, str]) -> str:
 
 def _read(files: Mapping[str, bytes], fingerprint: str) -> Bundle:
     """Make a bundle of the files: first what is plain JSON, then what has to be deserialised."""
-    manifest, examples = (json.loads(_bounded(files[name])) for name in (_MANIFEST, _GOLDEN))
+    _limit(max(len(files[name]) for name in (_MANIFEST, _GOLDEN)), MOST_TEXT, "bytes in a text")
+    manifest, examples = json.loads(files[_MANIFEST]), json.loads(files[_GOLDEN])
     types: dict[str, Any] = {"name": str, "kind": str, "missing": bool, "low": float, "high": float}
     types["categories"] = lambda words: tuple(map(str, words))
     schema = [Field(**{name: of(entry[name]) for name, of in types.items()}) for entry in manifest["schema"]]
@@ -451,61 +453,61 @@ def _manifest(schema: Sequence[Field], threshold: Any, seed: Any, metrics: Any, 
 
 
 def _limit(found: int, most: int, what: str) -> None:
+    """Refuse what is too large, before it takes memory."""
     if found > most:
-        raise ValueError(f"it has {found:,} {what}, and at most {most:,} are read")
+        raise ValueError(f"it has {found:,} {what}, and at most {most:,} are read, see helpers.bundle.MOST_BYTES")
 
 
-def _bounded(text: bytes) -> bytes:
-    """Return a text that is not large as Python objects either."""
-    _limit(max(len(text) // 25, *map(text.count, (b",", b"[", b"{", b"\n"))), MOST_VALUES, "values or lines in a text")
-    return text
-
-
-def _unpacked(content: bytes) -> int:
-    """Return how many bytes an archive unpacks to, archives in it included; ValueError if they are too many."""
-    _limit(content.count(b"PK\1\2"), MOST_MEMBERS, "members in an archive")
+def _measured(content: bytes) -> int:
+    """Return how many bytes a file unpacks to, archives in archives included; ValueError if they are too many."""
+    if not content.startswith(b"PK"):
+        _limit(len(content), MOST_BYTES if content.startswith((b"\x93NUMPY", b"\x89HDF")) else MOST_TEXT, "bytes")
+        return len(content)
+    _limit(content.count(b"PK\1\2"), 10 * MOST_OBJECTS, "members in an archive")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-        for member in archive.infolist():
-            _limit(size, MOST_BYTES, "bytes in an archive, unpacked")
-            inner = archive.read(member)
-            if inner.startswith(b"PK"):
-                size += _unpacked(inner)
-            elif not inner.startswith((b"\x93NUMPY", b"\x89HDF")):
-                _bounded(inner)
+        members = archive.infolist()
+        _limit(sum(member.file_size for member in members), MOST_BYTES, "bytes in an archive, unpacked")
+        size = sum(_measured(archive.read(member)) for member in members)
+    _limit(size, MOST_BYTES, "bytes in an archive, unpacked")
     return size
 
 
-def _check_sizes(config: Any, weights: bytes, rows: int) -> None:
-    """Refuse a model that is large when it is read, made or run, before any of that."""
-    _limit(json.dumps(config).count('"class_name"'), MOST_OBJECTS, "objects in its model")
-    with h5py.File(io.BytesIO(weights)) as file:
-        file.visititems(lambda _, item: _limit(getattr(item, "nbytes", 0), MOST_BYTES, "bytes in an array of weights"))
-    # Variables get their shapes here, and no values.
-    with keras.StatelessScope(initialize_variables=False):
-        model = keras.saving.deserialize_keras_object(config)
-    steps = [step for layer in model._flatten_layers() for step in (layer, *getattr(layer, "operations", ()))]
-    nodes = [node for step in steps for node in step._inbound_nodes]
-    given = [rows * math.prod(side or 1 for side in one.shape[1:]) for node in nodes for one in node.output_tensors]
-    _limit(
-        4 * max(model.count_params(), *given), MOST_BYTES, "bytes of weights, or from a layer for the golden examples"
-    )
+def _load_model(file: Path, rows: int) -> Any:
+    """Load a model whose weights, and what its layers give for some rows, are measured by their shapes first."""
+    make, found = keras.layers.Layer.add_weight, 0
+
+    def add_weight(layer: keras.layers.Layer, shape: Any = None, *arguments: Any, **options: Any) -> Any:
+        nonlocal found
+        found += 4 * math.prod(shape or ())
+        _limit(found, MOST_BYTES, "bytes of weights")
+        return make(layer, shape, *arguments, **options)
+
+    with mock.patch.object(keras.layers.Layer, "add_weight", add_weight):
+        model = keras.saving.load_model(file, compile=False, safe_mode=True)
+    for layer in model._flatten_layers():
+        for step in (layer, *getattr(layer, "operations", ())):
+            for tensor in (tensor for node in step._inbound_nodes for tensor in node.output_tensors):
+                _limit(4 * rows * math.prod(side or 1 for side in tensor.shape[1:]), MOST_BYTES, "bytes in a layer")
+    return model
 
 
 def _keras_model(content: bytes, rows: int) -> keras.Model:
-    _unpacked(content)
+    _measured(content)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        config, weights = json.loads(archive.read("config.json")), archive.read("model.weights.h5")
+        text, weights = archive.read("config.json"), archive.read("model.weights.h5")
+    _limit(text.count(b'"class_name"'), MOST_OBJECTS, "objects in its model")
+    with h5py.File(io.BytesIO(weights)) as arrays:
+        arrays.visititems(lambda _, item: _limit(getattr(item, "nbytes", 0), MOST_BYTES, "bytes in an array"))
+    config = json.loads(text)
     # The loss and the optimizer are not loaded.
     config.pop("compile_config", None)
     # Not left to Keras's safe mode: a call elsewhere in the process can switch that off for all.
     if danger := _danger(config):
         raise BundleError(f"{_MODEL} is not loaded: it holds {danger}.")
-    _check_sizes(config, weights, rows)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / _MODEL
         file.write_bytes(content)
-        model = keras.saving.load_model(file, compile=False, safe_mode=True)
+        model = _load_model(file, rows)
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise BundleError(f"{_MODEL} is no model with known inputs, but a {type(model).__name__}.")
     return model
@@ -519,13 +521,11 @@ def _danger(config: Any) -> str:
             return "Python code in a Lambda layer; use a registered layer instead"
         if name in ("TFSMLayer", "TorchModuleWrapper"):
             return f"a {name}, which loads code from another place"
-        if name == "Sequential" and len(config["config"]["layers"]) > 50:
-            return (
-                "a Sequential of more than 50 layers, which Keras builds anew at each; use a functional model instead"
-            )
+        if name == "Sequential" and len(config["config"]["layers"]) > 100:
+            return "a Sequential of more than 100 layers, which Keras builds anew at each; use a functional model"
         if isinstance(config.get("vocabulary"), str):
             return f"a vocabulary in another file, {config['vocabulary']!r}; use a list of words instead"
-        if config.get("num_oov_indices", 0) > MOST_MEMBERS:
+        if config.get("num_oov_indices", 0) > MOST_OBJECTS:
             return f"a lookup with {config['num_oov_indices']:,} places for unknown words"
         config = list(config.values())
     return next(filter(None, map(_danger, config)), "") if isinstance(config, list) else ""
@@ -533,7 +533,7 @@ def _danger(config: Any) -> str:
 
 def _part(name: str, content: bytes) -> Any:
     try:
-        _unpacked(content)
+        _measured(content)
         return skops.io.loads(content, trusted=TRUSTED)
     except Exception as error:
         what = f"is no file of skops and is not loaded ({type(error).__name__}); a pickle never is"
