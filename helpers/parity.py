@@ -425,6 +425,9 @@ def _array(name: str, output: Any, rows: int) -> NDArray[Any]:
         # A copy, for two pipelines may write into one buffer; and objects, for NumPy's own strings would lose null
         # characters at their end, and whole numbers beside a float their last digits.
         values = output.toarray() if sparse.issparse(output) else np.array(output, dtype=object if exact else None)
+        # pandas rounds a whole number beside a missing one, or in a column beside one of floats.
+        if hasattr(output, "isna") and values.dtype == np.float64 and (np.abs(values) >= 2**53).any():
+            values = np.array(output.astype(object))
     except ValueError as error:
         raise ValueError(f"{name} returns rows of different lengths.") from error
     nested = values.dtype == object and any(isinstance(value, (list, tuple, np.ndarray)) for value in values.flat)
