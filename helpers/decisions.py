@@ -53,6 +53,7 @@ Counts = NDArray[np.int64]
 Strategy = Literal["uniform", "quantile"]
 # What is accepted, and its limits: the arguments of `check_numbers`.
 FROM_0 = "a finite number from 0 on", 0, sys.float_info.max
+FINITE = "a finite number", -sys.float_info.max, sys.float_info.max
 SHARE = "a number in (0, 1)", np.nextafter(0, 1), np.nextafter(1, 0)
 
 
