@@ -492,8 +492,7 @@ def leakage_report(
         return cross_val_score(estimator, inputs, labels, cv=folds, scoring="roc_auc", error_score="raise")
 
     every, few = np.arange(len(y)), np.arange(2)
-    random = np.random.default_rng(seed)
-    permuted = []
+    random, permuted = np.random.default_rng(seed), []
     for _ in range(n_permutations):
         labels = random.permutation(y)
         folds = checked_folds(cv, X, labels, groups, classifier=True)
