@@ -58,9 +58,7 @@ class Interval(NamedTuple):
         return f"{self.mean:z.3f} ({self.low:z.3f} to {self.high:z.3f})"
 
 
-def repeated_folds(
-    y: ArrayLike, groups: ArrayLike | None = None, *, n_splits: int = 5, n_repeats: int = 1, seed: int = 0
-) -> Folds:
+def repeated_folds(y: Any, groups: Any = None, *, n_splits: int = 5, n_repeats: int = 1, seed: int = 0) -> Folds:
     """Return shuffled folds, both classes in the same proportion, groups whole where there are any.
 
     Parameters
@@ -174,9 +172,13 @@ def fold_interval(values: ArrayLike, folds: Sequence[tuple[Any, Any]]) -> Interv
         raise ValueError(f"values must hold one score for each of the {len(folds)} folds; got shape {scores.shape}.")
     sizes = [[np.sum(side) if np.asarray(side).dtype == bool else len(side) for side in fold] for fold in folds]
     ratio = float(np.mean([test / train for train, test in sizes]))
-    spread = np.sqrt((1 / len(scores) + ratio) * scores.var(ddof=1))
-    reach = float(student_t.ppf(0.975, len(scores) - 1) * spread)
-    mean = float(scores.mean())
+    return _interval(scores, 1 / len(scores) + ratio, 0.975)
+
+
+def _interval(scores: NDArray[Any], share: float, quantile: float) -> Interval:
+    """The mean of scores, whose variance is a share of theirs, and its limits by Student's distribution."""
+    spread = np.sqrt(share * scores.var(ddof=1))
+    mean, reach = float(scores.mean()), float(student_t.ppf(quantile, len(scores) - 1) * spread)
     return Interval(mean, mean - reach, mean + reach)
 
 
@@ -208,19 +210,15 @@ def checked_folds(cv: Any, X: Any, y: NDArray[Any], groups: ArrayLike | None, *,
         cv = StratifiedGroupKFold(cv) if classifier else GroupKFold(cv)
     listed = hasattr(cv, "__iter__") and not hasattr(cv, "split")
     splits = cv if listed else check_cv(cv, y, classifier=classifier).split(X, y, groups)
-    folds, rows = [], np.arange(len(y))
+    folds, rows, wanted = [], np.arange(len(y)), f"must be a pair of row numbers below {len(y)}, or of boolean masks"
     for number, fold in enumerate(splits):
         try:
             train, test = (rows[np.asarray(side)].ravel() for side in fold)
         except (IndexError, TypeError, ValueError):
-            raise ValueError(
-                f"fold {number} must be a pair of row numbers below {len(y)}, or of boolean masks."
-            ) from None
+            raise ValueError(f"fold {number} {wanted}.") from None
         folds.append((train, test))
         if np.isin(test, train).any():
-            raise ValueError(
-                f"fold {number} trains on rows that it predicts: they would know their labels; masks are boolean."
-            )
+            raise ValueError(f"fold {number} trains on rows that it predicts: it has seen them; masks are boolean.")
         shared = [] if groups is None else np.intersect1d(np.asarray(groups)[test], np.asarray(groups)[train]).tolist()
         if shared:
             raise ValueError(f"fold {number} trains on the group {shared[0]!s} that it predicts: pass cv as a number.")
@@ -494,8 +492,7 @@ def leakage_report(
         return cross_val_score(estimator, inputs, labels, cv=folds, scoring="roc_auc", error_score="raise")
 
     every, few = np.arange(len(y)), np.arange(2)
-    random = np.random.default_rng(seed)
-    permuted = []
+    random, permuted = np.random.default_rng(seed), []
     for _ in range(n_permutations):
         labels = random.permutation(y)
         folds = checked_folds(cv, X, labels, groups, classifier=True)
@@ -506,21 +503,11 @@ def leakage_report(
     for train, test in folds:
         made, new = inputs(y, train, test)
         nested.append(get_scorer("roc_auc")(clone(estimator).fit(made, y[train]), new, y[test]))
-    by_chance = map(_over_permutations, np.transpose(permuted))
-    true = (_within(fold_interval(score, folds)) for score in (non_nested, nested, baseline))
-    return LeakageReport(*[*by_chance, *true, fold_interval(np.subtract(nested, baseline), folds)])
-
-
-def _over_permutations(values: Any) -> Interval:
     # Permutations are independent, and a test set for each other: no correction. 99 %, as the two verdicts share it.
-    mean, error = np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
-    reach = student_t.ppf(0.995, len(values) - 1) * error
-    return _within(Interval(float(mean), float(mean - reach), float(mean + reach)))
-
-
-def _within(score: Interval) -> Interval:
-    """An interval of an AUC, which ends at 0 and 1."""
-    return Interval(score.mean, max(score.low, 0.0), min(score.high, 1.0))
+    by_chance = [_interval(aucs, 1 / n_permutations, 0.995) for aucs in np.transpose(permuted)]
+    found = [*by_chance, *(fold_interval(aucs, folds) for aucs in (non_nested, nested, baseline))]
+    within = [Interval(*np.clip(interval, 0, 1).tolist()) for interval in found]
+    return LeakageReport(*[*within, fold_interval(np.subtract(nested, baseline), folds)])
 
 
 def _shifted(folds: Folds, groups: ArrayLike | None) -> Folds:

@@ -23,7 +23,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, xlogy
 from scipy.stats import rankdata
 from sklearn.isotonic import isotonic_regression
-from sklearn.metrics import confusion_matrix_at_thresholds
 
 from helpers.notebook import UserError
 
@@ -53,6 +52,7 @@ Counts = NDArray[np.int64]
 Strategy = Literal["uniform", "quantile"]
 # What is accepted, and its limits: the arguments of `check_numbers`.
 FROM_0 = "a finite number from 0 on", 0, sys.float_info.max
+FINITE = "a finite number", -sys.float_info.max, sys.float_info.max
 SHARE = "a number in (0, 1)", np.nextafter(0, 1), np.nextafter(1, 0)
 
 
@@ -280,9 +280,8 @@ def log_odds(y_prob: ArrayLike) -> NDArray[np.floating]:
     """
     p = check_probabilities(y_prob)
     if saturated := int(((p == 0) | (p == 1)).sum()):
-        remedy = "let the model return its logits, they are the log-odds"
         lost = f"{saturated} of {len(p)} values that are exactly 0 or 1, whose log-odds are lost"
-        raise ValueError(f"y_prob holds {lost}: {remedy}.")
+        raise ValueError(f"y_prob holds {lost}: let the model return its logits, they are the log-odds.")
     return logit(p)
 
 
@@ -393,11 +392,10 @@ class ThresholdCurve(NamedTuple):
         """
         self._warn_if_reversed()
         reached = self.precision
-        enough = np.flatnonzero(reached >= precision)
-        if not enough.size:
+        if not (reached >= precision).any():
             raise ValueError(f"no threshold reaches a precision of {precision}; the best is {np.nanmax(reached):.4g}.")
-        # Recall only grows along the curve. Of equal recalls the first has the fewest false positives.
-        best = enough[np.argmax(self.recall[enough])]
+        # Of equal recalls the first has the fewest false positives.
+        best = np.argmax(np.where(reached >= precision, self.recall, -1))
         return float(self.threshold[best]), float(self.recall[best])
 
     def _warn_if_reversed(self) -> None:
@@ -439,12 +437,10 @@ def threshold_curve(y_true: ArrayLike, y_prob: ArrayLike) -> ThresholdCurve:
     (0.4, 0.25)
     """
     y, p = check_rows(y_true, y_prob)
-    tn, fp, fn, tp, threshold = confusion_matrix_at_thresholds(y, p, pos_label=1)
-    first = int(threshold[0] == 1)
-    counts = np.column_stack([[0, 0, tp[-1], fp[-1]], [tp, fp, fn, tn]]).astype(np.int64)[:, first:]
-    threshold = np.append(1.0, threshold)[first:]
+    threshold = np.unique(np.append(p, 1.0))[::-1]
+    tp, fp = (len(found) - np.searchsorted(np.sort(found), threshold) for found in (p[y == 1], p[y == 0]))
     threshold[-1] = 0
-    return ThresholdCurve(threshold, *counts)
+    return ThresholdCurve(threshold, tp, fp, tp[-1] - tp, fp[-1] - fp)
 
 
 def cost_threshold(cost_fp: float, cost_fn: float) -> float:
@@ -551,9 +547,7 @@ class CalibrationBins(NamedTuple):
     rows: Counts
 
 
-def calibration_bins(
-    y_true: ArrayLike, y_prob: ArrayLike, n_bins: int = 15, *, strategy: Strategy = "uniform"
-) -> CalibrationBins:
+def calibration_bins(y_true: Any, y_prob: Any, n_bins: int = 15, *, strategy: Strategy = "uniform") -> CalibrationBins:
     """Group rows by probability, as scikit-learn's ``calibration_curve`` does, with the counts that it leaves out.
 
     Parameters
@@ -580,14 +574,17 @@ def calibration_bins(
     array([0.5, 1. ])
     """
     y, p = check_rows(y_true, y_prob)
-    _, bins, rows = np.unique(_bin_numbers(p, n_bins, strategy), return_inverse=True, return_counts=True)
+    check_numbers("a whole number from 1 on", 1, sys.maxsize, Integral, n_bins=n_bins)
+    if strategy not in ("uniform", "quantile"):
+        raise ValueError(f"strategy must be 'uniform' or 'quantile'; got {strategy!r}.")
+    edges = np.linspace(0, 1, n_bins + 1)
+    bins = np.searchsorted((edges if strategy == "uniform" else np.quantile(p, edges))[1:-1], p)
+    _, bins, rows = np.unique(bins, return_inverse=True, return_counts=True)
     mean_prob, frequency = (np.bincount(bins, weights=values) / rows for values in (p, y))
     return CalibrationBins(mean_prob, frequency, rows)
 
 
-def expected_calibration_error(
-    y_true: ArrayLike, y_prob: ArrayLike, n_bins: int = 15, *, strategy: Strategy = "uniform"
-) -> float:
+def expected_calibration_error(y_true: Any, y_prob: Any, n_bins: int = 15, *, strategy: Strategy = "uniform") -> float:
     """Return the mean distance between predicted probability and observed frequency (Naeini et al. 2015).
 
     Each bin counts with its share of the rows. The value depends on the bins: compare only values of equal `n_bins` and
@@ -613,18 +610,8 @@ def expected_calibration_error(
     >>> expected_calibration_error([0, 1], [0.25, 0.75], n_bins=2)
     0.25
     """
-    y, p = check_rows(y_true, y_prob)
-    # Within a bin, p - y sums to rows times (mean probability - frequency).
-    gaps = np.bincount(_bin_numbers(p, n_bins, strategy), weights=p - y, minlength=n_bins)
-    return float(np.abs(gaps).sum() / len(p))
-
-
-def _bin_numbers(p: Floats, n_bins: int, strategy: Strategy) -> NDArray[np.intp]:
-    check_numbers("a whole number from 1 on", 1, sys.maxsize, Integral, n_bins=n_bins)
-    if strategy not in ("uniform", "quantile"):
-        raise ValueError(f"strategy must be 'uniform' or 'quantile'; got {strategy!r}.")
-    edges = np.linspace(0, 1, n_bins + 1)
-    return np.searchsorted((edges if strategy == "uniform" else np.quantile(p, edges))[1:-1], p)
+    mean_prob, frequency, rows = calibration_bins(y_true, y_prob, n_bins, strategy=strategy)
+    return float(np.average(np.abs(mean_prob - frequency), weights=rows))
 
 
 class Decomposition(NamedTuple):

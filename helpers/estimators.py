@@ -46,8 +46,8 @@ __all__ = [
 ]
 
 Build = Callable[[int], Any]
+# Rows of one call: more gain nothing, and the activations of so many fit into little memory.
 CHUNK = 8192
-"""Rows of one call: more gain nothing, and the activations of so many fit into little memory."""
 
 
 class _LogitClassifier(ClassifierMixin, BaseEstimator):
@@ -76,11 +76,9 @@ class _LogitClassifier(ClassifierMixin, BaseEstimator):
     def _check_classes(self, y: NDArray[Any]) -> NDArray[np.int64]:
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
-        if len(self.classes_) != 2:
+        if (found := len(self.classes_)) != 2:
             # The first sentence is the one that scikit-learn's estimator checks look for.
-            raise ValueError(
-                f"Only binary classification is supported. y needs 2 classes; got {len(self.classes_)} class(es)."
-            )
+            raise ValueError(f"Only binary classification is supported. y needs 2 classes; got {found} class(es).")
         return labels
 
 
@@ -155,8 +153,7 @@ class KerasBinaryClassifier(_LogitClassifier):
         """Return the logits, of shape (n,)."""
         X = _checked_rows(self, X)
         # Not `predict`, which compiles anew for each fresh model: cross-validation makes many.
-        chunks = [np.asarray(self.model_(X[start : start + CHUNK]))[:, 0] for start in range(0, len(X), CHUNK)]
-        return np.concatenate(chunks)
+        return np.concatenate([np.asarray(self.model_(X[i : i + CHUNK]))[:, 0] for i in range(0, len(X), CHUNK)])
 
 
 class ScoreClassifier(_LogitClassifier):

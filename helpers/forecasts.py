@@ -35,11 +35,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import correlate1d
 from scipy.signal import lfilter
 
-from helpers.decisions import FROM_0, SHARE, check_numbers, check_real
+from helpers.decisions import FROM_0, SHARE, Floats, check_numbers, check_real
 
 __all__ = ["METHODS", "Window", "conformal_margin", "find_outliers", "replace_outliers", "smooth"]
 
-Floats = NDArray[np.float64]
 Axis = int | None
 
 # Values of windows laid out side by side: with a few copies they stay in a processor's cache.
@@ -75,9 +74,7 @@ class Window(NamedTuple):
         return np.arange(-self.before, self.after + 1)
 
 
-def smooth(
-    y: ArrayLike, window: int, method: str = "mean", *, causal: bool = False, axis: Axis = None
-) -> NDArray[np.floating]:
+def smooth(y: ArrayLike, window: int, method: str = "mean", *, causal: bool = False, axis: Axis = None) -> Floats:
     """Smooth series by windows; ends, NaN and `causal` as the module says.
 
     Parameters

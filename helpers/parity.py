@@ -16,7 +16,6 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from helpers.decisions import FINITE, FROM_0, check_numbers
 from helpers.notebook import first_line
 
 __all__ = ["ParityReport", "assert_parity", "compare", "edge_case_rows", "edge_cases", "hypothesis_strategy"]
@@ -118,12 +118,11 @@ class ParityReport:
         return f"different: {', '.join(part for part, number in parts.items() if number)}{largest}."
 
     def _table(self) -> dict[str, str]:
-        found, shares = self.difference if self.rows else np.zeros(1), (0.5, 0.9, 0.99)
-        within = {f"{share:.0%} of the rows are within": np.quantile(found, share, method="higher") for share in shares}
+        found = self.difference if self.rows else np.zeros(1)
         numbers = {
             "rows compared": self.rows,
             "largest difference": self.max_difference,
-            **within,
+            **{f"{q:.0%} of the rows are within": np.quantile(found, q, method="higher") for q in (0.5, 0.9, 0.99)},
             "largest relative difference": self.max_relative,
             "largest in units in the last place": "-" if np.isnan(self.max_ulp) else self.max_ulp,
             f"rows that differ by more than {self.tolerance:g}": len(self.differing),
@@ -177,10 +176,10 @@ def compare(
     Raises
     ------
     TypeError
-        A pipeline is not callable, or the inputs are no batch.
+        A pipeline is not callable, the inputs are no batch, or `tolerance` or `threshold` is no number.
     ValueError
-        The pipelines return different shapes; one returns another number of rows than it got, or a dictionary; it
-        raises for more than 1,000 rows, or for a batch though for none of its rows alone.
+        One of these is out of range; the pipelines return different shapes; one returns another number of rows than it
+        got, or a dictionary; it raises for more than 1,000 rows, or for a batch though for none of its rows alone.
 
     Examples
     --------
@@ -197,10 +196,8 @@ def compare(
     True
     False
     """
-    limit = 0.0 if threshold is None else threshold
-    for name, number, least in (("tolerance", tolerance, 0.0), ("threshold", limit, -math.inf)):
-        if not (isinstance(number, Real) and math.isfinite(number) and number >= least):
-            raise ValueError(f"{name} must be a finite number{', at least 0' * (least == 0)}; got {number!r}.")
+    check_numbers(*FROM_0, tolerance=tolerance)
+    check_numbers(*FINITE, threshold=0 if threshold is None else threshold)
     inputs = _batch(inputs)
     rows = inputs.shape[0] if hasattr(inputs, "shape") else len(inputs)
     a, errors_a = _outputs("reference", reference, inputs, rows)
@@ -214,22 +211,21 @@ def compare(
         raise ValueError(f"the outputs have different shapes: reference {a.shape}, candidate {b.shape}.")
     a, b = (output.reshape(rows, math.prod(output.shape[1:])) for output in (a, b))
     difference, relative, ulp, beyond = _measure(a, b, tolerance)
-    found = {
-        "flipped": np.flatnonzero(_flips(a, b, threshold) & answered),
-        "one_raised": np.flatnonzero(one),
-        "differing": np.flatnonzero(beyond.any(axis=1) & answered),
-    }
-    shown = np.concatenate([*found.values(), np.flatnonzero(both & ~answered.any())])
+    flips, differs = _flips(a, b, threshold) & answered, beyond.any(axis=1) & answered
+    flipped, one_raised, differing, lost = map(np.flatnonzero, (flips, one, differs, both & ~answered.any()))
+    shown = pd.unique(np.concatenate([flipped, one_raised, differing, lost]))[:MAX_EXAMPLES]
     return ParityReport(
         rows=rows,
         both_raised=int(both.sum()),
+        one_raised=one_raised,
         difference=np.where(answered, difference.max(axis=1, initial=0), np.where(one, np.inf, 0)),
         max_relative=float(relative[answered].max(initial=0)),
         max_ulp=float(ulp[answered].max(initial=0)),
+        differing=differing,
+        flipped=flipped,
         tolerance=tolerance,
         threshold=threshold,
-        examples=_examples(inputs, pd.unique(shown)[:MAX_EXAMPLES], (a, b), difference, (errors_a, errors_b)),
-        **found,
+        examples=_examples(inputs, shown, (a, b), difference, (errors_a, errors_b)),
     )
 
 
@@ -367,8 +363,7 @@ def _batch(inputs: Any) -> Any:
     if isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes)):
         return list(inputs)
     if not getattr(inputs, "shape", ()):
-        kind = type(inputs).__name__
-        raise TypeError(f"inputs must be a batch of rows, such as a DataFrame, an array or a list; got one {kind}.")
+        raise TypeError(f"inputs must be a batch of rows, such as a frame or a list; got one {type(inputs).__name__}.")
     return np.asarray(inputs)
 
 
@@ -384,6 +379,8 @@ def _outputs(name: str, pipeline: Pipeline, inputs: Any, rows: int) -> tuple[NDA
     if not callable(pipeline):
         raise TypeError(f"{name} must be a function from raw inputs to outputs; got {type(pipeline).__name__}.")
     errors: dict[int, str] = {}
+    every = np.arange(rows)
+    pending = [every]
 
     def run(which: NDArray[np.intp]) -> tuple[Any, Exception | None]:
         # What matters is measured; warnings would come once for every half.
@@ -393,19 +390,15 @@ def _outputs(name: str, pipeline: Pipeline, inputs: Any, rows: int) -> tuple[NDA
             except Exception as error:
                 return None, error
 
-    def search(which: NDArray[np.intp], error: Exception | None) -> None:
+    while pending and len(errors) <= MAX_RAISED:
+        output, error = run(which := pending.pop())
         if error is not None and len(which) == 1:
             errors[int(which[0])] = f"raises {type(error).__name__}: {first_line(error)}"
-        elif error is not None and len(errors) <= MAX_RAISED:
-            for half in np.array_split(which, 2):
-                search(half, run(half)[1])
-
-    every = np.arange(rows)
-    output, error = run(every)
-    if error is not None:
-        search(every, error)
-        if len(errors) > MAX_RAISED:
-            raise ValueError(f"{name} raises for more than {MAX_RAISED} rows; the first {errors[min(errors)]}")
+        elif error is not None:
+            pending += reversed(np.array_split(which, 2))
+    if len(errors) > MAX_RAISED:
+        raise ValueError(f"{name} raises for more than {MAX_RAISED} rows; the first {errors[min(errors)]}")
+    if errors or len(which) < rows:
         every = np.setdiff1d(every, list(errors))
         output, error = run(every)
     if error is not None:
@@ -425,23 +418,22 @@ def _array(name: str, output: Any, rows: int) -> NDArray[Any]:
         # A copy, for two pipelines may write into one buffer; and objects, for NumPy's own strings would lose null
         # characters at their end, and whole numbers beside a float their last digits.
         values = output.toarray() if sparse.issparse(output) else np.array(output, dtype=object if exact else None)
+        # pandas rounds a whole number beside a missing one, or in a column beside one of floats.
+        if hasattr(output, "isna") and values.dtype == np.float64 and (np.abs(values) >= 2**53).any():
+            values = np.array(output.astype(object))
     except ValueError as error:
         raise ValueError(f"{name} returns rows of different lengths.") from error
     nested = values.dtype == object and any(isinstance(value, (list, tuple, np.ndarray)) for value in values.flat)
     if values.ndim == 0 or len(values) != rows or nested or np.ma.isMaskedArray(output):
         what = "arrays as objects" if nested else f"a {type(output).__name__} of shape {values.shape}"
         raise ValueError(f"{name} got {_count(rows, 'row')} and returned {what}: let it return one output a row.")
-    if values.shape[1:] and values.shape[-1] == 1:
-        values = values[..., 0]
-    if values.dtype.name == "bfloat16":
-        values = values.astype(np.float32)
+    values = values[..., 0] if values.shape[1:] and values.shape[-1] == 1 else values
+    values = values.astype(np.float32) if values.dtype.name == "bfloat16" else values
     if values.dtype.kind in "fiub":
         return values
     flat = [np.nan if value is None or value is pd.NA else value for value in values.flat]
-    if all(map(_fits, flat)):
-        return np.array(flat, dtype=np.float64).reshape(values.shape)
-    texts = [value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value for value in flat]
-    return np.array(texts, dtype=object).reshape(values.shape)
+    flat = [value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value for value in flat]
+    return np.array(flat, dtype=np.float64 if all(map(_fits, flat)) else object).reshape(values.shape)
 
 
 def _fits(one: Any) -> bool:
@@ -452,22 +444,16 @@ def _fits(one: Any) -> bool:
 def _measure(a: NDArray[Any], b: NDArray[Any], tolerance: float) -> tuple[NDArray[Any], ...]:
     """Return the differences: absolute, relative, in units in the last place, and whether beyond the tolerance."""
     kinds = a.dtype.kind + b.dtype.kind
-    alike = np.asarray(a == b, dtype=bool) | (pd.isna(a) & pd.isna(b))
-    if "O" in kinds:
-        x, y = (~alike).astype(np.float64), np.zeros(a.shape)
-    else:
-        x, y = a.astype(np.float64), b.astype(np.float64)
-        # NumPy rounds a whole number before it compares it with a float; Python does not.
-        rounded = alike & (np.abs(x) >= 2**53) & (kinds[0] != kinds[1])
-        alike[rounded] = a[rounded].astype(object) == b[rounded].astype(object)
+    # NumPy rounds a whole number before it compares it with a float; Python does not.
+    equal = a == b if kinds[0] == kinds[1] else a.astype(object) == b.astype(object)
+    alike = np.asarray(equal, dtype=bool) | (pd.isna(a) & pd.isna(b))
+    x, y = (values.astype(np.float64) for values in ((~alike, alike & False) if "O" in kinds else (a, b)))
     whole = "O" in kinds or "f" not in kinds
     with np.errstate(all="ignore"):
         # What differs shows, also where both have become one float64.
         difference = np.maximum(np.abs(x - y), np.where(whole | (np.abs(x) >= 2**53), 1, 5e-324))
         relative = difference / np.abs(x)
-    difference[~alike & ~np.isfinite(difference)] = np.inf
-    relative[np.isnan(relative)] = np.inf
-    difference[alike] = relative[alike] = 0
+    difference, relative = (np.where(alike, 0, np.where(np.isnan(v), np.inf, v)) for v in (difference, relative))
     if whole:
         return difference, relative, np.full(a.shape, np.nan), ~alike
     # Below 1 the relative difference is the larger one.

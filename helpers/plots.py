@@ -40,8 +40,8 @@ __all__ = [
     "threshold_trade",
 ]
 
+# Okabe and Ito's palette (2008), told apart under every common colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's palette (2008), told apart under every common colour blindness."""
 
 Described = tuple[Figure, str]
 
@@ -150,9 +150,7 @@ def outlines(images: Sequence[ArrayLike], masks: Mapping[str, Sequence[ArrayLike
     return figure, f"Images, from left to right, with the outlines of {' and '.join(masks)}: {alt_text}."
 
 
-def scores(
-    y_true: ArrayLike, y_prob: ArrayLike, threshold: float, class_names: tuple[str, str] = ("0", "1")
-) -> Described:
+def scores(y_true: Any, y_prob: Any, threshold: float, class_names: tuple[str, str] = ("0", "1")) -> Described:
     """Draw how the probabilities of the two classes lie on either side of the threshold.
 
     Parameters
@@ -280,9 +278,7 @@ def bars(values: Mapping[str, float], x_label: str, alt_text: str) -> Described:
     return figure, alt_text
 
 
-def intervals(
-    panels: Mapping[str, Mapping[str, tuple[float, float, float]]], alt_text: str, *, reference: float | None = None
-) -> Described:
+def intervals(panels: Mapping[str, Mapping[str, Any]], alt_text: str, *, reference: float | None = None) -> Described:
     """Draw means with their intervals: a panel for each score, a row for each model, the same rows in all panels.
 
     Parameters
@@ -382,8 +378,7 @@ def reliability(models: Mapping[str, CalibrationBins]) -> Described:
         outside = int(((bins.mean_prob < low) | (bins.mean_prob > high)).sum())
         parts.append(f"for {name}, {outside} of {len(bins.rows)} bins")
     above.set_ylabel("observed frequency")
-    below.set_ylabel("rows")
-    below.set_xlabel("mean predicted probability in the bin")
+    below.set(xlabel="mean predicted probability in the bin", ylabel="rows")
     below.margins(y=0.2)
     below.set_ylim(bottom=0)
     figure.legend(loc="outside right upper", frameon=False)
