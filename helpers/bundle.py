@@ -43,8 +43,6 @@ from helpers.decisions import check_probabilities
 from helpers.notebook import UserError, first_line, plain_values, some, write_text
 from helpers.parity import ParityReport, compare
 
-__all__ = ["TRUSTED", "Bundle", "BundleError", "Field", "load_bundle", "save_bundle"]
-
 # What skops may restore beyond its own list. Reviewed by hand: never fill it from `get_untrusted_types`. No trees, as
 # nobody checks the indices of their nodes, and forged ones crash the process; where a fingerprint is compared,
 # "sklearn.tree._tree.Tree" may be added for one's own forests.

@@ -27,17 +27,6 @@ from sklearn.utils import _safe_indexing, check_array, check_consistent_length, 
 
 from helpers.decisions import check_real
 
-__all__ = [
-    "Interval",
-    "LeakageReport",
-    "checked_folds",
-    "fold_count",
-    "fold_interval",
-    "leakage_report",
-    "out_of_fold_features",
-    "repeated_folds",
-]
-
 Folds = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
 METHODS = ("predict_proba", "decision_function", "predict")
 

@@ -23,29 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, xlogy
 from scipy.stats import rankdata
 from sklearn.isotonic import isotonic_regression
+from sklearn.metrics import confusion_matrix_at_thresholds
 
 from helpers.notebook import UserError
-
-__all__ = [
-    "CalibrationBins",
-    "Decomposition",
-    "ThresholdCurve",
-    "adjust_prior",
-    "apply_threshold",
-    "calibration_bins",
-    "check_direction",
-    "check_numbers",
-    "check_probabilities",
-    "check_real",
-    "check_rows",
-    "cost_threshold",
-    "decompose_score",
-    "expected_calibration_error",
-    "log_odds",
-    "precision_at_k",
-    "reject_interval",
-    "threshold_curve",
-]
 
 Floats = NDArray[np.floating]
 Counts = NDArray[np.int64]
@@ -437,10 +417,12 @@ def threshold_curve(y_true: ArrayLike, y_prob: ArrayLike) -> ThresholdCurve:
     (0.4, 0.25)
     """
     y, p = check_rows(y_true, y_prob)
-    threshold = np.unique(np.append(p, 1.0))[::-1]
-    tp, fp = (len(found) - np.searchsorted(np.sort(found), threshold) for found in (p[y == 1], p[y == 0]))
+    tn, fp, fn, tp, threshold = confusion_matrix_at_thresholds(y, p, pos_label=1)
+    first = int(threshold[0] == 1)
+    counts = np.column_stack([[0, 0, tp[-1], fp[-1]], [tp, fp, fn, tn]]).astype(np.int64)[:, first:]
+    threshold = np.append(1.0, threshold)[first:]
     threshold[-1] = 0
-    return ThresholdCurve(threshold, tp, fp, tp[-1] - tp, fp[-1] - fp)
+    return ThresholdCurve(threshold, *counts)
 
 
 def cost_threshold(cost_fp: float, cost_fn: float) -> float:

@@ -36,15 +36,6 @@ from helpers.decisions import check_probabilities, log_odds
 if TYPE_CHECKING:
     import keras
 
-__all__ = [
-    "KerasBinaryClassifier",
-    "LatentFeatures",
-    "ScoreClassifier",
-    "cached_features",
-    "compute_features",
-    "feature_key",
-]
-
 Build = Callable[[int], Any]
 # Rows of one call: more gain nothing, and the activations of so many fit into little memory.
 CHUNK = 8192

@@ -37,8 +37,6 @@ from scipy.signal import lfilter
 
 from helpers.decisions import FROM_0, SHARE, Floats, check_numbers, check_real
 
-__all__ = ["METHODS", "Window", "conformal_margin", "find_outliers", "replace_outliers", "smooth"]
-
 Axis = int | None
 
 # Values of windows laid out side by side: with a few copies they stay in a processor's cache.

@@ -27,8 +27,6 @@ from helpers.data import OWN, Dataset, binary_labels
 from helpers.notebook import UserError, first_line, some
 from helpers.tables import existing_path, require
 
-__all__ = ["IGNORE", "open_folder", "open_pairs", "read_image"]
-
 IGNORE = -1  # In a label image: nobody knows what the pixel shows. Scores and losses leave it out.
 VOID = 255, 224 << 32 | 224 << 16 | 192  # The same in files: PASCAL VOC's index 255, and its colour.
 MIN_PAIRS = 6  # Training, validation and test need images of their own.

@@ -32,26 +32,6 @@ from skimage.morphology import reconstruction
 from skimage.segmentation import relabel_sequential, watershed
 from sklearn.model_selection import ParameterGrid
 
-__all__ = [
-    "BoundaryDistance",
-    "ObjectCounts",
-    "Tuned",
-    "apply_pipeline",
-    "binarize",
-    "boundary_distance",
-    "boundary_iou",
-    "closing",
-    "count_objects",
-    "dice",
-    "fill_holes",
-    "hysteresis",
-    "iou",
-    "opening",
-    "remove_small_regions",
-    "split_touching",
-    "tune",
-]
-
 Step = Callable[..., Any]
 Spacing = float | Sequence[float]
 LARGEST = float(np.finfo(float).max)

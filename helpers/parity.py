@@ -26,8 +26,6 @@ from scipy import sparse
 from helpers.decisions import FINITE, FROM_0, check_numbers
 from helpers.notebook import first_line
 
-__all__ = ["ParityReport", "assert_parity", "compare", "edge_case_rows", "edge_cases", "hypothesis_strategy"]
-
 MAX_EXAMPLES = 5
 MAX_RAISED = 1000
 MAX_TEXT = 200

@@ -26,20 +26,6 @@ from sklearn.utils import column_or_1d
 
 from helpers.decisions import CalibrationBins, ThresholdCurve, apply_threshold, check_numbers, check_real, check_rows
 
-__all__ = [
-    "COLOURS",
-    "bars",
-    "image_strip",
-    "img_tag",
-    "intervals",
-    "lines",
-    "outlines",
-    "reliability",
-    "scores",
-    "show",
-    "threshold_trade",
-]
-
 # Okabe and Ito's palette (2008), told apart under every common colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 

@@ -26,25 +26,6 @@ from keras import layers, ops
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-__all__ = [
-    "OneCycle",
-    "augment_pairs",
-    "bce_jaccard",
-    "build_unet",
-    "compile_model",
-    "dice_loss",
-    "export",
-    "iou_metric",
-    "predict_tiled",
-    "predict_tta",
-    "random_crops",
-    "receptive_field",
-    "reset_weights",
-    "standardize",
-    "targets",
-    "weighted_bce",
-]
-
 
 def build_unet(
     input_shape: tuple[int | None, int | None, int] = (None, None, 1),
