@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["SIGNATURE", "Finding", "audit", "python_ops", "read_graph", "signatures"]
-
 SIGNATURE = "serving_default"
 """The signature that a server runs when a request names none."""
 

@@ -20,8 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["library", "load", "run", "save"]
-
 # Linux, macOS and Windows.
 LIBRARIES = ("libtensorflow_cc.so.2", "libtensorflow_cc.2.dylib", "tensorflow_cc.dll")
 STRING, BYTES_PER_STRING = 7, 24

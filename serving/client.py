@@ -19,8 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 from helpers.notebook import first_line, some
 from serving.tensors import from_json, to_json
 
-__all__ = ["Client", "ServingError"]
-
 # How the interface calls two of the types; the others have NumPy's names.
 _NAMES = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64"}
 # What an answer of another form does to a line that reads it.
@@ -186,29 +184,25 @@ class Client:
         """
         return self._ask(_path(model, version, "/metadata"), "metadata", _signatures)
 
-    def _ask(self, path: str, key: str, read: Callable[[Any], Any] | None = None, body: Any = None) -> Any:
+    def _ask(self, path: str, key: str, read: Callable[[Any], Any] = lambda found: found, body: Any = None) -> Any:
         content = None if body is None else json.dumps(body)
         deadline, pause = time.monotonic() + self.patience, 0.1
         while True:
+            status = None
             try:
-                return self._ask_once(path, key, read, content)
-            except ServingError as error:
-                if error.status not in (None, 503) or time.monotonic() + pause > deadline:
-                    raise
+                reply = self._http.request("GET" if content is None else "POST", self.url + path, content=content)
+                status = reply.status_code
+                if reply.is_success:
+                    return read(reply.json()[key])
+                message = f"The server answered {status}: {first_line(reply.json()['error']):.300}"
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                message = f"No answer from {self.url}: {first_line(error) or type(error).__name__}."
+            except _MALFORMED:
+                message = f"The answer {status} is not of this interface: it has no {key!r} that can be read."
+            if status not in (None, 503) or time.monotonic() + pause > deadline:
+                raise ServingError(message, status)
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
-
-    def _ask_once(self, path: str, key: str, read: Callable[[Any], Any] | None, content: str | None) -> Any:
-        try:
-            reply = self._http.request("GET" if content is None else "POST", self.url + path, content=content)
-            if reply.is_success:
-                return read(reply.json()[key]) if read else reply.json()[key]
-            message = f"The server answered {reply.status_code}: {first_line(reply.json()['error']):.300}"
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ServingError(f"No answer from {self.url}: {first_line(error) or type(error).__name__}.") from None
-        except _MALFORMED:
-            message = f"The answer {reply.status_code} is not of this interface: it has no {key!r} that can be read."
-        raise ServingError(message, reply.status_code)
 
 
 def _state(one: Any) -> dict[str, Any]:

@@ -23,8 +23,6 @@ from helpers.notebook import fresh_process, some
 from serving import c_runtime
 from serving.audit import SIGNATURE, audit, read_graph, signatures
 
-__all__ = ["export", "inputs_of", "run_without_python"]
-
 # So many examples are also predicted one by one.
 _MOST_ALONE = 8
 

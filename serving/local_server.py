@@ -35,8 +35,6 @@ from helpers.notebook import ENVIRONMENT, ROOT, first_line
 from serving.audit import SIGNATURE, audit, read_graph
 from serving.tensors import from_json, to_json
 
-__all__ = ["create_app", "running"]
-
 # Bytes of a request, and seconds in which they must come.
 MOST_BODY, BODY_SECONDS = 2**25, 20
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18}))?(:predict|/metadata)?")

@@ -66,8 +66,6 @@ from sklearn.utils.validation import check_is_fitted
 from helpers.notebook import some
 from serving.trees import forest_trees, gradient_trees, histogram_trees, leaf_sums
 
-__all__ = ["Ops", "converts", "to_tensorflow"]
-
 Array = NDArray[Any]
 Method = Callable[[Any], tf.Tensor]
 Spec: TypeAlias = tf.TensorSpec | dict[str, tf.TensorSpec]

@@ -16,8 +16,6 @@ import tensorflow as tf
 from helpers.notebook import first_line, some
 from serving.ops import Ops, to_tensorflow
 
-__all__ = ["adapter", "serve", "with_pre"]
-
 Specs = dict[str, tf.TensorSpec]
 Tensors = dict[str, Any]
 Call = Callable[[Tensors], Tensors]

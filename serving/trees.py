@@ -19,8 +19,6 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-__all__ = ["Tree", "forest_trees", "gradient_trees", "histogram_trees", "leaf_sums"]
-
 Array = NDArray[Any]
 
 # Pairs of row and tree that are walked at a time: memory does not grow with the number of rows.
