@@ -277,8 +277,7 @@ def binary_labels(
     require(not lost, f"{where} has no label in {lost} of {len(labels)} rows ({some(missing)}): leave these rows out.")
     values = {name: float(name) for name in counts if re.fullmatch(tables.NUMBER, name)}
     found = some(names := sorted(counts, key=values.__getitem__ if len(values) == len(counts) else None))
-    meant = Counter(values.get(name, tables.look(name)) for name in names)
-    alike = [name for name in names if meant[values.get(name, tables.look(name))] > 1]
+    alike = tables.look_alike(names)
     require(not alike, f"{where} writes one label in several ways ({some(alike)}): write it in one.")
     require(positive_label in ("", *names), f"positive_label {some([positive_label])} is no label of {where}: {found}.")
     require(len(names) > 1, f"{where} holds one class only ({found}): two are needed to learn a difference.")
@@ -354,20 +353,19 @@ def _open_text(path: Path, lines: pd.Series[str], positive_label: str) -> Datase
     filled = lines[lines.str.strip() != ""]
     empty = int(filled.index[-1]) + 1 - len(filled)
     notes = [f"{empty} empty lines are left out"] if empty else []
-    fast_text = bool(filled.str.startswith("__label__").iloc[0])
-    separator = " " if fast_text else "\t"
-    unlike = filled[~filled.str.contains("^__label__[^ ]* " if fast_text else separator)]
+    if fast_text := bool(filled.str.startswith("__label__").iloc[0]):
+        filled = filled.str.replace(r"^__label__(\S+)\s+", r"\1\t", regex=True)
+    unlike = filled[~filled.str.contains("\t") | filled.str.contains("(?:^|\t)__label__")]
     for line, text in zip(unlike.index[:1] + 1, unlike, strict=False):
-        forms = "label<TAB>text, text<TAB>label nor __label__name text"
+        forms = "label<TAB>text, text<TAB>label nor __label__name text, with one label"
         remedy = "a table of CSV has a header, which names its label_column"
         raise UserError(f"line {line} of {path.name} is neither {forms}: {some([text.strip()])}; {remedy}.")
-    first, last = filled.str.partition(separator)[[0, 2]], filled.str.rpartition(separator)[[2, 0]]
+    first, last = filled.str.partition("\t")[[0, 2]], filled.str.rpartition("\t")[[2, 0]]
     # The side with fewer different values is the label.
     label_first = fast_text or first[0].nunique() <= last[2].nunique()
     labels, texts = (column.str.strip() for _, column in (first if label_first else last).items())
-    labels = labels.str.removeprefix("__label__")
     y, class_names = binary_labels(labels.tolist(), positive_label, path.name)
-    notes += _text_notes(texts) + name_notes(labels.rename("label"))
+    notes += _text_notes(texts) + _label_notes(labels.rename("label"), class_names)
     X = texts.to_numpy(dtype=object)
     return Dataset(path.name, "text", X, y, class_names, str(path), OWN, notes=tuple(notes))
 
@@ -380,7 +378,7 @@ def _open_table(path: Path, label: str, text: str, group: str, positive_label: s
     require(len(set(given)) == len(given), f"label, text and group need columns of their own; got {some(given)}.")
     y, class_names = binary_labels(frame[label].tolist(), positive_label, f"column {label!r} of {path.name}")
     groups = _groups(frame[group], y, class_names, path.name) if group else None
-    notes += [note for name in (label, group) if name for note in name_notes(frame[name])]
+    notes += _label_notes(frame[label], class_names) + (name_notes(frame[group]) if group else [])
     if text:
         X: Any = frame[text].to_numpy(dtype=object)
         kind, names = "text", list[str]()
@@ -392,6 +390,12 @@ def _open_table(path: Path, label: str, text: str, group: str, positive_label: s
         X, kind, names = (features, "table", [*features]) if words else (features.to_numpy(), "numeric", [*features])
         notes += more
     return Dataset(path.name, kind, X, y, class_names, str(path), OWN, tuple(names), groups, tuple(notes))
+
+
+def _label_notes(labels: pd.Series[str], class_names: tuple[str, str]) -> list[str]:
+    others = labels[labels != class_names[1]].value_counts()
+    rest = some([f"{name}: {rows}" for name, rows in others.items()], most=8)
+    return name_notes(labels) + ([f"{class_names[0]!r} holds the labels {rest}"] if len(others) > 1 else [])
 
 
 def _text_notes(texts: pd.Series[str]) -> list[str]:
@@ -425,7 +429,7 @@ def _features(
         told[KINDS.get(kind, "")].append(name)
         if values is not None:
             told[_suspicion(values, kind, y, known)].append(name)
-    del told[""]
+    told.pop("", None)
     notes = [f"{what}: {some(names, most=20)}" for what, names in told.items()] + almost
     if words:
         new_names = dict(zip(features, _identifiers(features.columns), strict=True))
@@ -446,13 +450,16 @@ def _suspicion(column: pd.Series[Any], kind: str, y: NDArray[np.int64], known: d
         others = pd.factorize(names)[0]
         if len(values) == others.max() + 1 == len(np.unique(codes * len(values) + others)):
             return what
-    # Each value, or each side of a threshold, has one class.
-    separate = len(values) <= len(y) / 2 and len(np.unique(codes * 2 + y)) == len(values)
-    if kind != "categories":
-        (low, high), (low_1, high_1) = (column[y == one].agg(["min", "max"]) for one in (0, 1))
-        separate |= high < low_1 or high_1 < low
-    if separate:
-        return "warning: columns that alone separate the classes perfectly, as what is known only after the label"
+    # Each value, or each side of a threshold, has one class; also if rows without a value are passed over.
+    for rows in (np.full(len(y), True), column.notna().to_numpy()):
+        some_codes, classes = codes[rows], y[rows]
+        different = len(np.unique(some_codes))
+        separate = different <= len(classes) / 2 and len(np.unique(some_codes * 2 + classes)) == different
+        if kind != "categories":
+            (low, high), (low_1, high_1) = (column[rows][classes == one].agg(["min", "max"]) for one in (0, 1))
+            separate |= high < low_1 or high_1 < low
+        if separate and min(np.bincount(classes, minlength=2)) >= MIN_ROWS:
+            return "warning: columns that alone separate the classes perfectly, as what is known only after the label"
     if kind == "numbers" and len(values) == len(y) and (column % 1 == 0).all():
         return "columns that hold whole numbers, all different, as ids do"
     return ""
@@ -620,6 +627,7 @@ def _series_times(column: pd.Series[str], file: str, time_format: str) -> tuple[
     without = _lines(column.index[~zoned])
     require(zoned.nunique() == 1, f"{where} has times with an offset from UTC, and times without one in {without}.")
     notes += ["times have an offset and are turned into UTC"] if zoned.any() else []
+    notes += ["years of two digits are read as 1969 to 2068"] * ("%y" in time_format)
     return times.to_numpy().astype("datetime64[s]"), notes
 
 

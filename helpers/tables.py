@@ -15,9 +15,10 @@ import io
 import lzma
 import os
 import re
+import unicodedata
 import zipfile
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,16 +40,18 @@ PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\0": lzma}
 ENCODINGS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 # Not str.splitlines, which breaks at U+0085 and U+2028 too.
 LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+\Z")
-SEPARATORS = ",;\t|"
+# Where two split all rows alike, the comma is a decimal one.
+SEPARATORS = "\t;|,"
+ENCODINGS_BEFORE = ["cp1252", "cp1250", "cp1251", "utf_16_le", "utf_16_be", "shift_jis", "gb18030", "euc_kr"]
 ROWS_AT_ONCE = 20_000
 ZONE = r"(?:Z|UTC|[+-][0-9]{2}(?::?[0-9]{2})?)"
 ISO = (
     r"[0-9]{4}-[0-9]{2}(?:-[0-9]{2}(?:[T ][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]+)?)?)?"
     rf"\s*{ZONE}?)?)?"
 )
-DATE = r"[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}\b.*"
+DATE = r"(?:[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.](?:[0-9]{2}|[0-9]{4}))\b.*"
 NUMBER = r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?)"
-DECIMAL_COMMA = r"[+-]?(?:[0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+)?(?:,[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+DECIMAL_COMMA = r"[+-]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)?(?:,[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 THOUSANDS = r"[+-]?[1-9][0-9]{0,2}(?:[.,][0-9]{3})+"
 
 
@@ -101,7 +104,7 @@ def read_text(path: Path) -> str:
         # The mark of UTF-8 also begins lines of files that were put together.
         text = re.sub("(?m)^\ufeff", "", content.decode(encoding))
     except UnicodeDecodeError as error:
-        best = from_bytes(content[:50_000]).best()
+        best = from_bytes(content[:50_000], cp_isolation=ENCODINGS_BEFORE).best()
         like = f", perhaps {best.encoding}" if best else ""
         raise UserError(
             f"{path.name} is not {encoding.upper()} text (byte {error.start}){like}: save it as UTF-8."
@@ -227,18 +230,20 @@ def _rows(text: str, separator: str, file: str, notes: list[str]) -> Iterator[tu
                 continue
             header = header or fields
             where, width = f"line {line} of {file}", len(header)
-            given = len(fields) if any(fields[width:]) else min(len(fields), width)
-            remedy = f"quote fields that hold {separator!r}, and write the separator for empty ones"
-            require(given == width, f"{where} has {given} fields, its header {width}: {remedy}.")
+            # A separator at the end of some rows, or of the header alone, begins no field.
+            given, named = (max((n for n, field in enumerate(row, 1) if field), default=0) for row in (fields, header))
+            remedy = f"name every column, quote fields that hold {separator!r}, and write it for empty ones"
+            fits = named <= len(fields) and given <= width
+            require(fits, f"{where} has {len(fields)} fields, its header {width}: {remedy}.")
             if last > line:
                 swallowed = max((_look_like_rows(field, separator, width) for field in fields), default=0)
                 stray = f"{where} begins a quoted field that holds {swallowed} lines like rows"
                 require(not swallowed, f"{stray}: remove the stray quote, or double it within a quoted field.")
                 longest = max(longest, last - line + 1)
-            yield line, fields[:width]
+            yield line, (fields + [""] * width)[:width]
     except csv.Error as error:
         where = f"line {last + 1} of {file} holds a quote that is not closed, or not doubled within a quoted field"
-        raise UserError(f"{where} ({error}): correct it.") from None
+        raise UserError(f"{where}, or another separator than , ; | and tab ({error}): correct it.") from None
     if empty:
         notes.append(f"empty rows are left out: {empty}")
     if longest:
@@ -370,7 +375,7 @@ def as_feature(column: pd.Series[str], words: bool) -> tuple[pd.Series[Any] | No
         return numbers, form, notes + [f"{where} holds leading zeros, which numbers lose"] * zeros
     if known.str.lower().isin(["true", "false"]).all():
         return (known.str.lower() == "true").astype(np.float64).reindex(column.index), "truth values", notes
-    number = rest.str.fullmatch(r"[$€£]?\s*-?[0-9][0-9.,' ]*\s*[%$€£]?")
+    number = rest.str.fullmatch(r"[$€£₩¥A-Z]{0,3}\s*-?[0-9][0-9.,'’ \u00a0\u202f\u2009]*[%$€£₩¥A-Za-z]{0,3}")
     if len(rest) and (len(rest) <= len(known) / 2 or number.mean() > 0.5):
         notes.append(f"{where} would be numeric but for {len(rest)} values such as {some([rest.iloc[0]])}")
     if not words:
@@ -393,15 +398,23 @@ def name_notes(column: pd.Series[str]) -> list[str]:
     names, where = column[column != ""].unique().tolist(), f"column {str(column.name)!r}"
     gaps = [name for name in names if name in MISSING]
     notes = [f"{where} keeps {some(gaps)} as a name: leave fields empty where it is missing"] if gaps else []
-    alike = len(set(map(look, names))) < len(names)
-    return (
-        notes + [f"{where} holds names that differ in upper and lower case only, or by signs that show nothing"] * alike
-    )
+    alike = look_alike(names)
+    return notes + ([f"{where} holds names that may be one: {some(alike)}"] if alike else [])
 
 
-def look(name: str) -> str:
-    """Return a name in lower case, without the signs that show nothing."""
-    return "".join(filter(str.isprintable, name)).casefold()
+def look_alike(names: Iterable[str]) -> list[str]:
+    """Return the names that differ in case, in blanks, in signs that show nothing, or in how a number is written.
+
+    Examples
+    --------
+    >>> look_alike(["7", "07", "Yes", "yes", "no"])
+    ['7', '07', 'Yes', 'yes']
+    """
+    looks = defaultdict[object, list[str]](list)
+    for name in names:
+        plain = "".join(filter(str.isprintable, unicodedata.normalize("NFKC", name).lower()))
+        looks[float(plain) if re.fullmatch(NUMBER, plain) else " ".join(plain.split())].append(name)
+    return [name for alike in looks.values() if len(alike) > 1 for name in alike]
 
 
 def describe(frame: pd.DataFrame) -> pd.DataFrame:

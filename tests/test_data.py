@@ -82,6 +82,16 @@ LABELS += [(["yes", " yes", "no", "no "], "", ("no", "yes"), 20), (["9", "10"], 
 LABELS += [(["None", "churn"], "", ("None", "churn"), 20), (["-1", "1"], "", ("-1", "1"), 20)]
 
 
+def test_what_stands_against_a_positive_label_is_told(write):
+    path = write("x,label\n" + "".join(f"{n / 7},{'abc'[n % 3]}\n" for n in range(60)) + "1,Total\n")
+    assert "'not a' holds the labels 'b: 20', 'c: 20', 'Total: 1'" in data.open_data(path, positive_label="a").notes
+
+
+def test_nothing_but_a_date_that_separates_or_never_changes(write):
+    for dates in (["2013-01-01", "2014-01-01"], ["2013-01-01"] * 2):
+        assert len(data.open_data(write(table({"day": dates * 20})), words=True).notes) == 2
+
+
 @pytest.mark.parametrize(("labels", "positive_label", "class_names", "positives"), LABELS)
 def test_labels_are_read_as_they_are_written(write, labels, positive_label, class_names, positives):
     path = write("x,target\n" + "".join(f"{n},{labels[n % len(labels)]}\n" for n in range(40)))
@@ -107,13 +117,15 @@ def test_columns_that_should_be_no_features_are_told(write):
         "late": np.where(np.arange(40) % 2, 50, 1) + rng.normal(size=40),
         "ward": [f"w{n // 2}" for n in range(40)],
     }
+    columns["gap"] = [None, None, *["c", "d"] * 19]
     columns |= {"boat": ["1", None] * 20, "patient": [f"p{n // 2}" for n in range(40)]}
     dataset = data.open_data(write(table(columns)), group_column="patient", words=True)
     assert dataset.notes[:-1] == (
         "warning: columns that give the label away, in other words: 'copy', 'boat'",
         "columns that hold whole numbers, all different, as ids do: 'number'",
         "columns that hold one value only: 'one'",
-        "warning: columns that alone separate the classes perfectly, as what is known only after the label: 'late'",
+        "warning: columns that alone separate the classes perfectly, as what is known only after the label: "
+        "'late', 'gap'",
         "columns that are the group column in other words: 'ward'",
     )
     assert "\n  warning: columns that give" in str(dataset) and "\n  note: columns that hold" in str(dataset)
@@ -131,7 +143,7 @@ def test_words_for_missing_values_are_names_in_columns_of_names(write):
     assert dataset.groups[:8].tolist() == [0, 1, 2, 2, 3, 4, 5, 6]
     for note in (
         "'code' keeps 'NA', 'null' as",
-        "'code' holds names that differ in upper",
+        "'code' holds names that may be one: ",
         "'area' keeps 'NA', '?' as",
     ):
         assert note in " ".join(dataset.notes)
@@ -173,6 +185,7 @@ def test_a_table_with_texts(write):
 
 # str.splitlines would break at U+0085 and U+2028, and make a line of half a sentence.
 LINES = ("{label}\tSee\tyou, {n}", "See\tyou, "), ('"See you, {n}\t{label}\r', '"See you, ')
+LINES += (("__label__{label}\tone {n}", "one "),)
 LINES += (("__label__{label} one\u0085two\u2028three {n}", "one\u0085two\u2028three "),)
 
 
@@ -211,6 +224,7 @@ FAULTS = [
     ),
     ("a.csv", HEAD + '"1,107",a\n"900",b\n' * 20, {}, "numeric column: column 'x' would .* 20 values such as '1,107'"),
     ("a.txt", "\tone\nspam\ttwo\n" * 20, {}, "a.txt has no label in 20 of 40 rows"),
+    ("a.txt", "__label__a __label__b one\n__label__b two\n" * 20, {}, "line 1 of a.txt is neither.* with one label"),
     *(("a.txt", f"{one} one\n\nno\n", {}, "line 3 of a.txt is neither.*'no'") for one in ("a\t", "__label__a")),
     *((name, HEAD + "1,a\t\n" * 3000 + "é", {}, "not UTF-8") for name in ("a.csv", "a.txt")),
     ("a.jpg", "", {}, "a.jpg is one image: name a folder"),

@@ -51,6 +51,8 @@ NOTED = [
     ("sep=;\na;b\n1,5;2\n", [["1,5", "2"]], []),
     ("a,b,,\n1,2,,\n", [["1", "2"]], []),
     ("a,b\n1,2,\n3,4,,\n", [["1", "2"], ["3", "4"]], []),
+    ("a,b,\n1,2\n3,4\n", [["1", "2"], ["3", "4"]], []),
+    ("a;b, kW\nx;0,5\ny;1,5\n", [["x", "0,5"], ["y", "1,5"]], []),
     ('a,b\n1, "2, 3"\n"4 ""x""",5" disk\n', [["1", "2, 3"], ['4 "x"', '5" disk']], []),
     ('a,b\n1,"two\nlines"\n', [["1", "two\nlines"]], ["line breaks within quotes are kept (up to 2 lines a row)"]),
     ("0,1,2\n5,6,7\n", [["5", "6", "7"]], []),
@@ -69,7 +71,7 @@ def test_what_is_read_and_what_is_noted(write, text, rows, noted):
 REFUSED = [
     (
         "label,review\nno,good film, but long\n",
-        "line 2 of a.csv has 3 fields, its header 2: quote fields that hold ','",
+        "line 2 of a.csv has 3 fields, its header 2: name every column, quote fields that hold ','",
     ),
     ("day,load\n2013-01,0,5\n", "line 2 of a.csv has 3 fields"),
     ("a,b\n1,2\n\n3\n", "line 4 of a.csv has 1 fields"),
@@ -154,6 +156,7 @@ COMMAS = [
     (["0,107", "-1,107"], [0.107, -1.107]),
     (["1,107", "900"], None),
     (["0,5", "0.5"], None),
+    (["0.125", "0,5"], None),
     (["1,234,567", "0,5"], None),
 ]
 
@@ -188,9 +191,19 @@ def test_numbers_that_may_be_meant_otherwise_are_noted(texts, note):
     assert note in " ".join(notes) and bool(note) == bool(notes)
 
 
-def test_names_that_look_alike_are_noted():
-    for names, count in ((["a", "A"], 1), (["a", "a\u200b"], 1), (["a", "b", "a"], 0), (["NA", "na"], 2)):
-        assert len(tables.name_notes(pd.Series(names, dtype="str", name="x"))) == count
+@pytest.mark.parametrize("other", ["A b", "a  b", "a\u00a0b", "a\u200b b", "\uff41 b"])
+def test_names_that_look_alike_are_noted(other):
+    notes = tables.name_notes(pd.Series(["a b", other, "c"], dtype="str", name="x"))
+    assert len(notes) == 1 and notes[0].startswith("column 'x' holds names that may be one: 'a b', ")
+    assert not tables.look_alike(["größe", "grösse", "1", "-1", "a", "ab"])
+    assert tables.look_alike(["café", "cafe\u0301", "7", "007", "7.0"]) == ["café", "cafe\u0301", "7", "007", "7.0"]
+
+
+@pytest.mark.parametrize("text", ["1\u202f234,50", "1 234,50", "1'234.5", "12 %", "$5", "USD 5", "5 kg"])
+def test_numbers_in_other_clothes_are_told_and_dates_are_no_scores(text):
+    column = pd.Series([text, "x", "y"], dtype="str", name="x")
+    assert tables.as_feature(column[:1], False)[2] == [f"column 'x' would be numeric but for 1 values such as {text!r}"]
+    assert not tables.as_feature(pd.Series(["3-2-1", "0/0/0"], dtype="str", name="x"), True)[2]
 
 
 def test_a_table_is_described_column_by_column(write):
