@@ -130,6 +130,8 @@ def open_folder(path: str | os.PathLike[str], positive_label: str = "") -> Datas
     """
     path, notes = existing_path(path), list[str]()
     files = _images_in(path.glob("[!.]*/**/*"), notes)
+    if loose := some(sorted(file.name for file in path.glob("*") if _is_image(file))):
+        notes.append(f"images in no sub-folder have no class and are left out: {loose}")
     names = [file.relative_to(path) for file in files]
     require(files, f"{str(path)!r} must hold one sub-folder of images a class; no image was found in any.")
     nested = some([str(name.parent) for name in names if len(name.parts) > 2], most=1)

@@ -89,7 +89,9 @@ def test_a_folder_of_two_classes(tmp_path):
             pixels = Image.fromarray(RNG.integers(0, 255, (20 + number, 30, 3), dtype=np.uint8)).convert(mode)
             save(tmp_path / label / f"{number}.{'tiff' if mode in ('CMYK', '1') else 'png'}", pixels)
     (tmp_path / "cat" / "Thumbs.db").write_bytes(b"no image")
+    save(tmp_path / "loose.png", Image.fromarray(GREY))
     dataset = data.open_data(tmp_path, positive_label="cat")
+    assert "images in no sub-folder have no class and are left out: 'loose.png'" in dataset.notes
     assert (dataset.kind, len(dataset), dataset.class_names) == ("image", 28, ("dog", "cat"))
     for path, y in zip(dataset.X, dataset.y, strict=True):
         pixels = images.read_image(path)
