@@ -37,8 +37,7 @@ MIN_TIMES = 50
 OWN = "the reader's own"
 MIDNIGHT = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ]00(?::?00(?::?00(?:\.0+)?)?)?\s*{tables.ZONE}"
 LEFT_OUT = "not numeric", "empty", "without a name", "too many categories"
-KINDS = {kind: f"columns left out, {kind}" for kind in LEFT_OUT}
-KINDS |= {"dates": "dates are read as seconds since 1970"}
+KINDS = {kind: f"columns left out, {kind}" for kind in LEFT_OUT} | {"dates": "dates are read as seconds since 1970"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,8 @@ class Dataset:
     def column(self, name: str) -> NDArray[Any]:
         """Return one column of X, or one series; ValueError if there is none of that name."""
         if name not in self.feature_names:
-            raise ValueError(f"{self.name} has no column {name!r}; it has: {some(self.feature_names)}.")
+            why = next((f" ({note})" for note in self.notes if repr(name) in note), "")
+            raise ValueError(f"{self.name} has no column {name!r}{why}; it has: {some(self.feature_names)}.")
         values = self.y if self.kind == "series" else np.asarray(self.X)
         return values[:, self.feature_names.index(name)]
 
@@ -357,9 +357,8 @@ def _open_text(path: Path, lines: pd.Series[str], positive_label: str) -> Datase
         filled = filled.str.replace(r"^__label__(\S+)\s+", r"\1\t", regex=True)
     unlike = filled[~filled.str.contains("\t") | filled.str.contains("(?:^|\t)__label__")]
     for line, text in zip(unlike.index[:1] + 1, unlike, strict=False):
-        forms = "label<TAB>text, text<TAB>label nor __label__name text, with one label"
-        remedy = "a table of CSV has a header, which names its label_column"
-        raise UserError(f"line {line} of {path.name} is neither {forms}: {some([text.strip()])}; {remedy}.")
+        forms = "label<TAB>text, text<TAB>label nor __label__name text, with one label; a table names its label_column"
+        raise UserError(f"line {line} of {path.name} is neither {forms} in its header: {some([text.strip()])}.")
     first, last = filled.str.partition("\t")[[0, 2]], filled.str.rpartition("\t")[[2, 0]]
     # The side with fewer different values is the label.
     label_first = fast_text or first[0].nunique() <= last[2].nunique()
@@ -448,7 +447,7 @@ def _suspicion(column: pd.Series[Any], kind: str, y: NDArray[np.int64], known: d
         return "columns that hold one value only"
     for what, names in known.items():
         others = pd.factorize(names)[0]
-        if len(values) == others.max() + 1 == len(np.unique(codes * len(values) + others)):
+        if len(y) > len(values) == others.max() + 1 == len(np.unique(codes * len(values) + others)):
             return what
     # Each value, or each side of a threshold, has one class; also if rows without a value are passed over.
     for rows in (np.full(len(y), True), column.notna().to_numpy()):
@@ -540,15 +539,16 @@ def open_series(
     path = existing_path(path)
     frame, notes = read_table(path)
     time_column = _column(frame, path.name, "times", "time_column", time_column, _time_columns(frame, time_format))
-    kinds = {str(name): as_feature(frame[name], False)[1] for name in frame if name != time_column}
-    numbers = [name for name, kind in kinds.items() if kind in ("numbers", "decimal commas")]
-    value_column = _column(frame, path.name, "numbers", "value_column", value_column, numbers)
-    require(
-        time_column != value_column,
-        f"times and numbers of {path.name} need columns of their own; both are {time_column!r}.",
-    )
+    known = {str(name): as_feature(frame[name], False) for name in frame if name != time_column}
+    numbers = [name for name, (_, kind, _) in known.items() if kind in ("numbers", "decimal commas")]
+    almost = [note for *_, more in known.values() for note in more if not numbers]
+    value_column = _column(frame, path.name, "numbers", "value_column", value_column, numbers, *almost[:1])
+    both = f"times and numbers of {path.name} need columns of their own; both are {time_column!r}"
+    require(time_column != value_column, f"{both}.")
     values = _series_values(frame[value_column], path.name)
-    notes += as_feature(frame[value_column], False)[2]
+    notes += known[value_column][2]
+    data = f"the first line of {path.name} looks like data ({time_column!r}): put the columns' names above it"
+    require(parse_times(pd.Series([time_column], dtype="str"), time_format).isna().all(), f"{data}.")
     times, more = _series_times(frame[time_column], path.name, time_format)
     notes += more
     if (np.diff(times) < np.timedelta64(0, "s")).any():
@@ -567,7 +567,7 @@ def _gap_note(missing: NDArray[Any]) -> str:
     note = f"{len(days)} step{'s have' if len(days) > 1 else ' has'} no line and {'are' if len(days) > 1 else 'is'} NaN"
     if (days.day_of_week > 4).all() and len(days) > 1 and (days == days.normalize()).all():
         return f"{note}, all on Saturdays and Sundays"
-    if ((days.day_of_week == 6) & days.hour.isin([1, 2, 3])).any():
+    if ((days.day_of_week == 6) & days.hour.isin([1, 2, 3])).mean() > 0.2:
         return f"{note}: where clocks were put forward on a Sunday, write times with their offset"
     return note
 
@@ -576,19 +576,22 @@ def _time_columns(frame: pd.DataFrame, time_format: str) -> list[str]:
     """Return the columns of times, or those that seem to be meant as such."""
     known = {str(name): column[~column.isin(MISSING)] for name, column in frame.items()}
     if time_format:
-        return [name for name in known if len(known[name]) and parse_times(known[name], time_format).notna().all()]
+        share = {name: parse_times(known[name], time_format).notna().mean() for name in known if len(known[name])}
+        return [name for name in share if share[name] == max(share.values()) > 0]
     exact = [name for name in known if known[name].str.fullmatch(tables.ISO).mean() == 1]
     return exact or [name for name in known if known[name].str.fullmatch(f"{tables.ISO}|{tables.DATE}").mean() > 0.5]
 
 
-def _column(frame: pd.DataFrame, file: str, what: str, parameter: str, name: str, found: list[str]) -> str:
+def _column(
+    frame: pd.DataFrame, file: str, what: str, parameter: str, name: str, found: list[str], why: str = ""
+) -> str:
     """Return the column that is named, or the only one that was found."""
     if name or len(found) == 1:
         _require_columns(frame, {parameter: name or found[0]}, file)
         return name or found[0]
     several = f"{len(found)} columns of {what} ({some(found, most=20)}): name one as {parameter}"
     hint = " by ISO 8601, such as 2013-05-09 02:00, or by time_format (name years as time_column)" * (what == "times")
-    none = f"no column of {what}{hint}; there are: {some(list(map(str, frame)), most=20)}"
+    none = f"no column of {what}{hint}{why and f' ({why})'}; there are: {some(list(map(str, frame)), most=20)}"
     raise UserError(f"{file} has {several if found else none}.")
 
 
@@ -620,9 +623,7 @@ def _series_times(column: pd.Series[str], file: str, time_format: str) -> tuple[
     )
     _require_none(column[times.isna() | (times != times.dt.floor("s"))], where, to_second)
     zoned = (
-        column.str.fullmatch(rf".+[T ].*[0-9]\s*{tables.ZONE}")
-        if not time_format
-        else pd.Series("%z" in time_format, column.index)
+        column.str.fullmatch(tables.ZONED) if not time_format else pd.Series("%z" in time_format.lower(), column.index)
     )
     without = _lines(column.index[~zoned])
     require(zoned.nunique() == 1, f"{where} has times with an offset from UTC, and times without one in {without}.")
@@ -638,9 +639,9 @@ def _grid(times: NDArray[Any], lines: NDArray[np.intp], file: str) -> tuple[NDAr
     """
     steps = np.diff(times).astype(np.int64)
     for twice in times[:-1][steps == 0]:
-        remedy = "keep one value for each time, and add its offset where clocks are put back, as 2013-11-03T01:00-04:00"
-        where = f"{_lines(sorted(lines[times == twice]))} of {file}"
-        raise UserError(f"the time {str(twice).replace('T', ' ')} stands in {where}: {remedy}.")
+        where = f"the time {str(twice).replace('T', ' ')} stands in {_lines(sorted(lines[times == twice]))} of {file}"
+        remedy = "keep one value for each time, join a column of hours to it, and add its offset where clocks are put"
+        raise UserError(f"{where}: {remedy} back, as 2013-11-03T01:00-04:00.")
     # Where most stand at one place of their month, from its start or its end, the steps are months of any length.
     months = times.astype("datetime64[M]")
     unit = max((months, months + 1), key=lambda unit: _most_common(times - unit)[1])
@@ -653,7 +654,8 @@ def _grid(times: NDArray[Any], lines: NDArray[np.intp], file: str) -> tuple[NDAr
     off = np.flatnonzero((position % step != 0) | (times - unit != place))
     each = f"{step:,} seconds" if by_second else f"{step} month{'s' * (step > 1)}"
     apart = f"most times of {file} are {each} apart, counted from {times[0]}"
-    require(not off.size, f"{apart}, but not {_lines(sorted(lines[off]))}: average or interpolate first.")
+    remedy = "average or interpolate first, or drop the offset where clocks change"
+    require(not off.size, f"{apart}, but not {_lines(sorted(lines[off]))}: {remedy}.")
     places = position // step
     all_steps = places[-1] + 1
     require(all_steps <= 2 * len(times), f"{file} has {len(times)} lines for {all_steps} steps: most are missing.")

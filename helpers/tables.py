@@ -19,6 +19,7 @@ import unicodedata
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ ISO = (
     r"[0-9]{4}-[0-9]{2}(?:-[0-9]{2}(?:[T ][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]+)?)?)?"
     rf"\s*{ZONE}?)?)?"
 )
+ZONED = rf".+[T ].*[0-9]\s*{ZONE}"
 DATE = r"(?:[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.](?:[0-9]{2}|[0-9]{4}))\b.*"
 NUMBER = r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?)"
 DECIMAL_COMMA = r"[+-]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)?(?:,[0-9]+)?(?:[eE][+-]?[0-9]+)?"
@@ -203,11 +205,11 @@ def _separator(text: str) -> str:
     """Return what separates the fields: it splits the first rows alike, or else the first one into most."""
     found = {separator: list[int]() for separator in SEPARATORS}
     for separator, widths in found.items():
-        try:
-            widths += [len(fields) for *_, fields in islice(_records(text[:100_000], separator), 20) if any(fields)]
-        except csv.Error:  # Said when the whole is read.
-            widths += widths or [1]
-    return max(SEPARATORS, key=lambda one: (found[one][0] > 1 and len(set(found[one])) == 1, found[one][0]))
+        with suppress(csv.Error):  # It is said when the whole is read.
+            for *_, fields in islice(_records(text[:100_000], separator), 20):
+                widths.extend([len(fields)] * any(fields))
+    alike = {one: [*widths, 0][0] * (len(set(widths)) == 1) for one, widths in found.items()}
+    return max(SEPARATORS, key=lambda one: (alike[one] > 1, [*found[one], 0][0]))
 
 
 def _records(text: str, separator: str) -> Iterator[tuple[int, int, list[str]]]:
@@ -228,19 +230,19 @@ def _rows(text: str, separator: str, file: str, notes: list[str]) -> Iterator[tu
             if not any(fields):
                 empty += bool(header)
                 continue
-            header = header or fields
+            # A separator at the end of some rows, or of the header, begins no field.
+            given = max(n for n, field in enumerate(fields, 1) if field)
+            header = header or fields[:given]
             where, width = f"line {line} of {file}", len(header)
-            # A separator at the end of some rows, or of the header alone, begins no field.
-            given, named = (max((n for n, field in enumerate(row, 1) if field), default=0) for row in (fields, header))
             remedy = f"name every column, quote fields that hold {separator!r}, and write it for empty ones"
-            fits = named <= len(fields) and given <= width
-            require(fits, f"{where} has {len(fields)} fields, its header {width}: {remedy}.")
+            fits = given <= width <= len(fields)
+            require(fits, f"{where} has {max(given, len(fields))} fields, its header {width}: {remedy}.")
             if last > line:
                 swallowed = max((_look_like_rows(field, separator, width) for field in fields), default=0)
                 stray = f"{where} begins a quoted field that holds {swallowed} lines like rows"
                 require(not swallowed, f"{stray}: remove the stray quote, or double it within a quoted field.")
                 longest = max(longest, last - line + 1)
-            yield line, (fields + [""] * width)[:width]
+            yield line, fields[:width]
     except csv.Error as error:
         where = f"line {last + 1} of {file} holds a quote that is not closed, or not doubled within a quoted field"
         raise UserError(f"{where}, or another separator than , ; | and tab ({error}): correct it.") from None
@@ -264,30 +266,30 @@ def _parquet(path: Path) -> tuple[list[str], pd.DataFrame, list[str]]:
     except Exception as error:  # Whatever the library stumbles on.
         raise UserError(f"{some([str(path)])} cannot be read: {_why(error)}.") from error
     require(table.num_rows, f"{path.name} has no rows.")
-    columns = dict[int, list[str]]()
+    columns, notes = dict[int, list[str]](), list[str]()
     for number, field in enumerate(table.schema):
         plain = field.type.value_type if pyarrow.types.is_dictionary(field.type) else field.type
-        values = f"{path.name} holds {plain} in column {field.name!r}: numbers, words and times can be read"
-        require(not (pyarrow.types.is_nested(plain) or pyarrow.types.is_binary(plain)), f"{values}.")
-        columns[number] = [_text(value) for value in table.column(number).to_pylist()]
+        strange = pyarrow.types.is_nested(plain) or pyarrow.types.is_binary(plain)
+        columns[number] = [_text(None if strange else value) for value in table.column(number).to_pylist()]
+        notes += [f"column {field.name!r} holds {plain!s:.60} and is left out"] * strange
     frame = pd.DataFrame(columns, index=np.arange(1, table.num_rows + 1), dtype="str")
-    return [re.sub(r"^__index_level_\d+__$", "", name.strip()) for name in table.schema.names], frame, []
+    return [re.sub(r"^__index_level_\d+__$", "", name.strip()) for name in table.schema.names], frame, notes
 
 
 def _text(value: Any) -> str:
     """Return a value of Parquet as it would stand in a CSV file."""
     if value is None or value != value:
         return ""
-    if isinstance(value, float):
-        return repr(value).removesuffix(".0")
-    return value.isoformat() if hasattr(value, "isoformat") else str(value).strip()
+    text = value.isoformat() if hasattr(value, "isoformat") else str(value).strip()
+    return text.removesuffix(".0") if isinstance(value, float) else text
 
 
 def _require_header(names: list[str], frame: pd.DataFrame, file: str) -> None:
     """Refuse a header that is repeated as a row, or that is data itself: numbers, times, and values of the columns."""
     given = {number: name for number, name in enumerate(names) if name}
     words = [number for number, name in given.items() if not re.fullmatch(f"{NUMBER}|{ISO}|{DATE}", name)]
-    own = [number for number in words if (frame[number] == names[number]).any()]
+    # Where a column holds nothing but its name, as one of a survey may, that is no value among others.
+    own = [number for number in words if set(frame[number]) - {""} > {names[number]}]
     # pandas writes 0, 1, 2 where columns have no names.
     counted = list(given.values()) in ([str(n + start) for n in range(len(given))] for start in (0, 1))
     repeated = frame.index[(frame == names).all(axis=1)]
@@ -341,8 +343,9 @@ def parse_times(column: pd.Series[str], time_format: str = "") -> pd.Series[pd.T
     if not time_format:
         iso = column.where(column.str.fullmatch(ISO)).str.replace(r"\s*UTC$", "Z", regex=True)
         return pd.to_datetime(iso, format="ISO8601", utc=True, errors="coerce").dt.tz_localize(None)
-    require("%" in time_format, f"time_format {time_format!r} is none: it is written as '%d/%m/%Y %H:%M'.")
-    if "%f" not in time_format:
+    fits = "%" in time_format and not {"%H", "%p"} <= set(re.findall("%.", time_format))
+    require(fits, f"time_format {time_format!r} is none: write it as '%d/%m/%Y %H:%M', or with %I and %p.")
+    if "%y" in time_format and "%f" not in time_format:
         column = column.str.replace(r"(?<![0-9])[0-9](?![0-9])", r"0\g<0>", regex=True)
     try:
         times = pd.to_datetime(column, format=time_format, utc=True, errors="coerce")
@@ -384,6 +387,8 @@ def as_feature(column: pd.Series[str], words: bool) -> tuple[pd.Series[Any] | No
     if times.notna().all() and known.str.len().min() >= len("2013-05-09"):
         # Seconds, not nanoseconds, which end in 2262: an open end is often written as 9999-12-31.
         seconds = times.astype("datetime64[s]").astype(np.int64).astype(np.float64)
+        mixed = known.str.fullmatch(ZONED).nunique() > 1
+        notes += [f"{where} holds times with an offset from UTC and without: all are read as UTC"] * mixed
         return seconds.reindex(column.index), "dates", notes
     if known.str.fullmatch(DATE).mean() > 0.5:
         notes.append(f"{where} holds dates as words, such as {some([known.iloc[0]])}: write them as 2013-05-09")

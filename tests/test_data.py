@@ -403,6 +403,13 @@ SERIES_FAULTS = [
     (hours(400).iloc[np.r_[:30, 370:400]], {}, "60 lines for 400 steps: most are missing"),
     *((one("level", n), {"value_column": "level"}, f"holds '{n}' in line 6, which is no") for n in ("x1", "inf")),
     *((one("time", at), {}, f"'{at}' in line 6: .*8601") for at in ("", "01.03.2013", "2013-03-01 04:00:00.5")),
+    (
+        hours(level="5 %"),
+        {},
+        r"no column of numbers \(column 'level' would be numeric but for 100 values",
+    ),
+    (hours().rename(columns={"time": "2013-01-01"}), {"time_column": "2013-01-01"}, "looks like data"),
+    (hours(), {"time_format": "%H:%M %p"}, "or with %I and %p"),
     (one("time", "2013-03-01 04:10"), {}, "are 3,600 seconds apart.* but not line 6: average"),
     (one("time", "2013-03-01 04:00Z"), {}, "an offset.* without one in lines 2, 3, 4, 5, 7, …"),
     (one("time", "2013-03-01 03:00"), {}, "03:00:00 stands in lines 5, 6 of a.csv: keep one"),
