@@ -31,9 +31,7 @@ from helpers import tables
 from helpers.notebook import ROOT, UserError, some
 from helpers.tables import MISSING, as_feature, existing_path, name_notes, parse_times, read_table, require
 
-MIN_ROWS = 10
-MIN_GROUPS = 6
-MIN_TIMES = 50
+MIN_ROWS, MIN_GROUPS, MIN_TIMES = 10, 6, 50
 OWN = "the reader's own"
 MIDNIGHT = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ]00(?::?00(?::?00(?:\.0+)?)?)?\s*{tables.ZONE}"
 LEFT_OUT = "not numeric", "empty", "without a name", "too many categories"
@@ -383,8 +381,8 @@ def _open_table(path: Path, label: str, text: str, group: str, positive_label: s
         kind, names = "text", list[str]()
         notes += _text_notes(frame[text])
     else:
-        known = {"warning: columns that give the label away, in other words": frame[label]}
-        known |= {"columns that are the group column in other words": frame[group or label]}
+        known = {"warning: columns that give the label away, in other words": pd.factorize(frame[label])[0]}
+        known |= {"columns that are the group column in other words": pd.factorize(frame[group or label])[0]}
         features, more = _features(frame.drop(columns=given), words, path.name, y, known)
         X, kind, names = (features, "table", [*features]) if words else (features.to_numpy(), "numeric", [*features])
         notes += more
@@ -413,7 +411,7 @@ def _groups(column: pd.Series[str], y: NDArray[np.int64], class_names: tuple[str
 
 
 def _features(
-    frame: pd.DataFrame, words: bool, file: str, y: NDArray[np.int64], known: dict[str, pd.Series[str]]
+    frame: pd.DataFrame, words: bool, file: str, y: NDArray[np.int64], known: dict[str, NDArray[np.intp]]
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the columns that a model can use, and notes on what was done with the others."""
     parsed = {str(name): as_feature(column, words) for name, column in frame.items()}
@@ -440,24 +438,25 @@ def _features(
     return features.reset_index(drop=True), notes
 
 
-def _suspicion(column: pd.Series[Any], kind: str, y: NDArray[np.int64], known: dict[str, pd.Series[str]]) -> str:
+def _suspicion(column: pd.Series[Any], kind: str, y: NDArray[np.int64], known: dict[str, NDArray[np.intp]]) -> str:
     """Say why a column should perhaps be no feature; empty if nothing is known against it."""
     codes, values = pd.factorize(column, use_na_sentinel=False)
     if len(values) == 1:
         return "columns that hold one value only"
-    for what, names in known.items():
-        others = pd.factorize(names)[0]
+    for what, others in known.items():
         if len(y) > len(values) == others.max() + 1 == len(np.unique(codes * len(values) + others)):
             return what
     # Each value, or each side of a threshold, has one class; also if rows without a value are passed over.
-    for rows in (np.full(len(y), True), column.notna().to_numpy()):
-        some_codes, classes = codes[rows], y[rows]
-        different = len(np.unique(some_codes))
-        separate = different <= len(classes) / 2 and len(np.unique(some_codes * 2 + classes)) == different
+    filled = column.notna().to_numpy()
+    for rows in [np.full(len(y), True), filled][: 1 + (not filled.all())]:
+        different, parts = len(np.unique(codes[rows])), [column.to_numpy()[rows & (y == one)] for one in (0, 1)]
+        if min(map(len, parts)) < MIN_ROWS:
+            continue
+        separate = different <= rows.sum() / 2 and len(np.unique((codes * 2 + y)[rows])) == different
         if kind != "categories":
-            (low, high), (low_1, high_1) = (column[rows][classes == one].agg(["min", "max"]) for one in (0, 1))
+            (low, high), (low_1, high_1) = ((np.fmin.reduce(part), np.fmax.reduce(part)) for part in parts)
             separate |= high < low_1 or high_1 < low
-        if separate and min(np.bincount(classes, minlength=2)) >= MIN_ROWS:
+        if separate:
             return "warning: columns that alone separate the classes perfectly, as what is known only after the label"
     if kind == "numbers" and len(values) == len(y) and (column % 1 == 0).all():
         return "columns that hold whole numbers, all different, as ids do"
