@@ -41,9 +41,9 @@ PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\0": lzma}
 ENCODINGS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 # Not str.splitlines, which breaks at U+0085 and U+2028 too.
 LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+\Z")
-# Where two split all rows alike, the comma is a decimal one.
+# Where two split all rows alike, the comma is the last to be taken: it may be a decimal one.
 SEPARATORS = "\t;|,"
-ENCODINGS_BEFORE = ["cp1252", "cp1250", "cp1251", "utf_16_le", "utf_16_be", "shift_jis", "gb18030", "euc_kr"]
+LIKELY_ENCODINGS = ["cp1252", "cp1250", "cp1251", "utf_16_le", "utf_16_be", "shift_jis", "gb18030", "euc_kr"]
 ROWS_AT_ONCE = 20_000
 ZONE = r"(?:Z|UTC|[+-][0-9]{2}(?::?[0-9]{2})?)"
 ISO = (
@@ -54,6 +54,7 @@ ZONED = rf".+[T ].*[0-9]\s*{ZONE}"
 DATE = r"(?:[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.](?:[0-9]{2}|[0-9]{4}))\b.*"
 NUMBER = r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?)"
 DECIMAL_COMMA = r"[+-]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)?(?:,[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+IN_UNITS = r"(?:[$€£¥₩]|[A-Z]{3} )?\s*-?[0-9][0-9.,'’ \u00a0\u202f\u2009]*(?:\s*[%$€£¥₩]| [A-Za-z]{1,3})?"
 THOUSANDS = r"[+-]?[1-9][0-9]{0,2}(?:[.,][0-9]{3})+"
 
 
@@ -106,7 +107,7 @@ def read_text(path: Path) -> str:
         # The mark of UTF-8 also begins lines of files that were put together.
         text = re.sub("(?m)^\ufeff", "", content.decode(encoding))
     except UnicodeDecodeError as error:
-        best = from_bytes(content[:50_000], cp_isolation=ENCODINGS_BEFORE).best()
+        best = from_bytes(content[:50_000], cp_isolation=LIKELY_ENCODINGS).best()
         like = f", perhaps {best.encoding}" if best else ""
         raise UserError(
             f"{path.name} is not {encoding.upper()} text (byte {error.start}){like}: save it as UTF-8."
@@ -344,13 +345,13 @@ def parse_times(column: pd.Series[str], time_format: str = "") -> pd.Series[pd.T
         iso = column.where(column.str.fullmatch(ISO)).str.replace(r"\s*UTC$", "Z", regex=True)
         return pd.to_datetime(iso, format="ISO8601", utc=True, errors="coerce").dt.tz_localize(None)
     fits = "%" in time_format and not {"%H", "%p"} <= set(re.findall("%.", time_format))
-    require(fits, f"time_format {time_format!r} is none: write it as '%d/%m/%Y %H:%M', or with %I and %p.")
+    require(fits, f"time_format {time_format!r} is no format: write it as '%d/%m/%Y %H:%M', or with %I and %p.")
     if "%y" in time_format and "%f" not in time_format:
         column = column.str.replace(r"(?<![0-9])[0-9](?![0-9])", r"0\g<0>", regex=True)
     try:
         times = pd.to_datetime(column, format=time_format, utc=True, errors="coerce")
     except (ValueError, re.error) as error:
-        raise UserError(f"time_format {time_format!r} is none: {_why(error)}.") from None
+        raise UserError(f"time_format {time_format!r} is no format: {_why(error)}.") from None
     return times.dt.tz_localize(None)
 
 
@@ -378,7 +379,7 @@ def as_feature(column: pd.Series[str], words: bool) -> tuple[pd.Series[Any] | No
         return numbers, form, notes + [f"{where} holds leading zeros, which numbers lose"] * zeros
     if known.str.lower().isin(["true", "false"]).all():
         return (known.str.lower() == "true").astype(np.float64).reindex(column.index), "truth values", notes
-    number = rest.str.fullmatch(r"[$€£₩¥A-Z]{0,3}\s*-?[0-9][0-9.,'’ \u00a0\u202f\u2009]*[%$€£₩¥A-Za-z]{0,3}")
+    number = rest.str.fullmatch(IN_UNITS)
     if len(rest) and (len(rest) <= len(known) / 2 or number.mean() > 0.5):
         notes.append(f"{where} would be numeric but for {len(rest)} values such as {some([rest.iloc[0]])}")
     if not words:

@@ -206,7 +206,8 @@ def test_names_that_look_alike_are_noted(other):
 def test_numbers_in_other_clothes_are_told_and_dates_are_no_scores(text):
     column = pd.Series([text, "x", "y"], dtype="str", name="x")
     assert tables.as_feature(column[:1], False)[2] == [f"column 'x' would be numeric but for 1 values such as {text!r}"]
-    assert not tables.as_feature(pd.Series(["3-2-1", "0/0/0"], dtype="str", name="x"), True)[2]
+    for texts in (["3-2-1", "0/0/0"], ["C85", "E46"], ["12B", "A11"]):
+        assert not tables.as_feature(pd.Series(texts, dtype="str", name="x"), True)[2]
 
 
 def test_a_table_is_described_column_by_column(write):
