@@ -523,8 +523,8 @@ def _danger(config: Any) -> str:
             return "a Sequential of more than 100 layers, which Keras builds anew at each; use a functional model"
         if isinstance(config.get("vocabulary"), str):
             return f"a vocabulary in another file, {config['vocabulary']!r}; use a list of words instead"
-        if config.get("num_oov_indices", 0) > MOST_OBJECTS:
-            return f"a lookup with {config['num_oov_indices']:,} places for unknown words"
+        if config.get("num_oov_indices", 0) > MOST_OBJECTS or config.get("unroll"):
+            return "a lookup with too many places for unknown words, or an unrolled recurrent layer (use unroll=False)"
         config = list(config.values())
     return next(filter(None, map(_danger, config)), "") if isinstance(config, list) else ""
 

@@ -228,6 +228,7 @@ FORGED = {
     "units": lambda model: model["config"]["layers"][-1]["config"].update(units=10**9),
     "outputs": layers(("RepeatVector", {"n": 10**8}), ("GlobalAveragePooling1D", {})),
     "lookup": layers(("IntegerLookup", {"num_oov_indices": 10**8, "vocabulary": [1]})),
+    "unroll": layers(("RepeatVector", {"n": 3000}), ("LSTM", {"units": 2, "unroll": True})),
     "layers": layers(*[("Activation", {"activation": "relu"})] * 110),
 }
 
