@@ -147,6 +147,8 @@ def test_a_wrong_request_gets_its_code_and_one_sentence(client):
 
 def test_versions_change_under_load_without_a_failed_request_and_broken_ones_change_nothing(folder, client):
     stop, base, saved = threading.Event(), folder / "swapped", folder / "saved"
+    # Each has an answer of version 1 before there is another.
+    begun = threading.Barrier(6, timeout=60)
 
     def work(k):
         seen = []
@@ -154,6 +156,8 @@ def test_versions_change_under_load_without_a_failed_request_and_broken_ones_cha
         with Client(client.url, patience=0) as hasty:
             while not stop.is_set():
                 seen.append(hasty.predict("swapped", {"x": [k]}, rows=k % 2 == 1)["y"].item() / k)
+                if len(seen) == 1:
+                    begun.wait()
         return [version for version, _ in groupby(seen)]
 
     def until(version, state):
@@ -164,9 +168,10 @@ def test_versions_change_under_load_without_a_failed_request_and_broken_ones_cha
                 return found[version]["message"]
         raise AssertionError(f"version {version} does not become {state}: {found}")
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(5) as pool:
         loads = [pool.submit(work, k) for k in range(1, 6)]
         try:
+            begun.wait()
             (saved / "2").rename(base / "2")
             until(2, "AVAILABLE")
             with pytest.raises(ServingError, match=r"404: Servable not found for request: Specific\(swapped, 1\)"):
