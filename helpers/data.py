@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from helpers import tables
-from helpers.notebook import ROOT, UserError, some
+from helpers.notebook import ROOT, UserError, shown, some
 from helpers.tables import MISSING, as_feature, existing_path, name_notes, parse_times, read_table, require
 
 MIN_ROWS, MIN_GROUPS, MIN_TIMES = 10, 6, 50
@@ -269,15 +269,15 @@ def binary_labels(
     ([1, 0], ('ham', 'spam'))
     """
     counts = Counter(labels)
-    numeric = len(counts) > 2 and all(re.fullmatch(tables.NUMBER, name) for name in set(counts) - set(MISSING))
+    values = {name: float(name) for name in counts if re.fullmatch(tables.NUMBER, name)}
+    numeric = len(counts) > 2 and set(counts) - set(MISSING) <= set(values)
     missing = [name for name in counts if not name or (numeric and name in MISSING)]
     lost = sum(counts[name] for name in missing)
     require(not lost, f"{where} has no label in {lost} of {len(labels)} rows ({some(missing)}): leave these rows out.")
-    values = {name: float(name) for name in counts if re.fullmatch(tables.NUMBER, name)}
     found = some(names := sorted(counts, key=values.__getitem__ if len(values) == len(counts) else None))
     alike = tables.look_alike(names)
     require(not alike, f"{where} writes one label in several ways ({some(alike)}): write it in one.")
-    require(positive_label in ("", *names), f"positive_label {some([positive_label])} is no label of {where}: {found}.")
+    require(positive_label in ("", *names), f"positive_label {shown(positive_label)} is no label of {where}: {found}.")
     require(len(names) > 1, f"{where} holds one class only ({found}): two are needed to learn a difference.")
     hint = "name one as positive_label to set it against all others, or remove a header that was taken for one"
     require(len(names) == 2 or positive_label, f"{where} holds {len(names)} labels ({found}), two are needed: {hint}.")
@@ -356,7 +356,7 @@ def _open_text(path: Path, lines: pd.Series[str], positive_label: str) -> Datase
     unlike = filled[~filled.str.contains("\t") | filled.str.contains("(?:^|\t)__label__")]
     for line, text in zip(unlike.index[:1] + 1, unlike, strict=False):
         forms = "label<TAB>text, text<TAB>label nor __label__name text, with one label; a table names its label_column"
-        raise UserError(f"line {line} of {path.name} is neither {forms} in its header: {some([text.strip()])}.")
+        raise UserError(f"line {line} of {path.name} is neither {forms} in its header: {shown(text.strip())}.")
     first, last = filled.str.partition("\t")[[0, 2]], filled.str.rpartition("\t")[[2, 0]]
     # The side with fewer different values is the label.
     label_first = fast_text or first[0].nunique() <= last[2].nunique()
@@ -382,7 +382,8 @@ def _open_table(path: Path, label: str, text: str, group: str, positive_label: s
         notes += _text_notes(frame[text])
     else:
         known = {"warning: columns that give the label away, in other words": pd.factorize(frame[label])[0]}
-        known |= {"columns that are the group column in other words": pd.factorize(frame[group or label])[0]}
+        if group:
+            known["columns that are the group column in other words"] = pd.factorize(frame[group])[0]
         features, more = _features(frame.drop(columns=given), words, path.name, y, known)
         X, kind, names = (features, "table", [*features]) if words else (features.to_numpy(), "numeric", [*features])
         notes += more
@@ -576,7 +577,8 @@ def _time_columns(frame: pd.DataFrame, time_format: str) -> list[str]:
     known = {str(name): column[~column.isin(MISSING)] for name, column in frame.items()}
     if time_format:
         share = {name: parse_times(known[name], time_format).notna().mean() for name in known if len(known[name])}
-        return [name for name in share if share[name] == max(share.values()) > 0]
+        most = max(share.values(), default=0)
+        return [name for name in share if share[name] == most > 0]
     exact = [name for name in known if known[name].str.fullmatch(tables.ISO).mean() == 1]
     return exact or [name for name in known if known[name].str.fullmatch(f"{tables.ISO}|{tables.DATE}").mean() > 0.5]
 
@@ -617,13 +619,10 @@ def _series_times(column: pd.Series[str], file: str, time_format: str) -> tuple[
             column, notes = column.str[:10], ["midnights with an offset are read as days, without it"]
     times = parse_times(column, time_format)
     form = f"time_format {time_format!r}" if time_format else "ISO 8601"
-    to_second = (
-        f": write times by {form}, to the second, as 2013-05-09 02:00, or name how they are written as time_format"
-    )
-    _require_none(column[times.isna() | (times != times.dt.floor("s"))], where, to_second)
-    zoned = (
-        column.str.fullmatch(tables.ZONED) if not time_format else pd.Series("%z" in time_format.lower(), column.index)
-    )
+    remedy = f"write times by {form}, to the second, as 2013-05-09 02:00, or name how they are written as time_format"
+    _require_none(column[times.isna() | (times != times.dt.floor("s"))], where, f": {remedy}")
+    always = pd.Series("%z" in time_format.lower(), column.index)
+    zoned = always if time_format else column.str.fullmatch(tables.ZONED)
     without = _lines(column.index[~zoned])
     require(zoned.nunique() == 1, f"{where} has times with an offset from UTC, and times without one in {without}.")
     notes += ["times have an offset and are turned into UTC"] if zoned.any() else []

@@ -30,7 +30,7 @@ import pyarrow
 from charset_normalizer import from_bytes
 from pyarrow import parquet
 
-from helpers.notebook import UserError, first_line, some
+from helpers.notebook import UserError, first_line, shown, some
 
 MISSING = ["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "None", "null", "NULL"]
 """What stands for a missing number; in columns of names, all but the empty text are names."""
@@ -79,9 +79,9 @@ def existing_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
         found = Path(path).expanduser()
         found.stat()
     except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"{argument}: nothing is at {some([str(found)])} (looked in {Path.cwd()}).") from None
+        raise FileNotFoundError(f"{argument}: nothing is at {shown(str(found))} (looked in {Path.cwd()}).") from None
     except (OSError, RuntimeError, ValueError) as error:  # Too long, not allowed, an unknown user's, or with a NUL.
-        raise UserError(f"{argument} {some([str(path)])} cannot be opened: {_why(error)}.") from None
+        raise UserError(f"{argument} {shown(str(path))} cannot be opened: {_why(error)}.") from None
     return found
 
 
@@ -101,7 +101,7 @@ def read_text(path: Path) -> str:
         require(path.is_file(), "it is no file")
         content = _unpacked(path)
     except Exception as error:  # Over a damaged archive, each library raises what its parser stumbles on.
-        raise UserError(f"{some([str(path)])} cannot be read: {_why(error)}.") from error
+        raise UserError(f"{shown(str(path))} cannot be read: {_why(error)}.") from error
     encoding = next((name for mark, name in ENCODINGS.items() if content.startswith(mark)), "utf-8")
     try:
         # The mark of UTF-8 also begins lines of files that were put together.
@@ -265,7 +265,7 @@ def _parquet(path: Path) -> tuple[list[str], pd.DataFrame, list[str]]:
         # Its index, if it has one, is a column of its own.
         table = parquet.ParquetFile(path).read()
     except Exception as error:  # Whatever the library stumbles on.
-        raise UserError(f"{some([str(path)])} cannot be read: {_why(error)}.") from error
+        raise UserError(f"{shown(str(path))} cannot be read: {_why(error)}.") from error
     require(table.num_rows, f"{path.name} has no rows.")
     columns, notes = dict[int, list[str]](), list[str]()
     for number, field in enumerate(table.schema):
@@ -381,7 +381,7 @@ def as_feature(column: pd.Series[str], words: bool) -> tuple[pd.Series[Any] | No
         return (known.str.lower() == "true").astype(np.float64).reindex(column.index), "truth values", notes
     number = rest.str.fullmatch(IN_UNITS)
     if len(rest) and (len(rest) <= len(known) / 2 or number.mean() > 0.5):
-        notes.append(f"{where} would be numeric but for {len(rest)} values such as {some([rest.iloc[0]])}")
+        notes.append(f"{where} would be numeric but for {len(rest)} values such as {shown(rest.iloc[0])}")
     if not words:
         return None, "not numeric", notes
     times = parse_times(known)
@@ -392,7 +392,7 @@ def as_feature(column: pd.Series[str], words: bool) -> tuple[pd.Series[Any] | No
         notes += [f"{where} holds times with an offset from UTC and without: all are read as UTC"] * mixed
         return seconds.reindex(column.index), "dates", notes
     if known.str.fullmatch(DATE).mean() > 0.5:
-        notes.append(f"{where} holds dates as words, such as {some([known.iloc[0]])}: write them as 2013-05-09")
+        notes.append(f"{where} holds dates as words, such as {shown(known.iloc[0])}: write them as 2013-05-09")
     named = column[column != ""]
     if named.nunique() > min(MOST_CATEGORIES, max(20, len(named) / 2)):
         return None, "too many categories", notes
