@@ -224,9 +224,16 @@ def layers(*more):
     return change
 
 
+def free(model):
+    """Leave the input's size free, and with it that of what comes after."""
+    layers(("Reshape", {"target_shape": [-1, 6]}), ("UpSampling1D", {"size": 10**9}), ("GlobalMaxPooling1D", {}))(model)
+    model["config"]["layers"][0]["config"]["batch_shape"] = [None, None]
+
+
 FORGED = {
     "units": lambda model: model["config"]["layers"][-1]["config"].update(units=10**9),
     "outputs": layers(("RepeatVector", {"n": 10**8}), ("GlobalAveragePooling1D", {})),
+    "free sizes": free,
     "lookup": layers(("IntegerLookup", {"num_oov_indices": 10**8, "vocabulary": [1]})),
     "unroll": layers(("RepeatVector", {"n": 3000}), ("LSTM", {"units": 2, "unroll": True})),
     "layers": layers(*[("Activation", {"activation": "relu"})] * 110),
