@@ -171,8 +171,8 @@ def first_line(text: object) -> str:
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 RESULTS_PATH = "results_path"
 """The parameter that names the JSON file of results."""
-_NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
-_INTERVAL = re.compile(rf"in ([\[(])({_NUMBER}), *({_NUMBER})([\])])$")
+DECIMAL = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_INTERVAL = re.compile(rf"in ([\[(])({DECIMAL}), *({DECIMAL})([\])])$")
 _CHOICE = re.compile(r"one of (.+)$")
 
 
@@ -260,7 +260,7 @@ class Parameter:
         A number is written in the digits 0 to 9, without blanks or underscores.
         """
         value: Any = {"true": True, "false": False}.get(text.lower(), text) if self.type is bool else text
-        if self.type in (int, float) and re.fullmatch(_NUMBER, text):
+        if self.type in (int, float) and re.fullmatch(DECIMAL, text):
             with suppress(ValueError):
                 value = self.type(text)
         return self.check(value)

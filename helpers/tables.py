@@ -30,7 +30,7 @@ import pyarrow
 from charset_normalizer import from_bytes
 from pyarrow import parquet
 
-from helpers.notebook import UserError, first_line, shown, some
+from helpers.notebook import DECIMAL, UserError, first_line, shown, some
 
 MISSING = ["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "None", "null", "NULL"]
 """What stands for a missing number; in columns of names, all but the empty text are names."""
@@ -52,7 +52,7 @@ ISO = (
 )
 ZONED = rf".+[T ].*[0-9]\s*{ZONE}"
 DATE = r"(?:[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.](?:[0-9]{2}|[0-9]{4}))\b.*"
-NUMBER = r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?)"
+NUMBER = rf"(?:{DECIMAL}|[+-]?[iI][nN][fF](?:[iI][nN][iI][tT][yY])?)"
 DECIMAL_COMMA = r"[+-]?(?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+)?(?:,[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 IN_UNITS = r"(?:[$€£¥₩]|[A-Z]{3} )?\s*-?[0-9][0-9.,'’ \u00a0\u202f\u2009]*(?:\s*[%$€£¥₩]| [A-Za-z]{1,3})?"
 THOUSANDS = r"[+-]?[1-9][0-9]{0,2}(?:[.,][0-9]{3})+"
