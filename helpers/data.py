@@ -189,13 +189,17 @@ def package_file(package: str, name: str) -> Path:
     return Path(spec.origin).parent / name
 
 
-def split(dataset: Dataset, *, test_size: float = 0.3, seed: int = 0) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def split(
+    dataset: Dataset, rows: Sequence[int] | NDArray[np.intp] | None = None, *, test_size: float = 0.3, seed: int = 0
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Choose rows for training and for testing, both classes in the same proportion.
 
     Parameters
     ----------
     dataset : Dataset
         Where it has groups, a group goes whole to one side, and `test_size` is met only roughly.
+    rows : array-like of int, optional
+        Split these row numbers only, such as those that an earlier split has left for validation and test.
     test_size : float
         Share of the rows for testing, in (0, 1).
     seed : int
@@ -223,13 +227,13 @@ def split(dataset: Dataset, *, test_size: float = 0.3, seed: int = 0) -> tuple[N
         raise ValueError(f"test_size must lie in (0, 1); got {test_size}.")
     if dataset.kind == "series":
         raise ValueError(f"{dataset.name} is a series, whose neighbours resemble each other: cut it by time.")
-    rows = np.arange(len(dataset))
+    rows = np.arange(len(dataset)) if rows is None else np.asarray(rows)
     if dataset.groups is None:
-        stratify = None if dataset.kind == "mask" else dataset.y
+        stratify = None if dataset.kind == "mask" else dataset.y[rows]
         train, test = train_test_split(rows, test_size=test_size, random_state=seed, stratify=stratify)
     else:
         folds = StratifiedGroupKFold(max(2, round(1 / test_size)), shuffle=True, random_state=seed)
-        train, test = next(folds.split(rows, dataset.y, dataset.groups))
+        train, test = (rows[part] for part in next(folds.split(rows, dataset.y[rows], dataset.groups[rows])))
     return np.sort(train), np.sort(test)
 
 

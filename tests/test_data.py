@@ -265,11 +265,22 @@ def test_split_keeps_classes_in_proportion_and_covers_all_rows():
         assert [*train] == sorted(train) and sorted([*train, *test]) == list(range(len(dataset)))
         assert dataset.y[test].sum() == 64
     assert parts[1][1].tolist() == parts[2][1].tolist() != parts[0][1].tolist()
+    validation, judged = data.split(dataset, train, test_size=0.5)
+    assert sorted([*validation, *judged]) == [*train], "what is left is split again"
+    assert abs(dataset.y[validation].sum() - dataset.y[judged].sum()) <= 1
     for test_size in (0, 1, float("nan")):
         with pytest.raises(ValueError, match=r"test_size must lie in \(0, 1\)"):
             data.split(dataset, test_size=test_size)
     with pytest.raises(ValueError, match=r"new_york_temperatures is a series.*cut it by time"):
         data.split(data.load("new_york_temperatures"))
+
+
+def test_a_second_split_keeps_groups_whole():
+    flights = data.load("late_flights")
+    odd = np.flatnonzero(flights.groups % 2)
+    validation, test = data.split(flights, odd, test_size=0.5, seed=1)
+    assert sorted([*validation, *test]) == [*odd]
+    assert not set(flights.groups[validation]) & set(flights.groups[test])
 
 
 def test_images_with_masks_are_counted_in_objects_and_pixels_and_split_without_classes():

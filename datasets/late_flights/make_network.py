@@ -1,0 +1,48 @@
+"""Make network.keras, the trained model that lessons on decisions load; needed only to make it again.
+
+python datasets/late_flights/make_network.py          writes only where there is none
+python datasets/late_flights/make_network.py --force  overwrites: two savings of equal weights differ in their bytes
+
+It learns from the days with an odd number in the year (January 1 is day 1), and has not seen the others. Late flights
+are rare, so it is trained with class weights, as is often advised; that makes its output larger than the probability.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from helpers import data, notebook
+
+EPOCHS = 20
+
+
+def make(X: np.ndarray, y: np.ndarray, seed: int = 0) -> Any:
+    """Train a small network with a sigmoid and class weights that make both classes count the same."""
+    # Not above: TensorFlow reads what `notebook.setup` sets when it is imported.
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    scale = keras.layers.Normalization()
+    scale.adapt(X)
+    network = keras.Sequential([keras.layers.Input(X.shape[1:]), scale])
+    for _ in range(2):
+        network.add(keras.layers.Dense(32, activation="relu"))
+        network.add(keras.layers.Dropout(0.3))
+    network.add(keras.layers.Dense(1, activation="sigmoid"))
+    network.compile(keras.optimizers.Adam(2e-3), keras.losses.BinaryCrossentropy())
+    weights = {label: 0.5 / np.mean(y == label) for label in (0, 1)}
+    network.fit(X, y, epochs=EPOCHS, batch_size=64, class_weight=weights, verbose=0)
+    # Without the optimizer's state and the loss, which prediction does not need.
+    return keras.Model(network.inputs, network.outputs)
+
+
+if __name__ == "__main__":
+    notebook.setup({})
+    path = Path(__file__).with_name("network.keras")
+    if path.exists() and "--force" not in sys.argv:
+        sys.exit(f"{path.name} is there already; --force overwrites it.")
+    flights = data.load("late_flights")
+    odd = flights.groups % 2 == 1
+    make(flights.X[odd].astype("float32"), flights.y[odd]).save(path)
