@@ -31,10 +31,13 @@ from sklearn.utils import check_scalar, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from helpers.decisions import check_probabilities, log_odds
+from helpers.decisions import check_direction, check_probabilities, log_odds
+from helpers.notebook import UserError, first_line
 
 if TYPE_CHECKING:
     import keras
+
+    from helpers.data import Dataset
 
 Build = Callable[[int], Any]
 # Rows of one call: more gain nothing, and the activations of so many fit into little memory.
@@ -181,6 +184,63 @@ class ScoreClassifier(_LogitClassifier):
         """Return the log-odds of the probabilities, of shape (n,)."""
         prob = _checked_rows(self, X)[:, 0]
         return log_odds(np.select([prob == 0, prob == 1], self.limits_, prob))
+
+
+def given_scores(rows: Dataset, score_column: str = "score", model_path: str = "") -> NDArray[np.float64]:
+    """Return the reader's own probabilities of the positive class: a column of the file, or a saved model's output.
+
+    The gap: a saved model does not say whether its columns stand as in the file, and scikit-learn takes logits,
+    percentages and the other class's probabilities without a word. What is no probability of the positive class is
+    refused here, before anything is chosen for it. How many scores are exactly 0 or 1 is printed, if there are any:
+    they have no log-odds.
+
+    Parameters
+    ----------
+    rows : Dataset
+        Numeric rows of two classes.
+    score_column : str
+        The column of the probabilities; not looked at if there is a `model_path`.
+    model_path : str
+        A saved ``.keras`` model; empty: none. With several inputs, each gets the column of its name. With one, it gets
+        all columns in the file's order, and a note is printed that says so. A dictionary of outputs must hold
+        'probability'.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+
+    Raises
+    ------
+    UserError
+        No such column; a model that cannot be loaded or takes other columns; values that are no probabilities
+        (`check_probabilities`); scores that rank the other class (`check_direction`); one value for all rows.
+    """
+    name = "the output of model_path (columns in its order?)" if model_path else score_column
+    try:
+        prob = check_probabilities(_model_output(rows, model_path) if model_path else rows.column(score_column), name)
+        check_direction(rows.y, prob, (rows.class_names[0], rows.class_names[1]), name)
+    except Exception as error:
+        raise UserError(first_line(error)) from None
+    if np.ptp(prob) == 0:
+        raise UserError(f"all scores are {prob[0]:.3g}: there is no threshold to choose.")
+    if certain := np.isin(prob, (0, 1)).sum():
+        print("scores of exactly 0 or 1:", certain)
+    return prob.astype(np.float64)
+
+
+def _model_output(rows: Dataset, path: str) -> Any:
+    import keras
+
+    model = keras.saving.load_model(path)
+    if len(model.inputs) > 1:
+        X = {tensor.name: rows.column(tensor.name)[:, np.newaxis] for tensor in model.inputs}
+    elif (takes := model.inputs[0].shape[-1]) == len(rows.feature_names):
+        print("The model keeps no column names; it gets them in the file's order:", ", ".join(rows.feature_names))
+        X = rows.X
+    else:
+        raise ValueError(f"{path} takes {takes} columns; there are: {', '.join(rows.feature_names)}.")
+    output = model.predict(X, verbose=0)
+    return output.get("probability", output) if isinstance(output, dict) else output
 
 
 @dataclass(eq=False, repr=False)

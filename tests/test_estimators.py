@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import re
 
 import keras
 import numpy as np
@@ -17,8 +18,16 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from helpers import estimators
-from helpers.estimators import KerasBinaryClassifier, LatentFeatures, ScoreClassifier, cached_features, feature_key
-from helpers.notebook import fresh_process
+from helpers.data import Dataset
+from helpers.estimators import (
+    KerasBinaryClassifier,
+    LatentFeatures,
+    ScoreClassifier,
+    cached_features,
+    feature_key,
+    given_scores,
+)
+from helpers.notebook import UserError, fresh_process
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 X = np.random.default_rng(0).normal(size=(120, 5))
@@ -124,6 +133,90 @@ def test_saturated_scores_are_as_certain_as_the_rows_allow():
     scores = ScoreClassifier().fit([[0.0], [0.0], [0.3], [0.6], [1.0]], [0, 0, 0, 1, 1])
     np.testing.assert_allclose(scores.predict_proba([[0.0], [1.0], [0.01]])[:, 1], [0.1, 0.9, 0.01])
     assert ScoreClassifier().fit([[0.0], [0.001], [1.0]], [0, 0, 1]).limits_ == (0.001, 5 / 6)
+
+
+P = np.random.default_rng(1).random(120).round(3)
+CHURN = (np.random.default_rng(2).random(120) < P).astype(int)
+
+
+def churn_rows(names=("a", "b"), y=CHURN, **columns):
+    """Rows with the columns a and b, whose sigmoid of 3 a - b is the probability P, and more if given."""
+    b = np.linspace(-0.1, 0.1, len(y))
+    known = {"a": (np.log(np.clip(P, 0.001, 0.999) / (1 - np.clip(P, 0.001, 0.999))) + b) / 3, "b": b, **columns}
+    X = np.column_stack([known[name] for name in (*names, *columns)])
+    return Dataset("own.csv", "numeric", X, y, ("stay", "churn"), "", "", (*names, *columns))
+
+
+def saved_model(path, *, inputs=1, output="probability", activation="sigmoid", units=1):
+    """Save a model of 3 a - b: one input for both columns, or an input b and an input a."""
+    made = [keras.Input((1,), name=name) for name in "ba"] if inputs == 2 else [keras.Input((2,))]
+    columns = keras.layers.Concatenate()(made[::-1]) if inputs == 2 else made[0]
+    dense = keras.layers.Dense(units, activation, name="dense")
+    model = keras.Model(made if inputs == 2 else made[0], {output: dense(columns)} if output else dense(columns))
+    model.get_layer("dense").set_weights([np.tile([[3.0], [-1.0]], units), np.zeros(units)])
+    model.save(path)
+    return str(path)
+
+
+def test_given_scores_are_the_column_as_float64(capsys):
+    given = given_scores(churn_rows(score=P))
+    assert given.dtype == np.float64
+    np.testing.assert_array_equal(given, P)
+    np.testing.assert_array_equal(given_scores(churn_rows(p=P), "p"), P)
+    assert not capsys.readouterr().out
+    certain = np.where(CHURN == 1, 1.0, P)
+    np.testing.assert_array_equal(given_scores(churn_rows(score=certain)), certain)
+    assert capsys.readouterr().out == f"scores of exactly 0 or 1: {(certain == 1).sum()}\n"
+
+
+@pytest.mark.parametrize("output", ["probability", ""])
+def test_a_saved_model_gets_its_columns_by_name_or_in_the_order_of_the_file(tmp_path, output, capsys):
+    named = saved_model(tmp_path / "named.keras", inputs=2, output=output)
+    unnamed = saved_model(tmp_path / "unnamed.keras", output=output)
+    for rows in (churn_rows(), churn_rows(("b", "a")), churn_rows(score=1 - P)):
+        np.testing.assert_allclose(given_scores(rows, model_path=named), P, atol=0.002)
+    assert "order" not in capsys.readouterr().out
+    given = given_scores(churn_rows(), "no such column", unnamed)
+    np.testing.assert_allclose(given, P, atol=0.002)
+    assert (given.dtype, given.shape) == (np.float64, (120,))
+    assert "in the file's order: a, b\n" in capsys.readouterr().out
+    with pytest.raises(
+        UserError, match=r"the output of model_path \(columns in its order\?\) ranks 'churn' below 'stay'"
+    ):
+        given_scores(churn_rows(("b", "a")), model_path=unnamed)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"scores": P}, "own.csv has no column 'score'; it has: 'a', 'b', 'scores'."),
+        ({"score": 100 * P}, "score must lie in [0, 1]; "),
+        ({"score": np.where(P < 0.1, np.nan, P)}, "a NaN is no probability."),
+        ({"score": 1 - P}, "score ranks 'churn' below 'stay' (AUC for 'churn': "),
+        ({"score": np.full(120, 0.3)}, "all scores are 0.3: there is no threshold to choose."),
+    ],
+)
+def test_scores_that_are_no_probability_of_the_positive_class_are_refused_in_a_sentence(columns, message):
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        given_scores(churn_rows(**columns))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "model", "message"),
+    [
+        ({"c": P}, {}, "takes 2 columns; there are: a, b, c."),
+        ({"names": ["a"]}, {"inputs": 2}, "has no column 'b'"),
+        ({}, {"activation": None}, r"the output of model_path \(columns in its order\?\) must lie in \[0, 1\]"),
+        ({}, {"units": 2}, "has two columns, one for each class"),
+        ({}, None, "missing.keras"),
+    ],
+)
+def test_models_that_give_no_probability_for_the_rows_are_refused_in_a_sentence(tmp_path, rows, model, message):
+    path = str(tmp_path / "missing.keras") if model is None else saved_model(tmp_path / "m.keras", **model)
+    with pytest.raises(UserError, match=message) as caught:
+        given_scores(churn_rows(**rows), model_path=path)
+    assert "\n" not in str(caught.value)
 
 
 def test_codes_and_the_error_of_reconstruction(latent):
