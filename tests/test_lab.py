@@ -52,7 +52,13 @@ def test_a_readers_copy_has_no_notes_for_teachers_and_its_solutions_are_collapse
     before = nbformat.read(original, as_version=4)
     assert lab.copy_for_readers(original.parent, folder) == []
     copied = read_copy(folder)
-    assert [cell.source for cell in copied.cells[1:]] == [before.cells[n].source for n in (1, 3, 4, 5)]
+    solution = f"# Solution\n{before.cells[4].source}"
+    assert [c.source for c in copied.cells[1:]] == [
+        before.cells[1].source,
+        before.cells[3].source,
+        solution,
+        "print(80)",
+    ]
     assert [cell.metadata.get("jupyter") for cell in copied.cells] == [
         None,
         None,
@@ -175,3 +181,16 @@ def test_a_figure_has_its_alternative_text_in_the_page_and_no_tracked_file_chang
     page.get_by_text("Save Notebook", exact=True).click()
     page.wait_for_timeout(1000)
     assert changed_files() == before
+
+
+@in_browser
+def test_a_collapsed_solution_shows_nothing_of_itself_until_it_is_opened(page, address):
+    page.goto(address.replace("00_start_here", "20_decisions"))
+    page.get_by_text("# Your turn").first.scroll_into_view_if_needed(timeout=60_000)
+    collapsed = page.locator(".jp-InputPlaceholder").first
+    collapsed.wait_for(timeout=60_000)
+    assert collapsed.text_content().strip() == "# Solution"
+    before = page.locator(".jp-InputPlaceholder").count()
+    collapsed.click()
+    page.wait_for_timeout(500)
+    assert page.locator(".jp-InputPlaceholder").count() == before - 1

@@ -27,12 +27,13 @@ NOT_FOR_STUDENTS = {"solution", "instructor", "result"}
 def for_reader(notebook: dict[str, Any]) -> dict[str, Any]:
     """Return a notebook without notes for teachers, its solutions and their outputs collapsed."""
     cells = [cell for cell in notebook["cells"] if "instructor" not in _tags(cell)]
-    hidden = {"source_hidden": True, "outputs_hidden": True}
-    collapsed = [
-        {**cell, "metadata": {**cell["metadata"], "jupyter": hidden}} if "solution" in _tags(cell) else cell
-        for cell in cells
-    ]
-    return {**notebook, "cells": collapsed}
+    return {**notebook, "cells": [_collapsed(cell) if "solution" in _tags(cell) else cell for cell in cells]}
+
+
+def _collapsed(cell: dict[str, Any]) -> dict[str, Any]:
+    metadata = {**cell["metadata"], "jupyter": {"source_hidden": True, "outputs_hidden": True}}
+    # JupyterLab shows the first line of what is collapsed.
+    return {**cell, "metadata": metadata, "source": "# Solution\n" + "".join(cell["source"])}
 
 
 def for_student(notebook: dict[str, Any]) -> dict[str, Any]:
