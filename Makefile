@@ -4,12 +4,13 @@
 #   make run NOTEBOOK=20 ARGS="-p cost_fn 90"      some; NOTEBOOK=5 runs chapter 5
 #   make test            everything that has to hold; ARGS="-k masks" for a part
 #   make test-fast       lint and tests, without types, stored outputs and whole runs of notebooks
-#   make lab             JupyterLab on copies in build/lab, which are yours
-#   make lab-edit        JupyterLab on the notebooks themselves
+#   make lab             JupyterLab on copies in build/lab, which are yours; solutions are collapsed
+#   make lab-edit        JupyterLab on the notebooks themselves, with the notes for teachers
 #   make store           execute the notebooks and store their outputs
 #   make workshop        copies for students, without solutions and outputs, into build/workshop
 #                        (make lab-edit NOTEBOOKS=build/workshop opens them)
 #   make bench           ours beside the alternatives; writes the tables into benchmarks/README.md
+#   make evidence        the tables that take longer than a lesson may; ARGS=decisions makes one
 #   make lock            newest allowed versions into the locks, and what is generated from them
 #   make clean           remove .venv, build/runs and caches; build/lab and build/workshop stay
 
@@ -30,7 +31,7 @@ LAB = PYTHONPATH="$(CURDIR)" $(BIN)/jupyter lab --notebook-dir=. \
 
 # A recipe that fails or is interrupted must not leave a target that looks finished.
 .DELETE_ON_ERROR:
-.PHONY: run all test test-fast lab lab-edit store workshop bench lock clean
+.PHONY: run all test test-fast lab lab-edit store workshop bench evidence lock clean
 
 run: $(READY)
 	@$(BIN)/python tools/run.py $(NOTEBOOK) $(ARGS)
@@ -62,15 +63,14 @@ store: $(READY)
 	@$(BIN)/python tools/store.py $(NOTEBOOK)
 
 workshop: $(READY)
-	@test ! -e build/workshop || { echo "build/workshop is there already, perhaps with answers: move it away first"; exit 1; }
-	@$(BIN)/jupyter nbconvert --to notebook --output-dir build/workshop --ClearOutputPreprocessor.enabled=True \
-	    --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=solution \
-	    --TagRemovePreprocessor.remove_cell_tags=instructor --TagRemovePreprocessor.remove_cell_tags=result \
-	    notebooks/*.ipynb
-	@echo "==> copies for students; to open them: make lab-edit NOTEBOOKS=build/workshop"
+	@$(BIN)/python tools/lab.py workshop
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/bench.py
+
+evidence: $(READY)
+	@for script in benchmarks/evidence/$(or $(ARGS),*).py; do \
+	    echo "==> $$script"; $(BIN)/python "$$script" || exit 1; done
 
 lock: $(READY)
 	@$(BIN)/python tools/generate.py --upgrade

@@ -14,6 +14,7 @@ import ast
 import difflib
 import importlib
 import json
+import linecache
 import logging
 import math
 import os
@@ -22,11 +23,12 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 from packaging.requirements import Requirement
@@ -448,6 +450,96 @@ def progress(items: Iterable[Any], noun: str) -> Iterator[Any]:
         yield item
         if number % math.ceil(len(items) / 10) == 0 or number == len(items):
             print(f"{noun} {number} of {len(items)}", flush=True)
+
+
+# Whether each exercise of this kernel is done, by the text of its answer, as it was checked last.
+_exercises: dict[str, bool] = {}
+
+
+def check(answer: Any, right: Callable[[Any], Any], *, wrong: Callable[[Any], str] | None = None) -> None:
+    """Print whether the answer of an exercise is right, and what came out if it is not.
+
+    The gap: an ``assert`` stops *Run All* at the first exercise that is not done, and says nothing of what came out.
+    Whatever the answer is, this prints one line and raises nothing.
+
+    Parameters
+    ----------
+    answer : object
+        What the reader set; ``...``, or a tuple or list with ``...`` in it, is not set yet. It is named as the call
+        names it.
+    right : callable
+        Takes the answer, returns whether it is right. Of an array, a table or a tensor every element must be true,
+        and there must be one.
+    wrong : callable, optional
+        Takes an answer that is not right, returns a sentence on what came out; without it, the answer is shown.
+
+    See Also
+    --------
+    open_exercises : what is still to do.
+
+    Examples
+    --------
+    >>> calls = 40
+    >>> check(calls, lambda k: k == 80, wrong=lambda k: f"{k} calls reach 30 % of the ill patients")
+    `calls` is not right yet: 40 calls reach 30 % of the ill patients.
+    """
+    name = _first_argument(sys._getframe(1))
+    reason = _why_open(answer, right, wrong)
+    _exercises[name] = not reason
+    print(f"{name} is {reason or 'right'}.")
+
+
+def _first_argument(caller: FrameType) -> str:
+    """Return how the call that is under way in a frame names its first argument."""
+    # Everything here depends on source that may be missing, as in an embedded interpreter.
+    with suppress(Exception):
+        where = list(caller.f_code.co_positions())[caller.f_lasti // 2]
+        tree = ast.parse("".join(linecache.getlines(caller.f_code.co_filename, caller.f_globals)))
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        (call,) = (c for c in calls if (c.lineno, c.end_lineno, c.col_offset, c.end_col_offset) == where)
+        return f"`{ast.unparse(call.args[0])}`"
+    return "the answer"
+
+
+def _why_open(answer: Any, right: Callable[[Any], Any], wrong: Callable[[Any], str] | None) -> str:
+    """Return why an exercise is open; nothing if it is done."""
+    if any(part is ... for part in (answer if isinstance(answer, (tuple, list)) else [answer])):
+        return "not set yet: replace the dots above"
+    try:
+        import numpy as np
+
+        holds = np.asarray(right(answer))
+        if holds.size and bool(holds.all()):
+            return ""
+        told = str(wrong(answer) if wrong else "")
+    except Exception as error:
+        told = f"you gave {_described(answer)} ({type(error).__name__}: {first_line(error).rstrip('.')})"
+    return f"not right yet: {told.rstrip('.') or f'you gave {_described(answer)}'}"
+
+
+def _described(answer: Any) -> str:
+    # Not every object can be shown, and what is no array may call anything its shape.
+    with suppress(Exception):
+        value = answer.item() if type(answer).__module__ == "numpy" and not answer.shape else answer
+        shape = getattr(value, "shape", ())
+        return f"{type(value).__name__} of shape {tuple(shape)}" if len(shape) else first_line(shown(value))
+    return f"an object of type {type(answer).__name__}"
+
+
+def open_exercises() -> None:
+    """Print which of the exercises that `check` saw are open; for the last cell of a lesson.
+
+    Examples
+    --------
+    >>> _exercises.clear()
+    >>> open_exercises()
+    No exercise is checked yet: run the checks.
+    """
+    left, total = [name for name, done in _exercises.items() if not done], len(_exercises)
+    if left:
+        print(f"{len(left)} of {total} exercises {'is' if len(left) == 1 else 'are'} open: {', '.join(left)}.")
+    else:
+        print(f"{total} of {total} exercises are done." if total else "No exercise is checked yet: run the checks.")
 
 
 def plain_values(values: Mapping[str, Any]) -> dict[str, float | int | str | bool]:

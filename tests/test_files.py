@@ -1,6 +1,7 @@
 """The files around the code: the lock, what is generated, cards, links, and the sanitizing of outputs."""
 
 import ast
+import itertools
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import nbformat
 import numpy as np
 import pytest
 import yaml
+from anatomy import headings_of, slug
 from nbval.plugin import get_sanitize_patterns
 from packaging.requirements import Requirement
 
@@ -87,9 +89,11 @@ def test_readme_is_short_and_its_commands_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE)
     mentioned = re.findall(r"(?:^|`)make(?: ([a-z-]+))?", README, flags=re.MULTILINE)
-    assert {"run", "all", "test", "test-fast", "lab", "lab-edit", "store", "clean"} <= set(targets)
+    assert {"run", "all", "test", "test-fast", "lab", "lab-edit", "store", "evidence", "clean"} <= set(targets)
     assert {name for name in mentioned if name} <= set(targets)
     assert targets[0] == "run", "the default"
+    assert set(re.search(r"^\.PHONY: (.+)$", makefile, flags=re.MULTILINE).group(1).split()) == set(targets)
+    assert set(targets) <= set(re.findall(r"^#   make ([a-z-]+)", makefile, flags=re.MULTILINE))
     assert len(README.splitlines()) <= 150
 
 
@@ -102,26 +106,92 @@ def test_ci_makes_sure_of_a_browser_and_calls_the_test_command_of_readme():
     ]
 
 
+DOCS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glob("*.md"))]
+
+
 @pytest.mark.parametrize(
     "name",
-    [
-        "README.md",
-        "CONTRIBUTING.md",
-        "datasets/README.md",
-        "docs/recipes.md",
-        "benchmarks/README.md",
-        "serving/README.md",
-    ],
+    ["README.md", "CONTRIBUTING.md", "datasets/README.md", "benchmarks/README.md", "serving/README.md", *DOCS],
 )
 def test_links_lead_somewhere(name):
     text = (ROOT / name).read_text(encoding="utf-8")
-    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", text):
-        file = (ROOT / name).parent / target
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", text):
+        file = (ROOT / name).parent / target if target else ROOT / name
         assert file.exists(), target
-        if anchor and target.endswith(".ipynb"):
+        if anchor and file.suffix == ".ipynb":
             cells = nbformat.read(file, as_version=4).cells
-            titles = re.findall(r"^#+ (.+)$", "\n".join(cell.source for cell in cells), flags=re.MULTILINE)
+            titles = [title for _, title in headings_of("\n".join(cell.source for cell in cells))]
             assert anchor in [title.replace(" ", "-") for title in titles], anchor
+        elif anchor:
+            assert anchor in [slug(title) for _, title in headings_of(file.read_text(encoding="utf-8"))], anchor
+
+
+LESSON = r"\[\d\d\]\(\.\./notebooks/\d\d_\w+\.ipynb\)"
+
+
+def glossary_problems(text):
+    """Entries are sorted, stand once, say something, and lead to a lesson."""
+    terms = re.findall(r"^### (.+)$", text, flags=re.MULTILINE)
+    entries = re.split(r"^### .+$", text, flags=re.MULTILINE)[1:]
+    if terms != sorted(terms, key=str.casefold):
+        yield "the terms stand in alphabetical order"
+    if len({slug(term) for term in terms}) < len(terms):
+        yield "a term stands once"
+    for term, entry in zip(terms, entries, strict=True):
+        if len(re.sub(LESSON, "", entry).split()) < 6:
+            yield f"{term} is explained"
+        if not re.search(rf"{LESSON}$", entry.strip()):
+            yield f"{term} leads to a lesson"
+
+
+def test_the_glossary_is_in_order_and_says_something_of_each_term():
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    assert list(glossary_problems(text)) == []
+    assert text.count("\n### ") > 30
+
+
+def test_what_a_glossary_lacks_is_named():
+    link = "[20](../notebooks/20_decisions.ipynb)"
+    entries = {"recall": f"A share. {link}", "Recall": "One two three four five six.", "AUC": link}
+    assert list(glossary_problems("\n\n".join(f"### {term}\n\n{said}" for term, said in entries.items()))) == [
+        "the terms stand in alphabetical order",
+        "a term stands once",
+        "recall is explained",
+        "Recall leads to a lesson",
+        "AUC is explained",
+    ]
+
+
+def evidence_problems(folder):
+    """A table that took longer than a lesson may lies beside the script that made it, and says how."""
+    scripts, tables = ({path.stem for path in folder.glob(f"*.{kind}")} for kind in ("py", "csv"))
+    for name in sorted(scripts ^ tables):
+        yield f"{name}: a table and its script bear one name"
+    for path in sorted(folder.glob("*.csv")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        first = "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+        missing = [word for word in ("seeds", "budget", "versions", "date") if word not in first]
+        if missing:
+            yield f"{path.name}: its first lines, which begin with #, lack {missing}"
+
+
+def test_evidence_has_its_script_and_names_its_seeds_budget_versions_and_date():
+    assert list(evidence_problems(ROOT / "benchmarks" / "evidence")) == []
+
+
+def test_what_evidence_lacks_is_named(tmp_path):
+    whole = "# seeds: 0 to 9\n# budget: 1 minute\n# versions: numpy 2\n# date: 2026-01-01\na,b\n1,2\n"
+    for name, text in {"good": whole, "late": f"a,b\n{whole}", "part": whole.replace("# date", "# day")}.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+        (tmp_path / f"{name}.py").touch()
+    (tmp_path / "script.py").touch()
+    (tmp_path / "table.csv").write_text(whole)
+    assert list(evidence_problems(tmp_path)) == [
+        "script: a table and its script bear one name",
+        "table: a table and its script bear one name",
+        "late.csv: its first lines, which begin with #, lack ['seeds', 'budget', 'versions', 'date']",
+        "part.csv: its first lines, which begin with #, lack ['date']",
+    ]
 
 
 @pytest.mark.parametrize("name", data.names())

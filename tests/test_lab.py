@@ -1,4 +1,5 @@
-"""The first minutes in JupyterLab, in a real browser: what `make lab` prints, opens, shows and leaves alone."""
+"""The copies for readers and students; and the first minutes in JupyterLab, in a real browser: what `make lab` prints,
+opens, shows and leaves alone."""
 
 import os
 import re
@@ -8,14 +9,100 @@ import socket
 import subprocess
 import sys
 
+import nbformat
 import pytest
 
 from helpers.notebook import ROOT
+from tools import lab
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(
+in_browser = pytest.mark.skipif(
     not CHROMIUM or sys.platform == "win32", reason="Debian's Chromium is missing: apt-get install chromium"
 )
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Two folders, as in the project: the notebooks, and the place of the copies."""
+    text, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
+    shown = [nbformat.v4.new_output("stream", name="stdout", text="80\n")]
+    cells = [
+        text("# How many? [term](../docs/glossary.md), [next](21_next.ipynb)"),
+        text("Eighty.", metadata={"tags": ["result"]}),
+        text("**For teachers** ask first", metadata={"tags": ["instructor"]}),
+        code("# Your turn\ncalls = ..."),
+        code("calls = 80\ncalls", metadata={"tags": ["solution"]}, outputs=shown, execution_count=2),
+        code("print(80)", outputs=shown, execution_count=3),
+    ]
+    original = tmp_path / "notebooks" / "20_how_many.ipynb"
+    original.parent.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), original)
+    return original, tmp_path / "build" / "copies"
+
+
+def read_copy(folder):
+    (path,) = folder.glob("*.ipynb")
+    copied = nbformat.read(path, as_version=4)
+    nbformat.validate(copied)
+    return copied
+
+
+def test_a_readers_copy_has_no_notes_for_teachers_and_its_solutions_are_collapsed(project):
+    original, folder = project
+    before = nbformat.read(original, as_version=4)
+    assert lab.copy_for_readers(original.parent, folder) == []
+    copied = read_copy(folder)
+    solution = f"# Solution\n{before.cells[4].source}"
+    assert [c.source for c in copied.cells[1:]] == [
+        before.cells[1].source,
+        before.cells[3].source,
+        solution,
+        "print(80)",
+    ]
+    assert [cell.metadata.get("jupyter") for cell in copied.cells] == [
+        None,
+        None,
+        None,
+        {"source_hidden": True, "outputs_hidden": True},
+        None,
+    ]
+    assert [cell.outputs for cell in copied.cells[2:]] == [cell.outputs for cell in before.cells[3:]]
+
+
+def test_a_students_copy_has_no_solutions_no_results_and_no_outputs(project):
+    original, folder = project
+    lab.copy_for_students(original.parent, folder)
+    copied = read_copy(folder)
+    assert [cell.source for cell in copied.cells[1:]] == ["# Your turn\ncalls = ...", "print(80)"]
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in copied.cells)
+    with pytest.raises(FileExistsError, match="perhaps with answers: move it away first"):
+        lab.copy_for_students(original.parent, folder)
+
+
+@pytest.mark.parametrize("copy", [lab.copy_for_readers, lab.copy_for_students])
+def test_links_of_a_copy_lead_where_those_of_the_notebook_lead(project, copy):
+    original, folder = project
+    copy(original.parent, folder)
+    assert "[term](../../docs/glossary.md), [next](21_next.ipynb)" in read_copy(folder).cells[0].source
+
+
+def test_a_copy_that_the_reader_changed_is_kept_and_one_that_was_not_follows_its_original(project):
+    original, folder = project
+    copied = folder / original.name
+    lab.copy_for_readers(original.parent, folder)
+    original.write_text(original.read_text().replace("Eighty", "Ninety"))
+    assert lab.copy_for_readers(original.parent, folder) == []
+    assert "Ninety" in copied.read_text()
+
+    copied.write_text(copied.read_text().replace("calls = ...", "calls = 70"))
+    assert lab.copy_for_readers(original.parent, folder) == [], "the original is as it was"
+    # What readers do not see is no news for them.
+    original.write_text(original.read_text().replace("ask first", "ask twice"))
+    assert lab.copy_for_readers(original.parent, folder) == []
+    original.write_text(original.read_text().replace("Ninety", "A hundred"))
+    (message,) = lab.copy_for_readers(original.parent, folder)
+    assert message == "20_how_many.ipynb: your changed copy is kept; the original is newer."
+    assert "calls = 70" in copied.read_text()
 
 
 def changed_files():
@@ -66,10 +153,12 @@ def page(address):
         browser.close()
 
 
+@in_browser
 def test_the_printed_address_opens_the_first_lesson_in_the_readers_copies(address):
     assert "/lab/tree/build/lab/00_start_here.ipynb" in address
 
 
+@in_browser
 def test_reading_asks_no_other_machine_and_shows_no_news(page):
     page.wait_for_timeout(2000)
     assert page.get_by_text("Jupyter news").count() == 0
@@ -81,6 +170,7 @@ def test_reading_asks_no_other_machine_and_shows_no_news(page):
     }
 
 
+@in_browser
 def test_a_figure_has_its_alternative_text_in_the_page_and_no_tracked_file_changes(page, address):
     before = changed_files()
     page.goto(address.replace("00_start_here", "20_decisions"))
@@ -91,3 +181,16 @@ def test_a_figure_has_its_alternative_text_in_the_page_and_no_tracked_file_chang
     page.get_by_text("Save Notebook", exact=True).click()
     page.wait_for_timeout(1000)
     assert changed_files() == before
+
+
+@in_browser
+def test_a_collapsed_solution_shows_nothing_of_itself_until_it_is_opened(page, address):
+    page.goto(address.replace("00_start_here", "20_decisions"))
+    page.get_by_text("# Your turn").first.scroll_into_view_if_needed(timeout=60_000)
+    collapsed = page.locator(".jp-InputPlaceholder").first
+    collapsed.wait_for(timeout=60_000)
+    assert collapsed.text_content().strip() == "# Solution"
+    before = page.locator(".jp-InputPlaceholder").count()
+    collapsed.click()
+    page.wait_for_timeout(500)
+    assert page.locator(".jp-InputPlaceholder").count() == before - 1

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import nbclient
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -319,3 +321,137 @@ def test_a_damaged_notebook_is_told_by_its_name(tmp_path, content):
     (tmp_path / "20_x.ipynb").write_text(content)
     with pytest.raises(notebook.ParameterError, match=r"20_x.ipynb is no notebook with parameters"):
         notebook.check_parameters(tmp_path / "20_x.ipynb", {})
+
+
+# --- exercises ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def no_exercises(monkeypatch):
+    monkeypatch.setattr(notebook, "_exercises", {})
+
+
+class Lines:
+    def __repr__(self):
+        return "first line\nand more"
+
+
+class Odd:
+    shape = 3
+
+    def __repr__(self):
+        raise RuntimeError("cannot be shown")
+
+
+@pytest.mark.parametrize(
+    ("calls", "right", "said"),
+    [
+        (..., None, "`calls` is not set yet: replace the dots above."),
+        ((0.2, ...), None, "`calls` is not set yet: replace the dots above."),
+        (80, lambda k: k == 80, "`calls` is right."),
+        (np.float64(0.5), lambda k: k == 0.2, "`calls` is not right yet: you gave 0.5."),
+        ("a", lambda k: k > 3, "`calls` is not right yet: you gave 'a' (TypeError: '>' not supported between"),
+        (None, lambda k: k == 80, "`calls` is not right yet: you gave None."),
+        (float("nan"), lambda k: k == 80, "`calls` is not right yet: you gave nan."),
+        (pd.NA, lambda k: k == 80, "`calls` is not right yet: you gave <NA> (TypeError: boolean value of NA"),
+        (np.arange(3), lambda k: k == np.arange(3), "`calls` is right."),
+        (np.arange(3), lambda k: k > 0, "`calls` is not right yet: you gave ndarray of shape (3,)."),
+        (np.array([]), lambda k: k == np.arange(1), "`calls` is not right yet: you gave ndarray of shape (0,)."),
+        (np.arange(3), lambda k: k == np.arange(2), "`calls` is not right yet: you gave ndarray of shape (3,) ("),
+        (pd.DataFrame({"a": [1, 2]}), lambda k: k == k, "`calls` is right."),
+        (pd.Series([1, 2]), lambda k: k > 1, "`calls` is not right yet: you gave Series of shape (2,)."),
+        ([1, 2], lambda k: k == [1, 2], "`calls` is right."),
+        ("a" * 10**6, lambda k: False, "`calls` is not right yet: you gave 'aaa"),
+        (Lines(), lambda k: False, "`calls` is not right yet: you gave first line."),
+        (Odd(), lambda k: False, "`calls` is not right yet: you gave an object of type Odd."),
+        (Odd(), lambda k: isinstance(k, Odd), "`calls` is right."),
+    ],
+)
+def test_a_check_says_what_is_the_case_in_one_line_and_raises_nothing(capsys, calls, right, said):
+    notebook.check(calls, right)
+    out = capsys.readouterr().out
+    assert out.startswith(said), out
+    assert out.count("\n") == 1
+    assert len(out) < 300
+
+
+def test_a_check_takes_tensors(capsys):
+    tf = pytest.importorskip("tensorflow")
+    tensor = tf.constant([1.0, 2.0])
+    notebook.check(tensor, lambda t: t == tf.constant([1.0, 2.0]))
+    notebook.check(tensor, lambda t: t > 1.5)
+    notebook.check(tensor[0], lambda t: t == 1.0)
+    assert capsys.readouterr().out.splitlines() == [
+        "`tensor` is right.",
+        "`tensor` is not right yet: you gave EagerTensor of shape (2,).",
+        "`tensor[0]` is right.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda k: f"with {k} calls you reach 30%", "with 98 calls you reach 30%."),
+        (lambda k: "that is too many.", "that is too many."),
+        (lambda k: "", "you gave 98."),
+        (lambda k: 1 / 0, "you gave 98 (ZeroDivisionError: division by zero)."),
+    ],
+)
+def test_a_wrong_answer_is_told_what_came_out(capsys, wrong, said):
+    calls = 98
+    notebook.check(
+        calls,
+        lambda k: k == 80,
+        wrong=wrong,
+    )
+    assert capsys.readouterr().out == f"`calls` is not right yet: {said}\n"
+
+
+def test_an_answer_without_source_has_no_name(capsys):
+    """For example in an embedded interpreter."""
+    exec("check(3, lambda n: n == 3)", {"check": notebook.check})
+    assert capsys.readouterr().out == "the answer is right.\n"
+
+
+def test_what_is_open_is_named_and_a_check_counts_as_it_was_run_last(capsys):
+    calls = threshold = rate = ...
+    notebook.open_exercises()
+    for _ in range(2):
+        notebook.check(calls, bool)
+    notebook.check(threshold, bool)
+    notebook.check(rate, bool)
+    notebook.open_exercises()
+    calls = threshold = 1
+    notebook.check(calls, bool)
+    notebook.check(threshold, bool)
+    notebook.open_exercises()
+    rate = 1
+    notebook.check(rate, bool)
+    notebook.open_exercises()
+    said = [line for line in capsys.readouterr().out.splitlines() if "exercise" in line]
+    assert said == [
+        "No exercise is checked yet: run the checks.",
+        "3 of 3 exercises are open: `calls`, `threshold`, `rate`.",
+        "1 of 3 exercises is open: `rate`.",
+        "3 of 3 exercises are done.",
+    ]
+
+
+CHECKS = ["calls = ...", "# é\nnotebook.check(calls, lambda k: k == 80)", "notebook.open_exercises()"]
+
+
+def exercises():
+    cells = [nbformat.v4.new_code_cell(source) for source in ["from helpers import notebook", *CHECKS]]
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+@pytest.mark.parametrize("store_history", [True, False])
+def test_a_check_names_the_answer_in_a_kernel(store_history):
+    """Jupyter, papermill and nbconvert keep a history, nbval does not."""
+    lesson = exercises()
+    client = nbclient.NotebookClient(lesson, kernel_name="python3")
+    with client.setup_kernel(cwd=str(notebook.ROOT)):
+        for number, cell in enumerate(lesson.cells):
+            client.execute_cell(cell, number, store_history=store_history)
+    said = [output.text for cell in lesson.cells for output in cell.outputs]
+    assert said == ["`calls` is not set yet: replace the dots above.\n", "1 of 1 exercises is open: `calls`.\n"]

@@ -14,14 +14,14 @@ import anatomy
 import nbformat
 import papermill
 import pytest
-from anatomy import code, compared, headings, printed, prose, tags
+from anatomy import code, compared, headings, pictures, printed, prose, tags
 from nbconvert import HTMLExporter
 from own_data import KINDS, write_pairs
 from papermill.inspection import inspect_notebook
 
 from helpers import notebook
 from helpers.notebook import ROOT
-from tools import run
+from tools import lab, run
 
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MEGABYTE = 1_000_000
@@ -93,10 +93,6 @@ def test_the_notebook_is_as_the_formatter_leaves_it(path):
     assert all(set(cell.metadata) <= {"tags"} for cell in read(path).cells)
 
 
-def pictures(page):
-    return re.findall(r"<img\b[^>]*>", page)
-
-
 @each
 def test_every_figure_has_alternative_text_in_the_page_and_in_plain_text(path):
     for cell in code(read(path)):
@@ -131,7 +127,10 @@ def test_links_lead_somewhere(path):
             continue
         file = path if not target else path.parent / target
         assert file.exists(), target
-        if anchor:
+        if anchor and file.suffix == ".md":
+            titles = anatomy.headings_of(file.read_text(encoding="utf-8"))
+            assert anchor in [anatomy.slug(name) for _, name in titles], anchor
+        elif anchor:
             assert anchor in [name.replace(" ", "-") for _, name in headings(read(file))], anchor
 
 
@@ -148,27 +147,37 @@ def test_a_lesson_has_what_a_lesson_is_made_of(path):
     assert anatomy.problems(read(path)) == []
 
 
+TERMS = ("threshold", "precision", "accuracy", "prevalence", "bootstrap")
+
+
+def exercise(name):
+    text, cell = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
+    return [
+        text("<details><summary>Hint</summary>One.</details>"),
+        cell(f"# Your turn\n{name} = ..."),
+        cell(f"{name} = 1", metadata={"tags": ["solution"]}),
+        cell(f"notebook.check({name}, lambda a: a == 1)"),
+    ]
+
+
 def sample():
     """The smallest lesson there can be."""
     text, cell = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
-    shown = [nbformat.v4.new_output("stream", name="stdout", text="0.25\n")]
+    quarter = [nbformat.v4.new_output("stream", name="stdout", text="0.25\n")]
+    picture = [nbformat.v4.new_output("display_data", {"text/html": "<img alt='bars'>"})]
     head = "**After this lesson you can** x\n\n**You need** y\n\n**Time**: 20 minutes to read, 9 seconds to run"
     cells = [
         text("# How many?"),
         text("One in four: 0.25.", metadata={"tags": ["result"]}),
         text(head),
-        *[
-            made
-            for _ in range(4)
-            for made in (
-                cell("# Your turn\nanswer = ..."),
-                cell("answer = 1", metadata={"tags": ["solution"]}),
-                cell("notebook.check(answer, lambda a: a == 1)"),
-            )
-        ],
-        cell("print(1 / 4)", outputs=shown),
+        text("**For teachers**: ask first.", metadata={"tags": ["instructor"]}),
+        text("The naive way: " + ", ".join(f"[**{term}**](../docs/glossary.md#{term})" for term in TERMS)),
+        cell("plots.show(bars)", outputs=picture),
+        *[made for name in "abcd" for made in exercise(name)],
+        cell("print(1 / 4)", outputs=quarter),
         text("\n\n".join(f"## {name}" for name in anatomy.SECTIONS)),
-        text("1. a\n2. b\n3. c\n\n**References**: d. **Next**: e."),
+        cell("notebook.open_exercises()"),
+        text("1. a\n2. b\n3. c\n\n**References**: [d](https://d.org), 10.1109/5.771073. **Next**: e."),
     ]
     return nbformat.v4.new_notebook(cells=cells)
 
@@ -178,57 +187,83 @@ def test_the_smallest_lesson_is_one():
 
 
 @pytest.mark.parametrize(
-    ("number", "old", "new", "message"),
+    ("old", "new", "message"),
     [
-        (0, "How many?", "How many", "title is a question"),
-        (1, "0.25", "0.26", "numbers that no compared cell printed"),
-        (2, "**You need**", "", "lacks **You need**"),
-        (2, "20 minutes", "some time", "minutes to read"),
-        (3, "answer = ...", "answer = 1", "place is"),
-        (3, "# Your turn", "", "at least four exercises"),
-        (5, "notebook.check", "assert", "notebook.check"),
-        (16, "## In production", "", "sections are missing"),
-        (16, "## Results\n\n## What to remember", "## What to remember\n\n## Results", "another order"),
-        (17, "3. c", "", "three sentences"),
-        (17, "**References**", "", "lacks **References**"),
+        ("How many?", "How many", "title is a question"),
+        ("in four: 0.25", "in four: 0.26", "numbers that no compared cell printed"),
+        ("**You need**", "", "lacks **You need**"),
+        ("20 minutes", "some time", "minutes to read"),
+        ("**For teachers**: ask", "Ask", "begins with **For teachers**"),
+        ("naive way", "usual way", "no section shows the naive way"),
+        ("[**bootstrap**]", "[bootstrap]", "at least five standard terms"),
+        ("#bootstrap", "#boots", "terms that the glossary lacks: ['boots']"),
+        ("plots.show(bars)", "bars", "shown by plots.show"),
+        ("a = ...", "a = 1", "place is"),
+        ("# Your turn\na", "a", "at least four exercises"),
+        ("<details>", "", "a hint"),
+        ("notebook.check(a", "assert(a", "after the place come"),
+        ("a = 1", "a = 1\nb = 1", "what a student writes is read elsewhere: ['b']"),
+        ("print(1 / 4)", "print(a)", "what a student writes is read elsewhere: ['a']"),
+        ("print(1 / 4)", "def f(b):\n    return [a for b in b]", "what a student writes is read elsewhere: ['a']"),
+        ("print(1 / 4)", "x = 0.25\n" * 40, "a tenth is meant, 8 % are the least"),
+        ("## In production", "", "sections are missing"),
+        ("## Results\n\n## What to remember", "## What to remember\n\n## Results", "another order"),
+        ("notebook.open_exercises()", "pass", "the last code cell"),
+        ("3. c", "", "three sentences"),
+        ("**References**", "", "lacks **References**"),
+        ("10.1109/5.771073", "Chow (1970)", "at least two works"),
     ],
 )
-def test_what_a_lesson_lacks_is_named(number, old, new, message):
+def test_what_a_lesson_lacks_is_named(old, new, message):
     lesson = sample()
-    assert old in lesson.cells[number].source
-    lesson.cells[number].source = lesson.cells[number].source.replace(old, new)
+    cell = next(cell for cell in lesson.cells if old in cell.source)
+    cell.source = cell.source.replace(old, new)
     assert any(message in problem for problem in anatomy.problems(lesson)), anatomy.problems(lesson)
 
 
 @pytest.mark.parametrize(
-    ("cells", "tag", "message"),
+    ("old", "tag", "message"),
     [
-        (slice(1, 2), [], "tagged result"),
-        (slice(4, 5), [], "one solution"),
-        (slice(3, 12), ["nbval-ignore-output"], "more than a quarter"),
-        (slice(0, 1), ["draft"], "unknown tags: ['draft']"),
+        ("One in four", [], "tagged result"),
+        ("For teachers", [], "no cell tagged instructor"),
+        ("plots.show", ["instructor"], "is prose"),
+        ("a = 1", [], "one solution"),
+        ("", ["nbval-ignore-output"], "more than a quarter"),
+        ("How many?", ["draft"], "unknown tags: ['draft']"),
     ],
 )
-def test_a_lesson_with_wrong_tags_is_none(cells, tag, message):
+def test_a_lesson_with_wrong_tags_is_none(old, tag, message):
     lesson = sample()
-    for cell in lesson.cells[cells]:
+    cells = [cell for cell in lesson.cells if old in cell.source]
+    for cell in cells if not old else cells[:1]:
         cell.metadata["tags"] = tag
     assert any(message in problem for problem in anatomy.problems(lesson))
 
 
-def test_a_lesson_whose_exercises_come_late_is_none():
+def test_a_lesson_whose_exercises_or_figures_come_late_is_none():
     lesson = sample()
-    lesson.cells[3:3] = [nbformat.v4.new_markdown_cell("more") for _ in range(30)]
-    assert "the first exercise stands before the middle" in anatomy.problems(lesson)
+    lesson.cells[5:5] = [nbformat.v4.new_markdown_cell("more") for _ in range(30)]
+    assert anatomy.problems(lesson) == ["the first exercise stands before the middle"]
+    lesson = sample()
+    lesson.cells.insert(-2, lesson.cells.pop(5))
+    assert anatomy.problems(lesson) == ["the first figure comes among the first ten code cells"]
 
 
-def test_evidence_names_its_seeds_budget_versions_and_date():
-    """A table that took longer than a lesson may lies beside the script that made it, and says how."""
-    for path in (ROOT / "benchmarks" / "evidence").glob("*.csv"):
-        assert path.with_suffix(".py").exists()
-        first = "\n".join(line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
-        for word in ("seeds", "budget", "versions", "date"):
-            assert word in first, path
+def test_a_lesson_may_miss_one_aim_of_size_and_not_two():
+    lesson = sample()
+    lesson.cells[4].source += " word" * 2000
+    assert anatomy.problems(lesson) == []
+    lesson.cells[5].source += "\n'line'" * 30
+    (problem,) = (problem for problem in anatomy.problems(lesson) if problem.startswith("it is two lessons"))
+    assert re.search(r"31 lines of the longest cell \(aim: 25\), 20\d\d words \(aim: 1800\)", problem)
+
+
+def test_names_that_a_cell_sets_or_binds_itself_are_its_own():
+    """Arguments, loops and comprehensions of other cells may be called as a student's answer."""
+    lesson = sample()
+    own = "f = lambda a: a\nfor b in [1]:\n    b\nprint([c for c in range(3)], f(d := 3), x.a)"
+    lesson.cells[5].source += f"\n{own}"
+    assert anatomy.problems(lesson) == []
 
 
 @each_old
@@ -405,16 +440,24 @@ def test_a_notebook_runs_under_nbconvert(tmp_path):
     assert (tmp_path / f"{PATHS[0].stem}.html").exists()
 
 
-def test_the_copies_for_students_have_no_solutions_and_no_outputs(tmp_path):
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    recipe = re.search(r"nbconvert (--to notebook .*?)notebooks/\*\.ipynb", makefile, flags=re.DOTALL)
-    options = recipe.group(1).replace("\\\n", " ").replace("build/workshop", str(tmp_path)).split()
-    subprocess.run([sys.executable, "-m", "nbconvert", *options, *map(str, PATHS)], check=True, capture_output=True)
+@each
+def test_the_copy_for_students_has_no_solutions_and_no_outputs(path):
+    student = nbformat.from_dict(lab.for_student(read(path)))
+    nbformat.validate(student)
     hidden = {"solution", "instructor", "result"}
-    for path in PATHS:
-        student = read(tmp_path / path.name)
-        assert not any(hidden & set(tags(cell)) or cell.get("outputs") for cell in student.cells)
-        assert len(student.cells) == sum(not hidden & set(tags(cell)) for cell in read(path).cells)
+    assert not any(hidden & set(tags(cell)) or cell.get("outputs") for cell in student.cells)
+    assert len(student.cells) == sum(not hidden & set(tags(cell)) for cell in read(path).cells)
+
+
+@pytest.mark.whole_run
+@each_lesson
+def test_a_students_copy_runs_to_the_end_and_names_every_exercise_as_open(path, tmp_path):
+    student = tmp_path / path.name
+    nbformat.write(nbformat.from_dict(lab.for_student(read(path))), student)
+    done = run.run_notebook(student, tmp_path / "out")
+    assert done.error == ""
+    exercises = len(anatomy.places(read(path)))
+    assert f"{exercises} of {exercises} exercises are open: " in printed(code(read(done.output))[-1:])
 
 
 def test_no_test_names_a_notebook():

@@ -1,31 +1,65 @@
-"""``make lab``: copies of the notebooks in build/lab, so that reading one changes no tracked file.
+"""Copies of the notebooks, so that working in one changes no tracked file.
 
-A copy that was changed is the reader's and is never overwritten; one that was not follows its original.
+    python tools/lab.py             for a reader, into build/lab (`make lab`): solutions are collapsed
+    python tools/lab.py workshop    for students, into build/workshop (`make workshop`): without solutions and outputs
+
+Notes for teachers stand only in the notebooks themselves. A copy that was changed is the reader's and is never
+overwritten; one that was not follows its original.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from helpers.notebook import ROOT, write_text
 
+NOT_FOR_STUDENTS = {"solution", "instructor", "result"}
 
-def copy(originals: Path, folder: Path) -> list[str]:
-    """Bring `folder` up to date; return a message for each original that is newer than the reader's changed copy.
 
-    Links to other folders of the project get the levels that the copies lie deeper.
-    """
+def for_reader(notebook: dict[str, Any]) -> dict[str, Any]:
+    """Return a notebook without notes for teachers, its solutions and their outputs collapsed."""
+    cells = [cell for cell in notebook["cells"] if "instructor" not in _tags(cell)]
+    return {**notebook, "cells": [_collapsed(cell) if "solution" in _tags(cell) else cell for cell in cells]}
+
+
+def _collapsed(cell: dict[str, Any]) -> dict[str, Any]:
+    metadata = {**cell["metadata"], "jupyter": {"source_hidden": True, "outputs_hidden": True}}
+    # JupyterLab shows the first line of what is collapsed.
+    return {**cell, "metadata": metadata, "source": "# Solution\n" + "".join(cell["source"])}
+
+
+def for_student(notebook: dict[str, Any]) -> dict[str, Any]:
+    """Return a notebook without solutions, stated results, notes for teachers and outputs."""
+    cells = [cell for cell in notebook["cells"] if not NOT_FOR_STUDENTS & set(_tags(cell))]
+    empty: dict[str, Any] = {"outputs": [], "execution_count": None}
+    return {**notebook, "cells": [{**cell, **empty} if cell["cell_type"] == "code" else cell for cell in cells]}
+
+
+def _tags(cell: dict[str, Any]) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def _text(notebook: dict[str, Any], originals: Path, folder: Path) -> str:
+    """Return what is written into a folder; links to other folders of the project lead there from the copy too."""
+    root = Path(os.path.relpath(originals.parent, folder)).as_posix()
+    return json.dumps(notebook, indent=1, ensure_ascii=False).replace("](../", f"]({root}/") + "\n"
+
+
+def copy_for_readers(originals: Path, folder: Path) -> list[str]:
+    """Bring `folder` up to date; return a message for each original that is newer than the reader's changed copy."""
     record = folder / ".copied.json"
     copied: dict[str, str] = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-    deeper = "../" * (len(folder.relative_to(ROOT).parts) - len(originals.relative_to(ROOT).parts))
     messages = []
     for original in sorted(originals.glob("[0-9]*.ipynb")):
-        text = original.read_text(encoding="utf-8").replace("](../", f"](../{deeper}")
+        text = _text(for_reader(json.loads(original.read_text(encoding="utf-8"))), originals, folder)
         there, digest = folder / original.name, hashlib.sha256(text.encode()).hexdigest()
         if there.exists() and hashlib.sha256(there.read_bytes()).hexdigest() != copied.get(original.name):
             if digest != copied.get(original.name):
@@ -37,7 +71,28 @@ def copy(originals: Path, folder: Path) -> list[str]:
     return messages
 
 
-if __name__ == "__main__":
-    for message in copy(ROOT / "notebooks", ROOT / "build" / "lab"):
+def copy_for_students(originals: Path, folder: Path) -> None:
+    """Write copies into a folder that must not be there yet: it may hold a student's answers."""
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already, perhaps with answers: move it away first")
+    for original in sorted(originals.glob("[0-9]*.ipynb")):
+        notebook = for_student(json.loads(original.read_text(encoding="utf-8")))
+        write_text(folder / original.name, _text(notebook, originals, folder))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write the copies, and say what was done."""
+    if list(arguments) == ["workshop"]:
+        try:
+            copy_for_students(ROOT / "notebooks", ROOT / "build" / "workshop")
+        except FileExistsError as error:
+            sys.exit(str(error))
+        print("==> copies for students; to open them: make lab-edit NOTEBOOKS=build/workshop")
+        return
+    for message in copy_for_readers(ROOT / "notebooks", ROOT / "build" / "lab"):
         print(message)
     print("==> copies of the notebooks are in build/lab; they are yours. `make lab-edit` opens the originals.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
