@@ -11,7 +11,6 @@ here they are made again from permuted labels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -356,8 +355,7 @@ def _fold(model: Any, X: Any, y: Any, fold: Any, method: str, classes: Any, type
     return whole
 
 
-@dataclass(frozen=True)
-class LeakageReport:
+class LeakageReport(NamedTuple):
     """Whether features know labels that they should not know, and what that does to a score. All scores are AUC.
 
     Attributes
@@ -398,16 +396,12 @@ class LeakageReport:
         return f"Leak: permuted labels are predicted with an AUC of {worst:.3f}; the true ones with {true}."
 
     def __str__(self) -> str:
-        rows = {
-            "permuted labels": self.permuted,
-            "permuted labels, shifted folds": self.permuted_shifted,
-            "true labels, features made once": self.non_nested,
-            "true labels, features made in each fold": self.nested,
-            "true labels, without the features": self.baseline,
-            "gain of the features": self.gain,
-        }
-        width = max(map(len, rows))
-        return "\n".join([*(f"{name:{width}}  {interval}" for name, interval in rows.items()), self.message])
+        names = ["permuted labels", "permuted labels, shifted folds", "true labels, features made once"]
+        names += ["true labels, features made in each fold", "true labels, without the features"]
+        names += ["gain of the features"]
+        width = max(map(len, names))
+        lines = [f"{name:{width}}  {interval}" for name, interval in zip(names, self, strict=True)]
+        return "\n".join([*lines, self.message])
 
 
 def leakage_report(
@@ -474,8 +468,8 @@ def leakage_report(
         """What the next model gets for some rows, and for new ones."""
         old, new = _safe_indexing(X, train), _safe_indexing(X, test)
         more = () if groups is None else (np.asarray(groups)[train],)
-        made = features(old, labels[train], new, *more)
-        return _beside(old, made[0]), _beside(new, made[1])
+        made_old, made_new = features(old, labels[train], new, *more)
+        return _beside(old, made_old), _beside(new, made_new)
 
     def scores(inputs: Any, labels: NDArray[Any], folds: Folds) -> NDArray[np.float64]:
         return cross_val_score(estimator, inputs, labels, cv=folds, scoring="roc_auc", error_score="raise")

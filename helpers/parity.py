@@ -15,8 +15,7 @@ import html
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,8 +33,7 @@ Pipeline = Callable[[Any], Any]
 Kind = Literal["number", "category", "text"]
 
 
-@dataclass(frozen=True, repr=False)
-class ParityReport:
+class ParityReport(NamedTuple):
     """What `compare` found; prints as text, and shows as a table in Jupyter.
 
     Attributes
@@ -131,13 +129,11 @@ class ParityReport:
             numbers[f"decisions that flip at {self.threshold:g}"] = len(self.flipped)
         return {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in numbers.items()}
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = [self.verdict, *(f"  {name}: {value}" for name, value in self._table().items())]
         for label, *example in self.examples.itertuples():
             lines.append("  row {}: {}\n    reference {}\n    candidate {}".format(label, *example))
         return "\n".join(lines)
-
-    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         parts = [pd.DataFrame({"": self._table()}).to_html(header=False, border=0), self.examples.to_html(border=0)]
@@ -212,19 +208,11 @@ def compare(
     flips, differs = _flips(a, b, threshold) & answered, beyond.any(axis=1) & answered
     flipped, one_raised, differing, lost = map(np.flatnonzero, (flips, one, differs, both & ~answered.any()))
     shown = pd.unique(np.concatenate([flipped, one_raised, differing, lost]))[:MAX_EXAMPLES]
-    return ParityReport(
-        rows=rows,
-        both_raised=int(both.sum()),
-        one_raised=one_raised,
-        difference=np.where(answered, difference.max(axis=1, initial=0), np.where(one, np.inf, 0)),
-        max_relative=float(relative[answered].max(initial=0)),
-        max_ulp=float(ulp[answered].max(initial=0)),
-        differing=differing,
-        flipped=flipped,
-        tolerance=tolerance,
-        threshold=threshold,
-        examples=_examples(inputs, shown, (a, b), difference, (errors_a, errors_b)),
-    )
+    examples = _examples(inputs, shown, (a, b), difference, (errors_a, errors_b))
+    of_rows = np.where(answered, difference.max(axis=1, initial=0), np.where(one, np.inf, 0))
+    largest = float(relative[answered].max(initial=0)), float(ulp[answered].max(initial=0))
+    found = (of_rows, *largest, differing, flipped, tolerance, threshold, examples)
+    return ParityReport(rows, int(both.sum()), one_raised, *found)
 
 
 def assert_parity(reference: Pipeline, candidate: Pipeline, inputs: Any, **options: Any) -> ParityReport:
