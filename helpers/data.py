@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import keyword
-import os
 import re
 import runpy
 import unicodedata
@@ -29,7 +28,7 @@ from PIL import Image
 
 from helpers import tables
 from helpers.notebook import ROOT, UserError, shown, some
-from helpers.tables import MISSING, as_feature, existing_path, name_notes, parse_times, read_table, require
+from helpers.tables import MISSING, AnyPath, as_feature, existing_path, name_notes, parse_times, read_table, require
 
 MIN_ROWS, MIN_GROUPS, MIN_TIMES = 10, 6, 50
 OWN = "the reader's own"
@@ -290,7 +289,7 @@ def binary_labels(
 
 
 def open_data(
-    path: str | os.PathLike[str],
+    path: AnyPath,
     *,
     label_column: str = "label",
     text_column: str = "",
@@ -338,13 +337,12 @@ def open_data(
         return open_folder(path, positive_label)
     is_image = path.suffix.lower() in Image.registered_extensions()
     require(not is_image, f"{path.name} is one image: name a folder with a sub-folder of images for each class.")
-    if tables.TABLES & {suffix.lower() for suffix in path.suffixes} or tables.is_parquet(path):
-        return _open_table(path, label_column, text_column, group_column, positive_label, words)
-    lines = [found.group() for found in tables.LINE.finditer(tables.read_text(path))]
-    header = lines[0].replace('"', "")
-    if any(label_column in map(str.strip, header.split(separator)) for separator in tables.SEPARATORS):
-        return _open_table(path, label_column, text_column, group_column, positive_label, words)
-    return _open_text(path, pd.Series(lines, dtype="str"), positive_label)
+    if not (tables.TABLES & {suffix.lower() for suffix in path.suffixes} or tables.is_parquet(path)):
+        lines = [found.group() for found in tables.LINE.finditer(tables.read_text(path))]
+        header = lines[0].replace('"', "")
+        if not any(label_column in map(str.strip, header.split(separator)) for separator in tables.SEPARATORS):
+            return _open_text(path, pd.Series(lines, dtype="str"), positive_label)
+    return _open_table(path, label_column, text_column, group_column, positive_label, words)
 
 
 def _open_text(path: Path, lines: pd.Series[str], positive_label: str) -> Dataset:
@@ -411,9 +409,7 @@ def _groups(column: pd.Series[str], y: NDArray[np.int64], class_names: tuple[str
     return groups
 
 
-def _features(
-    frame: pd.DataFrame, words: bool, file: str, y: NDArray[np.int64], known: dict[str, NDArray[np.intp]]
-) -> tuple[pd.DataFrame, list[str]]:
+def _features(frame: pd.DataFrame, words: bool, file: str, y: Any, known: Any) -> tuple[pd.DataFrame, list[str]]:
     """Return the columns that a model can use, and notes on what was done with the others."""
     parsed = {str(name): as_feature(column, words) for name, column in frame.items()}
     features = pd.DataFrame({name: values for name, (values, *_) in parsed.items() if values is not None})
@@ -481,12 +477,9 @@ def _identifiers(names: Iterable[str]) -> list[str]:
 
 def _require_columns(frame: pd.DataFrame, columns: dict[str, str], file: str) -> None:
     for parameter, column in columns.items():
-        given = f"{parameter} {column!r} of {file}"
-        require(
-            column not in frame or not (frame[column] == column).any(),
-            f"{given} is also a value of this column: "
-            "has the file no header? Put names above the data, or rename the column.",
-        )
+        named = f"{parameter} {column!r} of {file} is also a value of this column: has the file no header?"
+        own = column in frame and (frame[column] == column).any()
+        require(not own, f"{named} Put names above the data, or rename the column.")
         if column not in frame:
             near = difflib.get_close_matches(column, frame.columns, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {some(list(map(str, frame)), most=20)}."
@@ -494,9 +487,7 @@ def _require_columns(frame: pd.DataFrame, columns: dict[str, str], file: str) ->
             raise UserError(f"{parameter} {column!r} is not a column of {file}; {hint}")
 
 
-def open_series(
-    path: str | os.PathLike[str], value_column: str = "", time_column: str = "", time_format: str = ""
-) -> Dataset:
+def open_series(path: AnyPath, value_column: str = "", time_column: str = "", time_format: str = "") -> Dataset:
     """Read the reader's own series from a table with a column of times and one of numbers.
 
     Parameters

@@ -215,9 +215,8 @@ def open_pairs(image_dir: str | os.PathLike[str], mask_dir: str | os.PathLike[st
 
 
 def _is_image(path: Path) -> bool:
-    return (
-        Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN and path.name[0] != "." and path.is_file()
-    )
+    known = Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN
+    return known and path.name[0] != "." and path.is_file()
 
 
 def _images_in(paths: Iterable[Path], notes: list[str]) -> list[Path]:

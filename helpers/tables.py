@@ -32,6 +32,7 @@ from pyarrow import parquet
 
 from helpers.notebook import DECIMAL, UserError, first_line, shown, some
 
+AnyPath = str | os.PathLike[str]
 MISSING = ["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "None", "null", "NULL"]
 """What stands for a missing number; in columns of names, all but the empty text are names."""
 MOST_CATEGORIES = 1000
@@ -46,10 +47,8 @@ SEPARATORS = "\t;|,"
 LIKELY_ENCODINGS = ["cp1252", "cp1250", "cp1251", "utf_16_le", "utf_16_be", "shift_jis", "gb18030", "euc_kr"]
 ROWS_AT_ONCE = 20_000
 ZONE = r"(?:Z|UTC|[+-][0-9]{2}(?::?[0-9]{2})?)"
-ISO = (
-    r"[0-9]{4}-[0-9]{2}(?:-[0-9]{2}(?:[T ][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]+)?)?)?"
-    rf"\s*{ZONE}?)?)?"
-)
+CLOCK = r"[0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]+)?)?)?"
+ISO = rf"[0-9]{{4}}-[0-9]{{2}}(?:-[0-9]{{2}}(?:[T ]{CLOCK}\s*{ZONE}?)?)?"
 ZONED = rf".+[T ].*[0-9]\s*{ZONE}"
 DATE = r"(?:[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.](?:[0-9]{2}|[0-9]{4}))\b.*"
 NUMBER = rf"(?:{DECIMAL}|[+-]?[iI][nN][fF](?:[iI][nN][iI][tT][yY])?)"
@@ -64,7 +63,7 @@ def require(condition: object, message: str) -> None:
         raise UserError(message)
 
 
-def existing_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
+def existing_path(path: AnyPath, argument: str = "path") -> Path:
     """Return a path with its ``~`` expanded.
 
     Raises
@@ -109,9 +108,8 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         best = from_bytes(content[:50_000], cp_isolation=LIKELY_ENCODINGS).best()
         like = f", perhaps {best.encoding}" if best else ""
-        raise UserError(
-            f"{path.name} is not {encoding.upper()} text (byte {error.start}){like}: save it as UTF-8."
-        ) from None
+        where = f"{path.name} is not {encoding.upper()} text (byte {error.start})"
+        raise UserError(f"{where}{like}: save it as UTF-8.") from None
     require("\0" not in text, f"{path.name} is no text, or UTF-16 without its first mark: save it as UTF-8 first.")
     require(text.strip(), f"{path.name} is empty.")
     return text
@@ -131,7 +129,7 @@ def _unpacked(path: Path) -> bytes:
     return next((bytes(by.decompress(content)) for mark, by in PACKED.items() if content.startswith(mark)), content)
 
 
-def read_table(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, list[str]]:
+def read_table(path: AnyPath) -> tuple[pd.DataFrame, list[str]]:
     """Read a CSV file whatever its separator, or a Parquet file; every value stays the text that it is.
 
     Parameters
