@@ -26,13 +26,11 @@ from keras import layers, ops
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+Shape = tuple[int | None, int | None, int]
+
 
 def build_unet(
-    input_shape: tuple[int | None, int | None, int] = (None, None, 1),
-    *,
-    base_filters: int = 16,
-    n_classes: int = 1,
-    bottleneck: Literal["plain", "aspp"] = "plain",
+    input_shape: Shape = (None, None, 1), *, base_filters: int = 16, n_classes: int = 1, bottleneck: str = "plain"
 ) -> keras.Model:
     """Build a U-Net that returns logits.
 
@@ -294,12 +292,10 @@ def random_crops(
 
     def batches() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         random = np.random.default_rng(seed)
-        waiting: list[int] = []
-        while True:
-            while len(waiting) < batch_size:
-                waiting.extend(random.permutation(len(images)).tolist())
-            crops = np.stack([_crop((images[i], masks[i]), side, random) for i in waiting[:batch_size]])
-            del waiting[:batch_size]
+        endless = itertools.chain.from_iterable(random.permutation(len(images)) for _ in itertools.count())
+        # Each batch is drawn before its crops.
+        while batch := list(itertools.islice(endless, batch_size)):
+            crops = np.stack([_crop((images[i], masks[i]), side, random) for i in batch])
             yield crops[..., : channels[0][0]], crops[..., channels[0][0] :]
 
     signature = tuple(tf.TensorSpec((batch_size, side, side, *depth), tf.float32) for depth in channels)
@@ -308,11 +304,10 @@ def random_crops(
 
 def _crop(pair: tuple[NDArray[Any], ...], side: int, random: np.random.Generator) -> NDArray[np.float32]:
     """Return one crop, the channels of the mask behind those of the image."""
-    top, left = (int(random.integers(0, max(size - side, 0) + 1)) for size in pair[0].shape[:2])
+    corner = [int(random.integers(0, max(size - side, 0) + 1)) for size in pair[0].shape[:2]]
     turns, mirrored = int(random.integers(4)), bool(random.integers(2))
-    parts = [picture[top : top + side, left : left + side].astype(np.float32) for picture in pair]
-    missing = [(0, side - size) for size in parts[0].shape[:2]]
-    crop = np.rot90(np.pad(np.concatenate(parts, axis=-1), (*missing, (0, 0)), mode="reflect"), turns)
+    parts = [_window(picture, corner, (side, side)) for picture in pair]
+    crop = np.rot90(np.concatenate(parts, axis=-1), turns)
     return crop[:, ::-1] if mirrored else crop
 
 
@@ -572,7 +567,7 @@ def predict_tiled(
     return out
 
 
-def _window(image: Any, start: Sequence[int], size: Sequence[int], preprocess: Callable[..., Any]) -> NDArray[Any]:
+def _window(image: Any, start: Sequence[int], size: Sequence[int], preprocess: Any = np.asarray) -> NDArray[Any]:
     part = preprocess(np.asarray(image[start[0] : start[0] + size[0], start[1] : start[1] + size[1]]))
     missing = ((0, size[0] - part.shape[0]), (0, size[1] - part.shape[1]), (0, 0))
     return np.pad(part, missing, mode="reflect").astype(np.float32)
