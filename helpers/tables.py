@@ -117,9 +117,8 @@ def read_text(path: Path) -> str:
 
 def _unpacked(path: Path) -> bytes:
     workbook = "it is a workbook: save its sheet as CSV UTF-8"
-    require(path.suffix.lower() not in WORKBOOKS, workbook)
     content = path.read_bytes()
-    require(not content.startswith(b"\xd0\xcf\x11\xe0"), workbook)
+    require(path.suffix.lower() not in WORKBOOKS and not content.startswith(b"\xd0\xcf\x11\xe0"), workbook)
     if content.startswith(b"PK\x03\x04"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
@@ -177,18 +176,14 @@ def read_table(path: AnyPath) -> tuple[pd.DataFrame, list[str]]:
 
 def is_parquet(path: Path) -> bool:
     """Tell whether a file is Parquet, by its first bytes."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(4) == b"PAR1"
+    return path.is_file() and np.fromfile(path, np.uint8, count=4).tobytes() == b"PAR1"
 
 
 def _csv(path: Path) -> tuple[list[str], pd.DataFrame, list[str]]:
     # The first line by which spreadsheets tell each other the separator.
     text = re.sub(r'^"?sep=(.)"?(?=\r?\n)', "", read_text(path)).rstrip("\r\n")
     parts, notes = list[pd.DataFrame](), list[str]()
-    separator = _separator(text)
-    rows = _rows(text, separator, path.name, notes)
+    rows = _rows(text, _separator(text), path.name, notes)
     _, names = next(rows)
     # In parts: as objects of Python, all fields of a large file would take ten times the file's size.
     while part := list(islice(rows, ROWS_AT_ONCE)):
@@ -245,10 +240,9 @@ def _rows(text: str, separator: str, file: str, notes: list[str]) -> Iterator[tu
     except csv.Error as error:
         where = f"line {last + 1} of {file} holds a quote that is not closed, or not doubled within a quoted field"
         raise UserError(f"{where}, or another separator than , ; | and tab ({error}): correct it.") from None
-    if empty:
-        notes.append(f"empty rows are left out: {empty}")
-    if longest:
-        notes.append(f"line breaks within quotes are kept (up to {longest} lines a row): a stray quote would do that")
+    notes += [f"empty rows are left out: {empty}"] * bool(empty)
+    kept = f"line breaks within quotes are kept (up to {longest} lines a row): a stray quote would do that"
+    notes += [kept] * bool(longest)
 
 
 def _look_like_rows(field: str, separator: str, width: int) -> int:
@@ -377,8 +371,7 @@ def as_feature(column: pd.Series[str], words: bool) -> tuple[pd.Series[Any] | No
         return numbers, form, notes + [f"{where} holds leading zeros, which numbers lose"] * zeros
     if known.str.lower().isin(["true", "false"]).all():
         return (known.str.lower() == "true").astype(np.float64).reindex(column.index), "truth values", notes
-    number = rest.str.fullmatch(IN_UNITS)
-    if len(rest) and (len(rest) <= len(known) / 2 or number.mean() > 0.5):
+    if len(rest) and (len(rest) <= len(known) / 2 or rest.str.fullmatch(IN_UNITS).mean() > 0.5):
         notes.append(f"{where} would be numeric but for {len(rest)} values such as {shown(rest.iloc[0])}")
     if not words:
         return None, "not numeric", notes
