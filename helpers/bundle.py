@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import h5py
@@ -40,7 +40,7 @@ from numpy.typing import ArrayLike, NDArray
 from skops.io.exceptions import UntrustedTypesFoundException
 
 from helpers.decisions import check_probabilities
-from helpers.notebook import UserError, first_line, plain_values, some, write_text
+from helpers.notebook import UserError, first_line, plain_values, shown, some, write_text
 from helpers.parity import ParityReport, compare
 
 # What skops may restore beyond its own list. Reviewed by hand: never fill it from `get_untrusted_types`. No trees, as
@@ -71,8 +71,7 @@ class BundleError(UserError):
     """A bundle that is not loaded, or rows that it does not take."""
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One raw input, and what was seen of it in training.
 
     Attributes
@@ -143,8 +142,7 @@ class Field:
         unlike &= column.notna() | (not self.missing)
         if not unlike.any():
             return ""
-        example = repr(column[unlike].tolist()[0])
-        return f"{self.name!r}: {unlike.sum()} {limits}, such as {example[:60]}{'…' if len(example) > 60 else ''}"
+        return f"{self.name!r}: {unlike.sum()} {limits}, such as {shown(column[unlike].tolist()[0])}"
 
 
 @dataclass(frozen=True)
@@ -316,8 +314,7 @@ def save_bundle(
     _require(not train.empty, "X_train has no rows or no columns: the schema is made from it.")
     schema = [Field.of(train[name]) for name in train]
     rows, expected = _checked(schema, golden), check_probabilities(y_prob).astype(np.float64)
-    columns = rows.astype(object).where(rows.notna(), None).to_dict("list")
-    examples = {"inputs": columns, "y_prob": expected.tolist()}
+    examples = {"inputs": rows.astype(object).where(rows.notna(), None).to_dict("list"), "y_prob": expected.tolist()}
     manifest = _manifest(schema, threshold, seed, metrics or {}, _versions())
     path = Path(path).expanduser()
     try:
@@ -435,7 +432,7 @@ def _manifest(schema: Sequence[Field], threshold: Any, seed: Any, metrics: Any, 
         if field.kind not in ("number", "category", "text") or not field.low <= field.high:
             raise ValueError(f"{field.name!r} is a {field.kind!r} from {field.low!r} to {field.high!r}")
         _limit(len(field.categories), MOST_CATEGORIES, "categories of a field")
-    fields = [{**vars(field), "dtype": field.dtype} for field in schema]
+    fields = [{**field._asdict(), "dtype": field.dtype} for field in schema]
     numbers = {"threshold": float(threshold), "seed": None if seed is None else int(seed)}
     known = {"metrics": plain_values(metrics), "versions": {str(name): str(of) for name, of in versions.items()}}
     return {"format": FORMAT, "schema": fields, **numbers, **known}
@@ -468,12 +465,11 @@ def _measured(content: bytes) -> int:
 
 def _load_model(file: Path) -> Any:
     """Load a model whose weights are measured by their shapes before they are made."""
-    make, found = keras.layers.Layer.add_weight, 0
+    make, sizes = keras.layers.Layer.add_weight, list[int]()
 
     def add_weight(layer: keras.layers.Layer, shape: Any = None, *arguments: Any, **options: Any) -> Any:
-        nonlocal found
-        found += 4 * math.prod(shape or ())
-        _limit(found, MOST_BYTES, "bytes of weights")
+        sizes.append(4 * math.prod(shape or ()))
+        _limit(sum(sizes), MOST_BYTES, "bytes of weights")
         return make(layer, shape, *arguments, **options)
 
     with mock.patch.object(keras.layers.Layer, "add_weight", add_weight):
@@ -571,8 +567,7 @@ def _is_text(value: Any) -> bool:
 def _checked(schema: Sequence[Field], inputs: Any) -> pd.DataFrame:
     frame = _frame(inputs)
     lacking = [field.name for field in schema if field.name not in frame]
-    if lacking:
-        raise BundleError(f"the rows lack {', '.join(map(repr, lacking))}; they have: {', '.join(map(str, frame))}.")
+    _require(not lacking, f"the rows lack {', '.join(map(repr, lacking))}; they have: {', '.join(map(str, frame))}.")
     return pd.DataFrame({field.name: field.checked(frame[field.name]) for field in schema})
 
 
