@@ -528,8 +528,7 @@ def boundary_distance(y_true: ArrayLike, y_pred: ArrayLike, *, spacing: Spacing 
     masks = _images(y_true=y_true, y_pred=y_pred)
     sampling = _spacing(spacing)
     if not all(mask.any() for mask in masks):
-        apart = np.inf if any(mask.any() for mask in masks) else 0.0
-        return BoundaryDistance(apart, apart, apart)
+        return BoundaryDistance(*[np.inf if any(mask.any() for mask in masks) else 0.0] * 3)
     first, second = (mask & ~ndimage.binary_erosion(mask) for mask in masks)
     forward = ndimage.distance_transform_edt(~second, sampling)[first]
     backward = ndimage.distance_transform_edt(~first, sampling)[second]

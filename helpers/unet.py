@@ -247,8 +247,7 @@ def standardize(image: ArrayLike) -> NDArray[np.float32]:
     image = np.asarray(image, dtype=np.float32)
     if image.ndim < 3 or not image.size:
         raise ValueError(f"image must be of shape (..., height, width, channels); got {image.shape}.")
-    mean = image.mean(axis=(-3, -2), keepdims=True, dtype=np.float64)
-    std = image.std(axis=(-3, -2), keepdims=True, dtype=np.float64)
+    mean, std = (of(axis=(-3, -2), keepdims=True, dtype=np.float64) for of in (image.mean, image.std))
     return ((image - mean) / np.where(std > 0, std, 1)).astype(np.float32)
 
 
@@ -559,11 +558,9 @@ def predict_tiled(
         end = [min(at + tile, size) for at, size in zip(corner, shape, strict=False)]
         output = model.predict_on_batch(_window(image, start, window, preprocess)[np.newaxis])[0]
         kept = output[tuple(slice(a - s, b - s) for a, b, s in zip(corner, end, start, strict=True))]
-        if dtype == "uint8":
-            if not ((kept >= 0) & (kept <= 1)).all():
-                raise ValueError("dtype 'uint8' is for probabilities; the model's output is not within [0, 1].")
-            kept = np.rint(255 * kept)
-        out[corner[0] : end[0], corner[1] : end[1]] = kept
+        if dtype == "uint8" and not ((kept >= 0) & (kept <= 1)).all():
+            raise ValueError("dtype 'uint8' is for probabilities; the model's output is not within [0, 1].")
+        out[corner[0] : end[0], corner[1] : end[1]] = np.rint(255 * kept) if dtype == "uint8" else kept
     return out
 
 
