@@ -80,12 +80,11 @@ def repeated_folds(y: Any, groups: Any = None, *, n_splits: int = 5, n_repeats: 
     """
     check_scalar(n_splits, "n_splits", Integral, min_val=2)
     check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
-    labels = column_or_1d(y)
+    labels, grouped = column_or_1d(y), groups is not None
     name, count = _rarest(labels, groups)
     if count < n_splits:
-        units = "rows" if groups is None else "groups"
-        raise ValueError(f"class {name} has {count} {units}: too few for {n_splits} folds.")
-    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+        raise ValueError(f"class {name} has {count} {'groups' if grouped else 'rows'}: too few for {n_splits} folds.")
+    splitter = StratifiedGroupKFold if grouped else StratifiedKFold
     seeds = np.random.SeedSequence(seed).generate_state(n_repeats)
     repeats = [splitter(n_splits, shuffle=True, random_state=repeat) for repeat in seeds.tolist()]
     return [fold for repeat in repeats for fold in repeat.split(np.zeros(len(labels)), labels, groups)]
@@ -495,11 +494,9 @@ def leakage_report(
 
 def _shifted(folds: Folds, groups: ArrayLike | None) -> Folds:
     """Folds each of which holds half of one fold and half of the next."""
-    halves = []
-    for _, test in folds:
-        units = test if groups is None else np.asarray(groups)[test]
-        first = np.isin(units, np.unique(units)[::2])
-        halves.append((test[first], test[~first]))
+    units = [test if groups is None else np.asarray(groups)[test] for _, test in folds]
+    first = [np.isin(of, np.unique(of)[::2]) for of in units]
+    halves = [(test[part], test[~part]) for (_, test), part in zip(folds, first, strict=True)]
     tests = [np.sort(np.concatenate([halves[k - 1][1], halves[k][0]])) for k in range(len(halves))]
     every = np.concatenate(tests)
     return [(np.setdiff1d(every, test), test) for test in tests]
