@@ -23,7 +23,6 @@ float64 of shape (..., steps), with NaN where a value is missing; the function r
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral
@@ -232,10 +231,10 @@ def conformal_margin(residuals: ArrayLike, coverage: float = 0.9) -> np.float64 
         raise ValueError(f"residuals must be finite: {bad} of {values.size} are NaN or infinite.")
     check_numbers(*SHARE, coverage=coverage)
     # A product such as 100 * 0.07 = 7.000000000000001 is a 7.
-    rank = max(1, math.ceil((len(values) + 1) * coverage - 1e-9))
+    rank = max(1, int(np.ceil((len(values) + 1) * coverage - 1e-9)))
     if rank > len(values):
-        needed = math.ceil(coverage / (1 - coverage) - 1e-9)
-        raise ValueError(f"a coverage of {coverage} needs at least {needed} rows of residuals; got {len(values)}.")
+        needed = np.ceil(coverage / (1 - coverage) - 1e-9)
+        raise ValueError(f"a coverage of {coverage} needs at least {needed:.0f} rows of residuals; got {len(values)}.")
     return np.sort(np.abs(values).astype(np.float64, copy=False), axis=0)[rank - 1]
 
 
@@ -243,8 +242,8 @@ def _check(y: ArrayLike, window: int, causal: bool, axis: Axis) -> tuple[Floats,
     """Return the series along the last axis, the window of a value, and the way back to the axis and dtype of y."""
     if not isinstance(causal, (bool, np.bool_)):
         raise TypeError(f"causal must be True or False; got {causal!r}.")
-    check_numbers("a whole number from 1 on", 1, math.inf, Integral, window=window)
-    check_numbers("a whole number", -math.inf, math.inf, Integral, axis=-1 if axis is None else axis)
+    check_numbers("a whole number from 1 on", 1, np.inf, Integral, window=window)
+    check_numbers("a whole number", -np.inf, np.inf, Integral, axis=-1 if axis is None else axis)
     size = int(window)
     if not causal and size % 2 == 0:
         raise ValueError(f"window must be odd to be centred; got {window}: take {size + 1}, or causal=True.")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import html
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -110,7 +109,7 @@ class ParityReport(NamedTuple):
             f"one pipeline raises for {_count(len(self.one_raised), 'row')}": len(self.one_raised),
             f"{len(self.differing)} of {rows} differ{beyond}": len(self.differing),
         }
-        largest = f"; largest difference {self.max_difference:.3g}" * (graded and math.isfinite(self.max_difference))
+        largest = f"; largest difference {self.max_difference:.3g}" * bool(graded and np.isfinite(self.max_difference))
         return f"different: {', '.join(part for part, number in parts.items() if number)}{largest}."
 
     def _table(self) -> dict[str, str]:
@@ -203,7 +202,7 @@ def compare(
     b = np.zeros_like(a) if raised[1].all() else b
     if a.shape != b.shape:
         raise ValueError(f"the outputs have different shapes: reference {a.shape}, candidate {b.shape}.")
-    a, b = (output.reshape(rows, math.prod(output.shape[1:])) for output in (a, b))
+    a, b = (output.reshape(rows, int(np.prod(output.shape[1:]))) for output in (a, b))
     difference, relative, ulp, beyond = _measure(a, b, tolerance)
     flips, differs = _flips(a, b, threshold) & answered, beyond.any(axis=1) & answered
     flipped, one_raised, differing, lost = map(np.flatnonzero, (flips, one, differs, both & ~answered.any()))
@@ -317,7 +316,7 @@ def hypothesis_strategy(kind: Kind, known: Sequence[str] = ()) -> Any:
 
 # fmt: off
 _NUMBERS: dict[str, Any] = {
-    "NaN": math.nan, "missing": None, "inf": math.inf, "-inf": -math.inf, "zero": 0.0, "negative zero": -0.0,
+    "NaN": np.nan, "missing": None, "inf": np.inf, "-inf": -np.inf, "zero": 0.0, "negative zero": -0.0,
     "subnormal": 5e-324, "subnormal in float32": 1e-40, "2^24 + 1": 2**24 + 1, "epoch seconds": 1_700_000_001,
     "1e308": 1e308, "-1e308": -1e308, "int beyond float32": 10**39, "a third": 1 / 3,
 }
