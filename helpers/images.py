@@ -233,15 +233,14 @@ def _find(image_path: Path, mask_path: Path, notes: list[str]) -> tuple[list[Pat
     same = image_path.samefile(mask_path)
     image_files = sorted(filter(_is_image, image_path.glob("*/images/*"))) if same else []
     if image_files:
-        mask_files = sorted({file.parent for file in image_path.glob("*/masks/*") if _is_image(file)})
-    elif same:
-        files = _files(image_path, "image_dir", notes)
-        mask_files = [path for path in files if MASK_WORD.search(path.stem)]
-        image_files = [path for path in files if not MASK_WORD.search(path.stem)]
-        named = f"{'every' if mask_files else 'no'} name holds mask, label, gt, seg or annotation as a word"
-        require(mask_files and image_files, f"image_dir and mask_dir are both {str(image_path)!r}, where {named}.")
-    else:
-        image_files, mask_files = _files(image_path, "image_dir", notes), _files(mask_path, "mask_dir", notes)
+        return image_files, sorted({file.parent for file in image_path.glob("*/masks/*") if _is_image(file)})
+    files = _files(image_path, "image_dir", notes)
+    if not same:
+        return files, _files(mask_path, "mask_dir", notes)
+    mask_files = [path for path in files if MASK_WORD.search(path.stem)]
+    image_files = [path for path in files if not MASK_WORD.search(path.stem)]
+    named = f"{'every' if mask_files else 'no'} name holds mask, label, gt, seg or annotation as a word"
+    require(mask_files and image_files, f"image_dir and mask_dir are both {str(image_path)!r}, where {named}.")
     return image_files, mask_files
 
 
