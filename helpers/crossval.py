@@ -395,11 +395,10 @@ class LeakageReport(NamedTuple):
         return f"Leak: permuted labels are predicted with an AUC of {worst:.3f}; the true ones with {true}."
 
     def __str__(self) -> str:
-        names = ["permuted labels", "permuted labels, shifted folds", "true labels, features made once"]
-        names += ["true labels, features made in each fold", "true labels, without the features"]
-        names += ["gain of the features"]
-        width = max(map(len, names))
-        lines = [f"{name:{width}}  {interval}" for name, interval in zip(names, self, strict=True)]
+        rows = ["permuted labels", "permuted labels, shifted folds", "true labels, features made once"]
+        rows += ["true labels, features made in each fold", "true labels, without the features", "gain of the features"]
+        width = max(map(len, rows))
+        lines = [f"{name:{width}}  {interval}" for name, interval in zip(rows, self, strict=True)]
         return "\n".join([*lines, self.message])
 
 

@@ -89,8 +89,7 @@ class Dataset:
         if name not in self.feature_names:
             why = next((f" ({note})" for note in self.notes if repr(name) in note), "")
             raise ValueError(f"{self.name} has no column {name!r}{why}; it has: {some(self.feature_names)}.")
-        values = self.y if self.kind == "series" else np.asarray(self.X)
-        return values[:, self.feature_names.index(name)]
+        return (self.y if self.kind == "series" else np.asarray(self.X))[:, self.feature_names.index(name)]
 
     def __str__(self) -> str:
         negative, positive = self.class_names or ("", "")

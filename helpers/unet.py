@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 Shape = tuple[int | None, int | None, int]
+Images = Sequence[NDArray[Any]]
 
 
 def build_unet(
@@ -251,9 +252,7 @@ def standardize(image: ArrayLike) -> NDArray[np.float32]:
     return ((image - mean) / np.where(std > 0, std, 1)).astype(np.float32)
 
 
-def random_crops(
-    images: Sequence[NDArray[Any]], masks: Sequence[NDArray[Any]], side: int, batch_size: int = 8, seed: int = 0
-) -> tf.data.Dataset:
+def random_crops(images: Images, masks: Images, side: int, batch_size: int = 8, seed: int = 0) -> tf.data.Dataset:
     """Return endless batches of square crops, taken at random from images of any size, turned and mirrored at random.
 
     The gap: Keras's ``RandomCrop`` takes one crop of a whole batch of images of one size.
@@ -305,8 +304,7 @@ def _crop(pair: tuple[NDArray[Any], ...], side: int, random: np.random.Generator
     """Return one crop, the channels of the mask behind those of the image."""
     corner = [int(random.integers(0, max(size - side, 0) + 1)) for size in pair[0].shape[:2]]
     turns, mirrored = int(random.integers(4)), bool(random.integers(2))
-    parts = [_window(picture, corner, (side, side)) for picture in pair]
-    crop = np.rot90(np.concatenate(parts, axis=-1), turns)
+    crop = np.rot90(np.concatenate([_window(picture, corner, (side, side)) for picture in pair], axis=-1), turns)
     return crop[:, ::-1] if mirrored else crop
 
 
@@ -640,6 +638,5 @@ def export(model: keras.Model, folder: str | os.PathLike[str]) -> None:
     archive = keras.export.ExportArchive()
     archive.track(model)
     image_spec = tf.TensorSpec((None, None, None, model.inputs[0].shape[-1]), tf.float32, name="images")
-    signature = [image_spec, tf.TensorSpec((), tf.float32, name="scale")]
-    archive.add_endpoint("serve", serve, input_signature=signature)
+    archive.add_endpoint("serve", serve, input_signature=[image_spec, tf.TensorSpec((), tf.float32, name="scale")])
     archive.write_out(os.fspath(folder), verbose=False)
