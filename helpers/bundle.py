@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import h5py
@@ -40,7 +40,7 @@ from numpy.typing import ArrayLike, NDArray
 from skops.io.exceptions import UntrustedTypesFoundException
 
 from helpers.decisions import check_probabilities
-from helpers.notebook import UserError, first_line, plain_values, some, write_text
+from helpers.notebook import UserError, first_line, plain_values, shown, some, write_text
 from helpers.parity import ParityReport, compare
 
 # What skops may restore beyond its own list. Reviewed by hand: never fill it from `get_untrusted_types`. No trees, as
@@ -71,8 +71,7 @@ class BundleError(UserError):
     """A bundle that is not loaded, or rows that it does not take."""
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One raw input, and what was seen of it in training.
 
     Attributes
@@ -143,8 +142,7 @@ class Field:
         unlike &= column.notna() | (not self.missing)
         if not unlike.any():
             return ""
-        example = repr(column[unlike].tolist()[0])
-        return f"{self.name!r}: {unlike.sum()} {limits}, such as {example[:60]}{'…' if len(example) > 60 else ''}"
+        return f"{self.name!r}: {unlike.sum()} {limits}, such as {shown(column[unlike].tolist()[0])}"
 
 
 @dataclass(frozen=True)
@@ -313,17 +311,14 @@ def save_bundle(
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a keras.Model; got {type(model).__name__}.")
     train = _frame(X_train)
-    if train.empty:
-        raise BundleError("X_train has no rows or no columns: the schema is made from it.")
+    _require(not train.empty, "X_train has no rows or no columns: the schema is made from it.")
     schema = [Field.of(train[name]) for name in train]
     rows, expected = _checked(schema, golden), check_probabilities(y_prob).astype(np.float64)
-    columns = rows.astype(object).where(rows.notna(), None).to_dict("list")
-    examples = {"inputs": columns, "y_prob": expected.tolist()}
+    examples = {"inputs": rows.astype(object).where(rows.notna(), None).to_dict("list"), "y_prob": expected.tolist()}
     manifest = _manifest(schema, threshold, seed, metrics or {}, _versions())
     path = Path(path).expanduser()
     try:
-        if path.exists():
-            raise BundleError(f"{str(path)!r} exists, and a bundle is never overwritten: choose another name.")
+        _require(not path.exists(), f"{str(path)!r} exists, and a bundle is never overwritten: choose another name.")
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".bundle-", ignore_cleanup_errors=True) as scratch:
             draft = Path(scratch, path.name)
@@ -388,23 +383,20 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
 
     Whatever is deserialised later is these bytes: a file that is exchanged meanwhile is not read.
     """
-    if not path.is_dir():
-        raise BundleError(f"no directory is at {str(path)!r}.")
-    if not (path / _SUMS).is_file():
-        raise BundleError(f"{path.name} has no {_SUMS}: it is no bundle, or one that was never finished.")
+    _require(path.is_dir(), f"no directory is at {str(path)!r}.")
+    _require((path / _SUMS).is_file(), f"{path.name} has no {_SUMS}: it is no bundle, or one that was never finished.")
     files = [path / name for name in (_SUMS, *_REQUIRED, *_OPTIONAL)]
     _limit(sum(file.stat().st_size for file in files if file.is_file()), MOST_BYTES, "bytes in all")
     sums = (path / _SUMS).read_bytes()
     listed = {line[66:]: line[:64] for line in sums.decode("ascii", "replace").splitlines()}
-    if sums != _sums(listed).encode() or not _REQUIRED <= set(listed) <= _REQUIRED | _OPTIONAL:
-        raise BundleError(f"{_SUMS} of {path.name} is damaged: it names other files than a bundle has.")
+    whole = sums == _sums(listed).encode() and _REQUIRED <= set(listed) <= _REQUIRED | _OPTIONAL
+    _require(whole, f"{_SUMS} of {path.name} is damaged: it names other files than a bundle has.")
     found = {}
     for name in listed:
-        if not (path / name).is_file():
-            raise BundleError(f"{path.name} lacks {name}, which {_SUMS} names.")
+        _require((path / name).is_file(), f"{path.name} lacks {name}, which {_SUMS} names.")
         found[name] = (path / name).read_bytes()
-        if hashlib.sha256(found[name]).hexdigest() != listed[name]:
-            raise BundleError(f"{name} of {path.name} has changed since it was saved: its SHA-256 is another one.")
+        same = hashlib.sha256(found[name]).hexdigest() == listed[name]
+        _require(same, f"{name} of {path.name} has changed since it was saved: its SHA-256 is another one.")
     return found, hashlib.sha256(sums).hexdigest()
 
 
@@ -440,14 +432,15 @@ def _manifest(schema: Sequence[Field], threshold: Any, seed: Any, metrics: Any, 
         if field.kind not in ("number", "category", "text") or not field.low <= field.high:
             raise ValueError(f"{field.name!r} is a {field.kind!r} from {field.low!r} to {field.high!r}")
         _limit(len(field.categories), MOST_CATEGORIES, "categories of a field")
-    return {
-        "format": FORMAT,
-        "schema": [{**vars(field), "dtype": field.dtype} for field in schema],
-        "threshold": float(threshold),
-        "seed": None if seed is None else int(seed),
-        "metrics": plain_values(metrics),
-        "versions": {str(name): str(version) for name, version in versions.items()},
-    }
+    fields = [{**field._asdict(), "dtype": field.dtype} for field in schema]
+    numbers = {"threshold": float(threshold), "seed": None if seed is None else int(seed)}
+    known = {"metrics": plain_values(metrics), "versions": {str(name): str(of) for name, of in versions.items()}}
+    return {"format": FORMAT, "schema": fields, **numbers, **known}
+
+
+def _require(condition: object, message: str) -> None:
+    if not condition:
+        raise BundleError(message)
 
 
 def _limit(found: int, most: int, what: str) -> None:
@@ -472,12 +465,11 @@ def _measured(content: bytes) -> int:
 
 def _load_model(file: Path) -> Any:
     """Load a model whose weights are measured by their shapes before they are made."""
-    make, found = keras.layers.Layer.add_weight, 0
+    make, sizes = keras.layers.Layer.add_weight, list[int]()
 
     def add_weight(layer: keras.layers.Layer, shape: Any = None, *arguments: Any, **options: Any) -> Any:
-        nonlocal found
-        found += 4 * math.prod(shape or ())
-        _limit(found, MOST_BYTES, "bytes of weights")
+        sizes.append(4 * math.prod(shape or ()))
+        _limit(sum(sizes), MOST_BYTES, "bytes of weights")
         return make(layer, shape, *arguments, **options)
 
     with mock.patch.object(keras.layers.Layer, "add_weight", add_weight):
@@ -544,8 +536,7 @@ def _check_schema(bundle: Bundle) -> None:
     if bundle.preprocessing is not None:
         whose, takes = "the preprocessing", list(getattr(bundle.preprocessing, "feature_names_in_", names))
         fits = takes == names
-    if not fits:
-        raise BundleError(f"the schema does not fit {whose}: it names {some(names)}, {whose} takes {some(takes)}.")
+    _require(fits, f"the schema does not fit {whose}: it names {some(names)}, {whose} takes {some(takes)}.")
 
 
 def _check_golden(bundle: Bundle) -> None:
@@ -558,11 +549,8 @@ def _check_golden(bundle: Bundle) -> None:
     report, here = bundle.replay(), _versions()
     other = [f"{name} {was}, here {here.get(name)}" for name, was in bundle.versions.items() if here.get(name) != was]
     hint = f" Saved with {'; '.join(other)}." if other else ""
-    if not report.same:
-        raise BundleError(
-            f"{len(report.differing)} of {report.rows} golden examples do not come out as stored"
-            f" (largest difference {report.max_difference:.3g}, allowed {TOLERANCE:g}).{hint}"
-        )
+    wrong = f"{len(report.differing)} of {report.rows} golden examples do not come out as stored (largest difference"
+    _require(report.same, f"{wrong} {report.max_difference:.3g}, allowed {TOLERANCE:g}).{hint}")
 
 
 def _is_number(value: Any) -> bool:
@@ -579,8 +567,7 @@ def _is_text(value: Any) -> bool:
 def _checked(schema: Sequence[Field], inputs: Any) -> pd.DataFrame:
     frame = _frame(inputs)
     lacking = [field.name for field in schema if field.name not in frame]
-    if lacking:
-        raise BundleError(f"the rows lack {', '.join(map(repr, lacking))}; they have: {', '.join(map(str, frame))}.")
+    _require(not lacking, f"the rows lack {', '.join(map(repr, lacking))}; they have: {', '.join(map(str, frame))}.")
     return pd.DataFrame({field.name: field.checked(frame[field.name]) for field in schema})
 
 

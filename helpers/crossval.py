@@ -11,7 +11,6 @@ here they are made again from permuted labels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -81,12 +80,11 @@ def repeated_folds(y: Any, groups: Any = None, *, n_splits: int = 5, n_repeats: 
     """
     check_scalar(n_splits, "n_splits", Integral, min_val=2)
     check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
-    labels = column_or_1d(y)
+    labels, grouped = column_or_1d(y), groups is not None
     name, count = _rarest(labels, groups)
     if count < n_splits:
-        units = "rows" if groups is None else "groups"
-        raise ValueError(f"class {name} has {count} {units}: too few for {n_splits} folds.")
-    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+        raise ValueError(f"class {name} has {count} {'groups' if grouped else 'rows'}: too few for {n_splits} folds.")
+    splitter = StratifiedGroupKFold if grouped else StratifiedKFold
     seeds = np.random.SeedSequence(seed).generate_state(n_repeats)
     repeats = [splitter(n_splits, shuffle=True, random_state=repeat) for repeat in seeds.tolist()]
     return [fold for repeat in repeats for fold in repeat.split(np.zeros(len(labels)), labels, groups)]
@@ -356,8 +354,7 @@ def _fold(model: Any, X: Any, y: Any, fold: Any, method: str, classes: Any, type
     return whole
 
 
-@dataclass(frozen=True)
-class LeakageReport:
+class LeakageReport(NamedTuple):
     """Whether features know labels that they should not know, and what that does to a score. All scores are AUC.
 
     Attributes
@@ -398,16 +395,11 @@ class LeakageReport:
         return f"Leak: permuted labels are predicted with an AUC of {worst:.3f}; the true ones with {true}."
 
     def __str__(self) -> str:
-        rows = {
-            "permuted labels": self.permuted,
-            "permuted labels, shifted folds": self.permuted_shifted,
-            "true labels, features made once": self.non_nested,
-            "true labels, features made in each fold": self.nested,
-            "true labels, without the features": self.baseline,
-            "gain of the features": self.gain,
-        }
+        rows = ["permuted labels", "permuted labels, shifted folds", "true labels, features made once"]
+        rows += ["true labels, features made in each fold", "true labels, without the features", "gain of the features"]
         width = max(map(len, rows))
-        return "\n".join([*(f"{name:{width}}  {interval}" for name, interval in rows.items()), self.message])
+        lines = [f"{name:{width}}  {interval}" for name, interval in zip(rows, self, strict=True)]
+        return "\n".join([*lines, self.message])
 
 
 def leakage_report(
@@ -474,8 +466,8 @@ def leakage_report(
         """What the next model gets for some rows, and for new ones."""
         old, new = _safe_indexing(X, train), _safe_indexing(X, test)
         more = () if groups is None else (np.asarray(groups)[train],)
-        made = features(old, labels[train], new, *more)
-        return _beside(old, made[0]), _beside(new, made[1])
+        made_old, made_new = features(old, labels[train], new, *more)
+        return _beside(old, made_old), _beside(new, made_new)
 
     def scores(inputs: Any, labels: NDArray[Any], folds: Folds) -> NDArray[np.float64]:
         return cross_val_score(estimator, inputs, labels, cv=folds, scoring="roc_auc", error_score="raise")
@@ -501,11 +493,9 @@ def leakage_report(
 
 def _shifted(folds: Folds, groups: ArrayLike | None) -> Folds:
     """Folds each of which holds half of one fold and half of the next."""
-    halves = []
-    for _, test in folds:
-        units = test if groups is None else np.asarray(groups)[test]
-        first = np.isin(units, np.unique(units)[::2])
-        halves.append((test[first], test[~first]))
+    units = [test if groups is None else np.asarray(groups)[test] for _, test in folds]
+    first = [np.isin(of, np.unique(of)[::2]) for of in units]
+    halves = [(test[part], test[~part]) for (_, test), part in zip(folds, first, strict=True)]
     tests = [np.sort(np.concatenate([halves[k - 1][1], halves[k][0]])) for k in range(len(halves))]
     every = np.concatenate(tests)
     return [(np.setdiff1d(every, test), test) for test in tests]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import keyword
-import os
 import re
 import runpy
 import unicodedata
@@ -29,7 +28,7 @@ from PIL import Image
 
 from helpers import tables
 from helpers.notebook import ROOT, UserError, shown, some
-from helpers.tables import MISSING, as_feature, existing_path, name_notes, parse_times, read_table, require
+from helpers.tables import MISSING, AnyPath, as_feature, existing_path, name_notes, parse_times, read_table, require
 
 MIN_ROWS, MIN_GROUPS, MIN_TIMES = 10, 6, 50
 OWN = "the reader's own"
@@ -90,8 +89,7 @@ class Dataset:
         if name not in self.feature_names:
             why = next((f" ({note})" for note in self.notes if repr(name) in note), "")
             raise ValueError(f"{self.name} has no column {name!r}{why}; it has: {some(self.feature_names)}.")
-        values = self.y if self.kind == "series" else np.asarray(self.X)
-        return values[:, self.feature_names.index(name)]
+        return (self.y if self.kind == "series" else np.asarray(self.X))[:, self.feature_names.index(name)]
 
     def __str__(self) -> str:
         negative, positive = self.class_names or ("", "")
@@ -111,13 +109,11 @@ class Dataset:
 
 def _step_name(times: NDArray[Any]) -> str:
     """Return the step of times that are evenly apart, in words."""
-    seconds = np.diff(times.astype("datetime64[s]")).astype(np.int64)
-    if (seconds == seconds[0]).all():
-        step, units = int(seconds[0]), {"week": 604_800, "day": 86_400, "hour": 3600, "minute": 60, "second": 1}
-    else:
-        # Months, quarters and years differ in length.
-        step = int(np.diff(times[:2].astype("datetime64[M]")).astype(np.int64)[0])
-        units = {"year": 12, "quarter": 3, "month": 1}
+    steps = np.diff(times.astype("datetime64[s]")).astype(np.int64)
+    units = {"week": 604_800, "day": 86_400, "hour": 3600, "minute": 60, "second": 1}
+    if (steps != steps[0]).any():  # Months, quarters and years differ in length.
+        steps, units = np.diff(times.astype("datetime64[M]")).astype(np.int64), {"year": 12, "quarter": 3, "month": 1}
+    step = int(steps[0])
     name, length = next((name, length) for name, length in units.items() if step % length == 0)
     return name if step == length else f"{step // length} {name}s"
 
@@ -294,7 +290,7 @@ def binary_labels(
 
 
 def open_data(
-    path: str | os.PathLike[str],
+    path: AnyPath,
     *,
     label_column: str = "label",
     text_column: str = "",
@@ -342,13 +338,12 @@ def open_data(
         return open_folder(path, positive_label)
     is_image = path.suffix.lower() in Image.registered_extensions()
     require(not is_image, f"{path.name} is one image: name a folder with a sub-folder of images for each class.")
-    if tables.TABLES & {suffix.lower() for suffix in path.suffixes} or tables.is_parquet(path):
-        return _open_table(path, label_column, text_column, group_column, positive_label, words)
-    lines = [found.group() for found in tables.LINE.finditer(tables.read_text(path))]
-    header = lines[0].replace('"', "")
-    if any(label_column in map(str.strip, header.split(separator)) for separator in tables.SEPARATORS):
-        return _open_table(path, label_column, text_column, group_column, positive_label, words)
-    return _open_text(path, pd.Series(lines, dtype="str"), positive_label)
+    if not (tables.TABLES & {suffix.lower() for suffix in path.suffixes} or tables.is_parquet(path)):
+        lines = [found.group() for found in tables.LINE.finditer(tables.read_text(path))]
+        header = lines[0].replace('"', "")
+        if not any(label_column in map(str.strip, header.split(separator)) for separator in tables.SEPARATORS):
+            return _open_text(path, pd.Series(lines, dtype="str"), positive_label)
+    return _open_table(path, label_column, text_column, group_column, positive_label, words)
 
 
 def _open_text(path: Path, lines: pd.Series[str], positive_label: str) -> Dataset:
@@ -367,8 +362,7 @@ def _open_text(path: Path, lines: pd.Series[str], positive_label: str) -> Datase
     labels, texts = (column.str.strip() for _, column in (first if label_first else last).items())
     y, class_names = binary_labels(labels.tolist(), positive_label, path.name)
     notes += _text_notes(texts) + _label_notes(labels.rename("label"), class_names)
-    X = texts.to_numpy(dtype=object)
-    return Dataset(path.name, "text", X, y, class_names, str(path), OWN, notes=tuple(notes))
+    return Dataset(path.name, "text", texts.to_numpy(dtype=object), y, class_names, str(path), OWN, notes=tuple(notes))
 
 
 def _open_table(path: Path, label: str, text: str, group: str, positive_label: str, words: bool) -> Dataset:
@@ -415,9 +409,7 @@ def _groups(column: pd.Series[str], y: NDArray[np.int64], class_names: tuple[str
     return groups
 
 
-def _features(
-    frame: pd.DataFrame, words: bool, file: str, y: NDArray[np.int64], known: dict[str, NDArray[np.intp]]
-) -> tuple[pd.DataFrame, list[str]]:
+def _features(frame: pd.DataFrame, words: bool, file: str, y: Any, known: Any) -> tuple[pd.DataFrame, list[str]]:
     """Return the columns that a model can use, and notes on what was done with the others."""
     parsed = {str(name): as_feature(column, words) for name, column in frame.items()}
     features = pd.DataFrame({name: values for name, (values, *_) in parsed.items() if values is not None})
@@ -433,11 +425,10 @@ def _features(
             told[_suspicion(values, kind, y, known)].append(name)
     told.pop("", None)
     notes = [f"{what}: {some(names, most=20)}" for what, names in told.items()] + almost
-    if words:
-        new_names = dict(zip(features, _identifiers(features.columns), strict=True))
-        if renamed := [f"{old} is {new}" for old, new in new_names.items() if old != new]:
-            notes.append(f"renamed for TensorFlow: {some(renamed, most=20)}")
-        features = features.rename(columns=new_names)
+    new_names = dict(zip(features, _identifiers(features.columns) if words else features, strict=True))
+    if renamed := [f"{old} is {new}" for old, new in new_names.items() if old != new]:
+        notes.append(f"renamed for TensorFlow: {some(renamed, most=20)}")
+    features = features.rename(columns=new_names)
     if n := int(features.isna().to_numpy().sum()):
         notes.append(f"{n} missing values are kept as NaN")
     return features.reset_index(drop=True), notes
@@ -485,12 +476,9 @@ def _identifiers(names: Iterable[str]) -> list[str]:
 
 def _require_columns(frame: pd.DataFrame, columns: dict[str, str], file: str) -> None:
     for parameter, column in columns.items():
-        given = f"{parameter} {column!r} of {file}"
-        require(
-            column not in frame or not (frame[column] == column).any(),
-            f"{given} is also a value of this column: "
-            "has the file no header? Put names above the data, or rename the column.",
-        )
+        named = f"{parameter} {column!r} of {file} is also a value of this column: has the file no header?"
+        own = column in frame and (frame[column] == column).any()
+        require(not own, f"{named} Put names above the data, or rename the column.")
         if column not in frame:
             near = difflib.get_close_matches(column, frame.columns, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {some(list(map(str, frame)), most=20)}."
@@ -498,9 +486,7 @@ def _require_columns(frame: pd.DataFrame, columns: dict[str, str], file: str) ->
             raise UserError(f"{parameter} {column!r} is not a column of {file}; {hint}")
 
 
-def open_series(
-    path: str | os.PathLike[str], value_column: str = "", time_column: str = "", time_format: str = ""
-) -> Dataset:
+def open_series(path: AnyPath, value_column: str = "", time_column: str = "", time_format: str = "") -> Dataset:
     """Read the reader's own series from a table with a column of times and one of numbers.
 
     Parameters
@@ -555,8 +541,7 @@ def open_series(
     require(parse_times(pd.Series([time_column], dtype="str"), time_format).isna().all(), f"{data}.")
     times, more = _series_times(frame[time_column], path.name, time_format)
     notes += more
-    if (np.diff(times) < np.timedelta64(0, "s")).any():
-        notes.append("lines are sorted by time")
+    notes += ["lines are sorted by time"] * bool((np.diff(times) < np.timedelta64(0, "s")).any())
     order = np.argsort(times, kind="stable")
     grid, places = _grid(times[order], frame.index.to_numpy()[order], path.name)
     y = np.full((len(grid), 1), np.nan)
@@ -587,14 +572,12 @@ def _time_columns(frame: pd.DataFrame, time_format: str) -> list[str]:
     return exact or [name for name in known if known[name].str.fullmatch(f"{tables.ISO}|{tables.DATE}").mean() > 0.5]
 
 
-def _column(
-    frame: pd.DataFrame, file: str, what: str, parameter: str, name: str, found: list[str], why: str = ""
-) -> str:
+def _column(frame: pd.DataFrame, file: str, what: str, option: str, name: str, found: list[str], why: str = "") -> str:
     """Return the column that is named, or the only one that was found."""
     if name or len(found) == 1:
-        _require_columns(frame, {parameter: name or found[0]}, file)
+        _require_columns(frame, {option: name or found[0]}, file)
         return name or found[0]
-    several = f"{len(found)} columns of {what} ({some(found, most=20)}): name one as {parameter}"
+    several = f"{len(found)} columns of {what} ({some(found, most=20)}): name one as {option}"
     hint = " by ISO 8601, such as 2013-05-09 02:00, or by time_format (name years as time_column)" * (what == "times")
     none = f"no column of {what}{hint}{why and f' ({why})'}; there are: {some(list(map(str, frame)), most=20)}"
     raise UserError(f"{file} has {several if found else none}.")
@@ -625,8 +608,7 @@ def _series_times(column: pd.Series[str], file: str, time_format: str) -> tuple[
     form = f"time_format {time_format!r}" if time_format else "ISO 8601"
     remedy = f"write times by {form}, to the second, as 2013-05-09 02:00, or name how they are written as time_format"
     _require_none(column[times.isna() | (times != times.dt.floor("s"))], where, f": {remedy}")
-    always = pd.Series("%z" in time_format.lower(), column.index)
-    zoned = always if time_format else column.str.fullmatch(tables.ZONED)
+    zoned = pd.Series("%z" in time_format.lower(), column.index) if time_format else column.str.fullmatch(tables.ZONED)
     without = _lines(column.index[~zoned])
     require(zoned.nunique() == 1, f"{where} has times with an offset from UTC, and times without one in {without}.")
     notes += ["times have an offset and are turned into UTC"] if zoned.any() else []
@@ -639,8 +621,7 @@ def _grid(times: NDArray[Any], lines: NDArray[np.intp], file: str) -> tuple[NDAr
 
     `times` are sorted, and `lines` says where each stands in the file.
     """
-    steps = np.diff(times).astype(np.int64)
-    for twice in times[:-1][steps == 0]:
+    for twice in times[:-1][times[:-1] == times[1:]]:
         where = f"the time {str(twice).replace('T', ' ')} stands in {_lines(sorted(lines[times == twice]))} of {file}"
         remedy = "keep one value for each time, join a column of hours to it, and add its offset where clocks are put"
         raise UserError(f"{where}: {remedy} back, as 2013-11-03T01:00-04:00.")

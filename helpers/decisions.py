@@ -13,7 +13,6 @@ their position, each of shape (n,) or (n, 1), and no array is broadcast against 
 
 from __future__ import annotations
 
-import sys
 import warnings
 from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple
@@ -31,8 +30,8 @@ Floats = NDArray[np.floating]
 Counts = NDArray[np.int64]
 Strategy = Literal["uniform", "quantile"]
 # What is accepted, and its limits: the arguments of `check_numbers`.
-FROM_0 = "a finite number from 0 on", 0, sys.float_info.max
-FINITE = "a finite number", -sys.float_info.max, sys.float_info.max
+FROM_0 = "a finite number from 0 on", 0, float(np.finfo(float).max)
+FINITE = "a finite number", -FROM_0[2], FROM_0[2]
 SHARE = "a number in (0, 1)", np.nextafter(0, 1), np.nextafter(1, 0)
 
 
@@ -556,7 +555,7 @@ def calibration_bins(y_true: Any, y_prob: Any, n_bins: int = 15, *, strategy: St
     array([0.5, 1. ])
     """
     y, p = check_rows(y_true, y_prob)
-    check_numbers("a whole number from 1 on", 1, sys.maxsize, Integral, n_bins=n_bins)
+    check_numbers("a whole number from 1 on", 1, np.iinfo(np.intp).max, Integral, n_bins=n_bins)
     if strategy not in ("uniform", "quantile"):
         raise ValueError(f"strategy must be 'uniform' or 'quantile'; got {strategy!r}.")
     edges = np.linspace(0, 1, n_bins + 1)

@@ -23,7 +23,6 @@ float64 of shape (..., steps), with NaN where a value is missing; the function r
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral
@@ -54,22 +53,16 @@ class Window(NamedTuple):
     ----------
     size : int
         Values in a window, as the caller gave it.
-    before, after : int
-        How many values before and after a value its window holds: `size` - 1 and 0 when causal. A window that reaches
+    steps : ndarray of int
+        Places in the window, relative to the value: 0 is the value itself, -1 the one before. A window that reaches
         beyond the series is cut to its length.
     causal : bool
         The window ends with its value.
     """
 
     size: int
-    before: int
-    after: int
+    steps: NDArray[np.int64]
     causal: bool
-
-    @property
-    def steps(self) -> NDArray[np.int64]:
-        """Places in the window, relative to the value: 0 is the value itself, -1 the one before."""
-        return np.arange(-self.before, self.after + 1)
 
 
 def smooth(y: ArrayLike, window: int, method: str = "mean", *, causal: bool = False, axis: Axis = None) -> Floats:
@@ -238,10 +231,10 @@ def conformal_margin(residuals: ArrayLike, coverage: float = 0.9) -> np.float64 
         raise ValueError(f"residuals must be finite: {bad} of {values.size} are NaN or infinite.")
     check_numbers(*SHARE, coverage=coverage)
     # A product such as 100 * 0.07 = 7.000000000000001 is a 7.
-    rank = max(1, math.ceil((len(values) + 1) * coverage - 1e-9))
+    rank = max(1, int(np.ceil((len(values) + 1) * coverage - 1e-9)))
     if rank > len(values):
-        needed = math.ceil(coverage / (1 - coverage) - 1e-9)
-        raise ValueError(f"a coverage of {coverage} needs at least {needed} rows of residuals; got {len(values)}.")
+        needed = np.ceil(coverage / (1 - coverage) - 1e-9)
+        raise ValueError(f"a coverage of {coverage} needs at least {needed:.0f} rows of residuals; got {len(values)}.")
     return np.sort(np.abs(values).astype(np.float64, copy=False), axis=0)[rank - 1]
 
 
@@ -249,8 +242,8 @@ def _check(y: ArrayLike, window: int, causal: bool, axis: Axis) -> tuple[Floats,
     """Return the series along the last axis, the window of a value, and the way back to the axis and dtype of y."""
     if not isinstance(causal, (bool, np.bool_)):
         raise TypeError(f"causal must be True or False; got {causal!r}.")
-    check_numbers("a whole number from 1 on", 1, math.inf, Integral, window=window)
-    check_numbers("a whole number", -math.inf, math.inf, Integral, axis=-1 if axis is None else axis)
+    check_numbers("a whole number from 1 on", 1, np.inf, Integral, window=window)
+    check_numbers("a whole number", -np.inf, np.inf, Integral, axis=-1 if axis is None else axis)
     size = int(window)
     if not causal and size % 2 == 0:
         raise ValueError(f"window must be odd to be centred; got {window}: take {size + 1}, or causal=True.")
@@ -270,22 +263,24 @@ def _check(y: ArrayLike, window: int, causal: bool, axis: Axis) -> tuple[Floats,
     def restore(result: NDArray[Any]) -> NDArray[Any]:
         return np.moveaxis(result, -1, axis).astype(bool if result.dtype == bool else dtype, copy=False)
 
-    return series, Window(size, before, after, bool(causal)), restore
+    return series, Window(size, np.arange(-before, after + 1), bool(causal)), restore
+
+
+def _with_presence(x: Floats) -> Floats:
+    """Return the values, 0 in place of NaN, and 1 where there is one: of shape (2, *x.shape)."""
+    return np.stack([np.nan_to_num(x), ~np.isnan(x)])
 
 
 def _weighted_mean(x: Floats, window: Window, weights: Floats) -> Floats:
     """Return the weighted mean of what is present in each window."""
-    present = ~np.isnan(x)
-    total, weight = (
-        correlate1d(values, weights, mode="constant", origin=window.before - len(weights) // 2)
-        for values in (np.where(present, x, 0.0), present.astype(np.float64))
-    )
+    origin = -int(window.steps[0]) - len(weights) // 2
+    total, weight = correlate1d(_with_presence(x), weights, mode="constant", origin=origin)
     return total / weight
 
 
 def _by_windows(x: Floats, window: Window, take: Callable[[Floats], Floats]) -> Floats:
     """Return what `take` finds in each window; it gets many of them, of shape (windows, values)."""
-    ends = [(0, 0)] * (x.ndim - 1) + [(window.before, window.after)]
+    ends = [(0, 0)] * (x.ndim - 1) + [(-window.steps[0], window.steps[-1])]
     windows = sliding_window_view(np.pad(x, ends, constant_values=np.nan), len(window.steps), axis=-1)
     result, portion = np.empty(x.shape), max(1, LAID_OUT // len(window.steps))
     for start in range(0, x.size, portion):
@@ -303,19 +298,17 @@ def _exponential(x: Floats, window: Window) -> Floats:
     # Deep in a gap all weights vanish, but not their ratios: count from the nearer of its two ends.
     nearer = np.minimum(ago, ahead)
     past, future = decay ** (ago - nearer), decay ** (ahead - nearer)
-    present = ~np.isnan(x)
-    total = past * total + future * later - np.where(present, x, 0.0)
+    here, present = _with_presence(x)
+    total = past * total + future * later - here
     return total / (past * weight + future * later_weight - present)
 
 
 def _until_last(x: Floats, decay: float) -> tuple[Floats, Floats, Floats]:
     """Return the decaying sums of values and weights up to the last value present, and how many steps ago that was."""
-    present, steps = ~np.isnan(x), np.arange(x.shape[-1])
-    last = np.maximum.accumulate(np.where(present, steps, 0), axis=-1)
-    total, weight = (
-        np.take_along_axis(lfilter([1.0], [1.0, -decay], values), last, axis=-1)
-        for values in (np.where(present, x, 0.0), present.astype(np.float64))
-    )
+    steps = np.arange(x.shape[-1])
+    last = np.maximum.accumulate(np.where(np.isnan(x), 0, steps), axis=-1)
+    sums = lfilter([1.0], [1.0, -decay], _with_presence(x))
+    total, weight = np.take_along_axis(sums, last[np.newaxis], axis=-1)
     return total, weight, np.where(weight > 0, steps - last, np.inf)
 
 

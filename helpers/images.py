@@ -215,9 +215,8 @@ def open_pairs(image_dir: str | os.PathLike[str], mask_dir: str | os.PathLike[st
 
 
 def _is_image(path: Path) -> bool:
-    return (
-        Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN and path.name[0] != "." and path.is_file()
-    )
+    known = Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN
+    return known and path.name[0] != "." and path.is_file()
 
 
 def _images_in(paths: Iterable[Path], notes: list[str]) -> list[Path]:
@@ -234,15 +233,14 @@ def _find(image_path: Path, mask_path: Path, notes: list[str]) -> tuple[list[Pat
     same = image_path.samefile(mask_path)
     image_files = sorted(filter(_is_image, image_path.glob("*/images/*"))) if same else []
     if image_files:
-        mask_files = sorted({file.parent for file in image_path.glob("*/masks/*") if _is_image(file)})
-    elif same:
-        files = _files(image_path, "image_dir", notes)
-        mask_files = [path for path in files if MASK_WORD.search(path.stem)]
-        image_files = [path for path in files if not MASK_WORD.search(path.stem)]
-        named = f"{'every' if mask_files else 'no'} name holds mask, label, gt, seg or annotation as a word"
-        require(mask_files and image_files, f"image_dir and mask_dir are both {str(image_path)!r}, where {named}.")
-    else:
-        image_files, mask_files = _files(image_path, "image_dir", notes), _files(mask_path, "mask_dir", notes)
+        return image_files, sorted({file.parent for file in image_path.glob("*/masks/*") if _is_image(file)})
+    files = _files(image_path, "image_dir", notes)
+    if not same:
+        return files, _files(mask_path, "mask_dir", notes)
+    mask_files = [path for path in files if MASK_WORD.search(path.stem)]
+    image_files = [path for path in files if not MASK_WORD.search(path.stem)]
+    named = f"{'every' if mask_files else 'no'} name holds mask, label, gt, seg or annotation as a word"
+    require(mask_files and image_files, f"image_dir and mask_dir are both {str(image_path)!r}, where {named}.")
     return image_files, mask_files
 
 

@@ -18,11 +18,11 @@ taken for background in the truth and in the prediction: it counts for neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +33,8 @@ from skimage.segmentation import relabel_sequential, watershed
 from sklearn.model_selection import ParameterGrid
 
 Step = Callable[..., Any]
+Metric = Callable[[Any, Any], float]
+Outcome = tuple[dict[str, Any], list[Step], Sequence[Any]]
 Spacing = float | Sequence[float]
 LARGEST = float(np.finfo(float).max)
 
@@ -304,8 +306,7 @@ def _h_maxima(inside: NDArray[Any], min_depth: float, sampling: NDArray[Any]) ->
     return np.where(heights[maxima] > 0.999 * min_depth, maxima, 0), -depth
 
 
-@dataclass(frozen=True)
-class Tuned:
+class Tuned(NamedTuple):
     """What `tune` has found.
 
     Attributes
@@ -341,11 +342,7 @@ def apply_pipeline(pipeline: Sequence[Step], y_prob: ArrayLike) -> Any:
 
 
 def tune(
-    pipeline: Sequence[Step],
-    grid: Mapping[str, Sequence[Any]],
-    metric: Callable[[Any, Any], float],
-    y_true: Sequence[ArrayLike],
-    y_prob: Sequence[ArrayLike],
+    pipeline: Sequence[Step], grid: Mapping[str, Any], metric: Metric, y_true: Sequence[Any], y_prob: Sequence[Any]
 ) -> Tuned:
     """Choose the parameters of a pipeline on validation images. The first of equally good candidates is taken.
 
@@ -388,31 +385,26 @@ def tune(
     if unknown:
         wanted = f"of the form step__parameter, with one step of the pipeline {names}"
         raise ValueError(f"the grid's names must be {wanted}; got {', '.join(map(repr, unknown))}.")
-    choices = [ParameterGrid({key: grid[key] for key in grid if key.partition("__")[0] == name}) for name in names]
-    candidates, pipelines, scores = [], [], []
-    for chosen, bound, results in _outcomes(list(zip(pipeline, choices, strict=True)), y_prob, {}, []):
-        candidates.append(chosen)
-        pipelines.append(bound)
-        scores.append([float(metric(*pair)) for pair in zip(y_true, results, strict=True)])
-    table = np.array(scores)
+    outcomes: Iterable[Outcome] = [({}, [], y_prob)]
+    for step, name in zip(pipeline, names, strict=True):
+        choices = ParameterGrid({key: grid[key] for key in grid if key.partition("__")[0] == name})
+        outcomes = _after(step, choices, outcomes)
+    scored = [(chosen, bound, list(map(metric, y_true, results))) for chosen, bound, results in outcomes]
+    candidates, pipelines, scores = (list(values) for values in zip(*scored, strict=True))
+    table = np.array(scores, dtype=float)
     if not np.isfinite(table).all():
         raise ValueError("the metric must give a finite number for each image; say what it is for an empty one.")
     best = int(table.mean(axis=1).argmax())
     return Tuned(pipelines[best], candidates[best], float(table[best].mean()), candidates, table)
 
 
-def _outcomes(
-    steps: Sequence[tuple[Step, ParameterGrid]], images: Sequence[Any], chosen: dict[str, Any], before: list[Step]
-) -> Iterator[tuple[dict[str, Any], list[Step], Sequence[Any]]]:
-    """Yield each candidate, its pipeline and its results, depth first: a result serves all choices of later steps."""
-    if not steps:
-        yield chosen, before, images
-        return
-    (step, choices), *rest = steps
-    for choice in choices:
-        parameters = {key.partition("__")[2]: value for key, value in choice.items()}
-        bound = partial(step, **parameters) if choice else step
-        yield from _outcomes(rest, [bound(image) for image in images], chosen | choice, [*before, bound])
+def _after(step: Step, choices: ParameterGrid, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    """Yield each candidate, its pipeline and its results, one by one: a result serves all choices of later steps."""
+    for chosen, before, images in outcomes:
+        for choice in choices:
+            parameters = {key.partition("__")[2]: value for key, value in choice.items()}
+            bound = partial(step, **parameters) if choice else step
+            yield chosen | choice, [*before, bound], [bound(image) for image in images]
 
 
 def iou(y_true: ArrayLike, y_pred: ArrayLike) -> float:
@@ -487,8 +479,7 @@ def boundary_iou(y_true: ArrayLike, y_pred: ArrayLike, width: float = 2) -> floa
     return iou(*borders) if any(border.any() for border in borders) else iou(true, predicted)
 
 
-@dataclass(frozen=True)
-class BoundaryDistance:
+class BoundaryDistance(NamedTuple):
     """How far apart the boundaries of two masks are, in the units of `spacing`.
 
     Attributes
@@ -537,8 +528,7 @@ def boundary_distance(y_true: ArrayLike, y_pred: ArrayLike, *, spacing: Spacing 
     masks = _images(y_true=y_true, y_pred=y_pred)
     sampling = _spacing(spacing)
     if not all(mask.any() for mask in masks):
-        apart = np.inf if any(mask.any() for mask in masks) else 0.0
-        return BoundaryDistance(apart, apart, apart)
+        return BoundaryDistance(*[np.inf if any(mask.any() for mask in masks) else 0.0] * 3)
     first, second = (mask & ~ndimage.binary_erosion(mask) for mask in masks)
     forward = ndimage.distance_transform_edt(~second, sampling)[first]
     backward = ndimage.distance_transform_edt(~first, sampling)[second]
@@ -634,11 +624,8 @@ def _label_regions(values: NDArray[Any], connectivity: int) -> NDArray[np.intege
     # Images below each other, with a row of background between them: nothing connects them.
     padded = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(0, 1), (0, 0)])
     rows = padded.reshape(np.prod(padded.shape[:-1]), padded.shape[-1])
-    if _has_one_value(values):
-        regions, _ = ndimage.label(rows, ndimage.generate_binary_structure(2, connectivity))
-    else:
-        # SciPy would take values that touch for one region.
-        regions = label(rows, connectivity=connectivity)
+    # Of bool, scikit-image lets SciPy do it, which is faster and would take values that touch for one region.
+    regions = label(rows > 0 if _has_one_value(values) else rows, connectivity=connectivity)
     return regions.reshape(padded.shape)[..., :-1, :]
 
 

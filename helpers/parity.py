@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import copy
 import html
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,8 +32,7 @@ Pipeline = Callable[[Any], Any]
 Kind = Literal["number", "category", "text"]
 
 
-@dataclass(frozen=True, repr=False)
-class ParityReport:
+class ParityReport(NamedTuple):
     """What `compare` found; prints as text, and shows as a table in Jupyter.
 
     Attributes
@@ -112,7 +109,7 @@ class ParityReport:
             f"one pipeline raises for {_count(len(self.one_raised), 'row')}": len(self.one_raised),
             f"{len(self.differing)} of {rows} differ{beyond}": len(self.differing),
         }
-        largest = f"; largest difference {self.max_difference:.3g}" * (graded and math.isfinite(self.max_difference))
+        largest = f"; largest difference {self.max_difference:.3g}" * bool(graded and np.isfinite(self.max_difference))
         return f"different: {', '.join(part for part, number in parts.items() if number)}{largest}."
 
     def _table(self) -> dict[str, str]:
@@ -131,13 +128,11 @@ class ParityReport:
             numbers[f"decisions that flip at {self.threshold:g}"] = len(self.flipped)
         return {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in numbers.items()}
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = [self.verdict, *(f"  {name}: {value}" for name, value in self._table().items())]
         for label, *example in self.examples.itertuples():
             lines.append("  row {}: {}\n    reference {}\n    candidate {}".format(label, *example))
         return "\n".join(lines)
-
-    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         parts = [pd.DataFrame({"": self._table()}).to_html(header=False, border=0), self.examples.to_html(border=0)]
@@ -207,24 +202,16 @@ def compare(
     b = np.zeros_like(a) if raised[1].all() else b
     if a.shape != b.shape:
         raise ValueError(f"the outputs have different shapes: reference {a.shape}, candidate {b.shape}.")
-    a, b = (output.reshape(rows, math.prod(output.shape[1:])) for output in (a, b))
+    a, b = (output.reshape(rows, int(np.prod(output.shape[1:]))) for output in (a, b))
     difference, relative, ulp, beyond = _measure(a, b, tolerance)
     flips, differs = _flips(a, b, threshold) & answered, beyond.any(axis=1) & answered
     flipped, one_raised, differing, lost = map(np.flatnonzero, (flips, one, differs, both & ~answered.any()))
     shown = pd.unique(np.concatenate([flipped, one_raised, differing, lost]))[:MAX_EXAMPLES]
-    return ParityReport(
-        rows=rows,
-        both_raised=int(both.sum()),
-        one_raised=one_raised,
-        difference=np.where(answered, difference.max(axis=1, initial=0), np.where(one, np.inf, 0)),
-        max_relative=float(relative[answered].max(initial=0)),
-        max_ulp=float(ulp[answered].max(initial=0)),
-        differing=differing,
-        flipped=flipped,
-        tolerance=tolerance,
-        threshold=threshold,
-        examples=_examples(inputs, shown, (a, b), difference, (errors_a, errors_b)),
-    )
+    examples = _examples(inputs, shown, (a, b), difference, (errors_a, errors_b))
+    of_rows = np.where(answered, difference.max(axis=1, initial=0), np.where(one, np.inf, 0))
+    largest = float(relative[answered].max(initial=0)), float(ulp[answered].max(initial=0))
+    found = (of_rows, *largest, differing, flipped, tolerance, threshold, examples)
+    return ParityReport(rows, int(both.sum()), one_raised, *found)
 
 
 def assert_parity(reference: Pipeline, candidate: Pipeline, inputs: Any, **options: Any) -> ParityReport:
@@ -329,7 +316,7 @@ def hypothesis_strategy(kind: Kind, known: Sequence[str] = ()) -> Any:
 
 # fmt: off
 _NUMBERS: dict[str, Any] = {
-    "NaN": math.nan, "missing": None, "inf": math.inf, "-inf": -math.inf, "zero": 0.0, "negative zero": -0.0,
+    "NaN": np.nan, "missing": None, "inf": np.inf, "-inf": -np.inf, "zero": 0.0, "negative zero": -0.0,
     "subnormal": 5e-324, "subnormal in float32": 1e-40, "2^24 + 1": 2**24 + 1, "epoch seconds": 1_700_000_001,
     "1e308": 1e308, "-1e308": -1e308, "int beyond float32": 10**39, "a third": 1 / 3,
 }

@@ -32,6 +32,7 @@ from pyarrow import parquet
 
 from helpers.notebook import DECIMAL, UserError, first_line, shown, some
 
+AnyPath = str | os.PathLike[str]
 MISSING = ["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "None", "null", "NULL"]
 """What stands for a missing number; in columns of names, all but the empty text are names."""
 MOST_CATEGORIES = 1000
@@ -46,10 +47,8 @@ SEPARATORS = "\t;|,"
 LIKELY_ENCODINGS = ["cp1252", "cp1250", "cp1251", "utf_16_le", "utf_16_be", "shift_jis", "gb18030", "euc_kr"]
 ROWS_AT_ONCE = 20_000
 ZONE = r"(?:Z|UTC|[+-][0-9]{2}(?::?[0-9]{2})?)"
-ISO = (
-    r"[0-9]{4}-[0-9]{2}(?:-[0-9]{2}(?:[T ][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]+)?)?)?"
-    rf"\s*{ZONE}?)?)?"
-)
+CLOCK = r"[0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]+)?)?)?"
+ISO = rf"[0-9]{{4}}-[0-9]{{2}}(?:-[0-9]{{2}}(?:[T ]{CLOCK}\s*{ZONE}?)?)?"
 ZONED = rf".+[T ].*[0-9]\s*{ZONE}"
 DATE = r"(?:[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.](?:[0-9]{2}|[0-9]{4}))\b.*"
 NUMBER = rf"(?:{DECIMAL}|[+-]?[iI][nN][fF](?:[iI][nN][iI][tT][yY])?)"
@@ -64,7 +63,7 @@ def require(condition: object, message: str) -> None:
         raise UserError(message)
 
 
-def existing_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
+def existing_path(path: AnyPath, argument: str = "path") -> Path:
     """Return a path with its ``~`` expanded.
 
     Raises
@@ -109,9 +108,8 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         best = from_bytes(content[:50_000], cp_isolation=LIKELY_ENCODINGS).best()
         like = f", perhaps {best.encoding}" if best else ""
-        raise UserError(
-            f"{path.name} is not {encoding.upper()} text (byte {error.start}){like}: save it as UTF-8."
-        ) from None
+        where = f"{path.name} is not {encoding.upper()} text (byte {error.start})"
+        raise UserError(f"{where}{like}: save it as UTF-8.") from None
     require("\0" not in text, f"{path.name} is no text, or UTF-16 without its first mark: save it as UTF-8 first.")
     require(text.strip(), f"{path.name} is empty.")
     return text
@@ -119,9 +117,8 @@ def read_text(path: Path) -> str:
 
 def _unpacked(path: Path) -> bytes:
     workbook = "it is a workbook: save its sheet as CSV UTF-8"
-    require(path.suffix.lower() not in WORKBOOKS, workbook)
     content = path.read_bytes()
-    require(not content.startswith(b"\xd0\xcf\x11\xe0"), workbook)
+    require(path.suffix.lower() not in WORKBOOKS and not content.startswith(b"\xd0\xcf\x11\xe0"), workbook)
     if content.startswith(b"PK\x03\x04"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
@@ -131,7 +128,7 @@ def _unpacked(path: Path) -> bytes:
     return next((bytes(by.decompress(content)) for mark, by in PACKED.items() if content.startswith(mark)), content)
 
 
-def read_table(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, list[str]]:
+def read_table(path: AnyPath) -> tuple[pd.DataFrame, list[str]]:
     """Read a CSV file whatever its separator, or a Parquet file; every value stays the text that it is.
 
     Parameters
@@ -179,18 +176,14 @@ def read_table(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, list[str]]:
 
 def is_parquet(path: Path) -> bool:
     """Tell whether a file is Parquet, by its first bytes."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(4) == b"PAR1"
+    return path.is_file() and np.fromfile(path, np.uint8, count=4).tobytes() == b"PAR1"
 
 
 def _csv(path: Path) -> tuple[list[str], pd.DataFrame, list[str]]:
     # The first line by which spreadsheets tell each other the separator.
     text = re.sub(r'^"?sep=(.)"?(?=\r?\n)', "", read_text(path)).rstrip("\r\n")
     parts, notes = list[pd.DataFrame](), list[str]()
-    separator = _separator(text)
-    rows = _rows(text, separator, path.name, notes)
+    rows = _rows(text, _separator(text), path.name, notes)
     _, names = next(rows)
     # In parts: as objects of Python, all fields of a large file would take ten times the file's size.
     while part := list(islice(rows, ROWS_AT_ONCE)):
@@ -247,10 +240,9 @@ def _rows(text: str, separator: str, file: str, notes: list[str]) -> Iterator[tu
     except csv.Error as error:
         where = f"line {last + 1} of {file} holds a quote that is not closed, or not doubled within a quoted field"
         raise UserError(f"{where}, or another separator than , ; | and tab ({error}): correct it.") from None
-    if empty:
-        notes.append(f"empty rows are left out: {empty}")
-    if longest:
-        notes.append(f"line breaks within quotes are kept (up to {longest} lines a row): a stray quote would do that")
+    notes += [f"empty rows are left out: {empty}"] * bool(empty)
+    kept = f"line breaks within quotes are kept (up to {longest} lines a row): a stray quote would do that"
+    notes += [kept] * bool(longest)
 
 
 def _look_like_rows(field: str, separator: str, width: int) -> int:
@@ -379,8 +371,7 @@ def as_feature(column: pd.Series[str], words: bool) -> tuple[pd.Series[Any] | No
         return numbers, form, notes + [f"{where} holds leading zeros, which numbers lose"] * zeros
     if known.str.lower().isin(["true", "false"]).all():
         return (known.str.lower() == "true").astype(np.float64).reindex(column.index), "truth values", notes
-    number = rest.str.fullmatch(IN_UNITS)
-    if len(rest) and (len(rest) <= len(known) / 2 or number.mean() > 0.5):
+    if len(rest) and (len(rest) <= len(known) / 2 or rest.str.fullmatch(IN_UNITS).mean() > 0.5):
         notes.append(f"{where} would be numeric but for {len(rest)} values such as {shown(rest.iloc[0])}")
     if not words:
         return None, "not numeric", notes

@@ -26,13 +26,12 @@ from keras import layers, ops
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+Shape = tuple[int | None, int | None, int]
+Images = Sequence[NDArray[Any]]
+
 
 def build_unet(
-    input_shape: tuple[int | None, int | None, int] = (None, None, 1),
-    *,
-    base_filters: int = 16,
-    n_classes: int = 1,
-    bottleneck: Literal["plain", "aspp"] = "plain",
+    input_shape: Shape = (None, None, 1), *, base_filters: int = 16, n_classes: int = 1, bottleneck: str = "plain"
 ) -> keras.Model:
     """Build a U-Net that returns logits.
 
@@ -249,14 +248,11 @@ def standardize(image: ArrayLike) -> NDArray[np.float32]:
     image = np.asarray(image, dtype=np.float32)
     if image.ndim < 3 or not image.size:
         raise ValueError(f"image must be of shape (..., height, width, channels); got {image.shape}.")
-    mean = image.mean(axis=(-3, -2), keepdims=True, dtype=np.float64)
-    std = image.std(axis=(-3, -2), keepdims=True, dtype=np.float64)
+    mean, std = (of(axis=(-3, -2), keepdims=True, dtype=np.float64) for of in (image.mean, image.std))
     return ((image - mean) / np.where(std > 0, std, 1)).astype(np.float32)
 
 
-def random_crops(
-    images: Sequence[NDArray[Any]], masks: Sequence[NDArray[Any]], side: int, batch_size: int = 8, seed: int = 0
-) -> tf.data.Dataset:
+def random_crops(images: Images, masks: Images, side: int, batch_size: int = 8, seed: int = 0) -> tf.data.Dataset:
     """Return endless batches of square crops, taken at random from images of any size, turned and mirrored at random.
 
     The gap: Keras's ``RandomCrop`` takes one crop of a whole batch of images of one size.
@@ -294,12 +290,10 @@ def random_crops(
 
     def batches() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         random = np.random.default_rng(seed)
-        waiting: list[int] = []
-        while True:
-            while len(waiting) < batch_size:
-                waiting.extend(random.permutation(len(images)).tolist())
-            crops = np.stack([_crop((images[i], masks[i]), side, random) for i in waiting[:batch_size]])
-            del waiting[:batch_size]
+        endless = itertools.chain.from_iterable(random.permutation(len(images)) for _ in itertools.count())
+        # Each batch is drawn before its crops.
+        while batch := list(itertools.islice(endless, batch_size)):
+            crops = np.stack([_crop((images[i], masks[i]), side, random) for i in batch])
             yield crops[..., : channels[0][0]], crops[..., channels[0][0] :]
 
     signature = tuple(tf.TensorSpec((batch_size, side, side, *depth), tf.float32) for depth in channels)
@@ -308,11 +302,9 @@ def random_crops(
 
 def _crop(pair: tuple[NDArray[Any], ...], side: int, random: np.random.Generator) -> NDArray[np.float32]:
     """Return one crop, the channels of the mask behind those of the image."""
-    top, left = (int(random.integers(0, max(size - side, 0) + 1)) for size in pair[0].shape[:2])
+    corner = [int(random.integers(0, max(size - side, 0) + 1)) for size in pair[0].shape[:2]]
     turns, mirrored = int(random.integers(4)), bool(random.integers(2))
-    parts = [picture[top : top + side, left : left + side].astype(np.float32) for picture in pair]
-    missing = [(0, side - size) for size in parts[0].shape[:2]]
-    crop = np.rot90(np.pad(np.concatenate(parts, axis=-1), (*missing, (0, 0)), mode="reflect"), turns)
+    crop = np.rot90(np.concatenate([_window(picture, corner, (side, side)) for picture in pair], axis=-1), turns)
     return crop[:, ::-1] if mirrored else crop
 
 
@@ -564,15 +556,13 @@ def predict_tiled(
         end = [min(at + tile, size) for at, size in zip(corner, shape, strict=False)]
         output = model.predict_on_batch(_window(image, start, window, preprocess)[np.newaxis])[0]
         kept = output[tuple(slice(a - s, b - s) for a, b, s in zip(corner, end, start, strict=True))]
-        if dtype == "uint8":
-            if not ((kept >= 0) & (kept <= 1)).all():
-                raise ValueError("dtype 'uint8' is for probabilities; the model's output is not within [0, 1].")
-            kept = np.rint(255 * kept)
-        out[corner[0] : end[0], corner[1] : end[1]] = kept
+        if dtype == "uint8" and not ((kept >= 0) & (kept <= 1)).all():
+            raise ValueError("dtype 'uint8' is for probabilities; the model's output is not within [0, 1].")
+        out[corner[0] : end[0], corner[1] : end[1]] = np.rint(255 * kept) if dtype == "uint8" else kept
     return out
 
 
-def _window(image: Any, start: Sequence[int], size: Sequence[int], preprocess: Callable[..., Any]) -> NDArray[Any]:
+def _window(image: Any, start: Sequence[int], size: Sequence[int], preprocess: Any = np.asarray) -> NDArray[Any]:
     part = preprocess(np.asarray(image[start[0] : start[0] + size[0], start[1] : start[1] + size[1]]))
     missing = ((0, size[0] - part.shape[0]), (0, size[1] - part.shape[1]), (0, 0))
     return np.pad(part, missing, mode="reflect").astype(np.float32)
@@ -648,6 +638,5 @@ def export(model: keras.Model, folder: str | os.PathLike[str]) -> None:
     archive = keras.export.ExportArchive()
     archive.track(model)
     image_spec = tf.TensorSpec((None, None, None, model.inputs[0].shape[-1]), tf.float32, name="images")
-    signature = [image_spec, tf.TensorSpec((), tf.float32, name="scale")]
-    archive.add_endpoint("serve", serve, input_signature=signature)
+    archive.add_endpoint("serve", serve, input_signature=[image_spec, tf.TensorSpec((), tf.float32, name="scale")])
     archive.write_out(os.fspath(folder), verbose=False)
