@@ -25,7 +25,7 @@ from sklearn.utils import column_or_1d
 
 from helpers import decisions
 
-# Okabe and Ito's palette (2008), told apart under every common colour blindness; first what stands out from white most.
+# Okabe and Ito's palette (2008), told apart under every common colour blindness; the lightest comes last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00")
 # As many: curves are told apart without colours, too.
 DASHES = ("-", "--", ":", "-.", (0, (8, 2, 1, 2, 1, 2)), (0, (1, 4)))
@@ -130,7 +130,7 @@ def outlines(images: Sequence[ArrayLike], masks: Mapping[str, Sequence[ArrayLike
                 raise ValueError(f"mask {name!r} of shape {mask.shape} lies on an image of shape {image.shape}.")
             if np.any(mask):
                 axes.contour(mask.reshape(image.shape[:2]), [0.5], colors=colour, linestyles=style, linewidths=1)
-        figure.axes[0].plot([], [], color=colour, linestyle=style, label=name, scalex=False, scaley=False)
+        figure.axes[0].plot([], [], color=colour, linestyle=style, label=name)
     _legend(figure)
     return figure, f"Images, from left to right, with the outlines of {' and '.join(masks)}: {alt_text}."
 

@@ -115,20 +115,23 @@ def test_curves_are_told_apart_without_colours_too_and_named_below():
 
 
 @pytest.mark.parametrize("point", [(0, 0), (0, 100), (50, 0), (50, 100), (100, 0), (100, 100), (50, 50)])
-def test_a_marked_point_has_a_dot_and_its_label_lies_beside_it_and_off_the_curve(point):
+def test_a_marked_point_has_a_dot_and_its_label_lies_beside_it_within_the_axes_and_off_the_curve(point):
     curve = np.linspace(0, 100, 30)
-    figure, _ = plots.lines(curve, {"rising": curve}, "x", "y", "T", marks={"here": point}, at={"A": 30, "B": 31})
+    figure, _ = plots.lines(
+        curve, {"rising": curve}, "x", "y", "T", marks={"marked here": point}, at={"A": 30, "B": 31}
+    )
     (axes,) = figure.axes
     assert dots(axes) == [point]
     figure.draw_without_rendering()
-    (label,) = (text for text in axes.texts if text.get_text() == "here")
+    (label,) = (text for text in axes.texts if text.get_text() == "marked here")
     box = label.get_window_extent()
     place = axes.transData.transform(point)
-    assert np.hypot(*(np.mean(box.get_points(), axis=0) - place)) < 60
-    within = axes.bbox.padded(25)
-    assert within.containsx(box.x0) and within.containsx(box.x1) and within.y0 < box.y0 and box.y1 < within.y1
+    assert np.hypot(*(np.mean(box.get_points(), axis=0) - place)) < 80
+    assert axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
+    assert axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1
     over = axes.transData.transform(np.column_stack([np.linspace(0, 100, 999)] * 2))
-    assert not any(box.contains(*pixel) for pixel in over)
+    # At its ends a long label would leave the axes, or lie on the curve; the second is better.
+    assert point in [(0, 0), (100, 100)] or not any(box.contains(*pixel) for pixel in over)
 
 
 def test_vertical_lines_are_labelled_above_the_axes_and_no_label_covers_another():
@@ -192,7 +195,8 @@ def test_confusion_matrices_name_the_classes_and_the_two_kinds_of_errors():
     assert [label.get_text() for label in axes.get_xticklabels()] == list(NAMES)
     first = figure.axes[0]
     assert [label.get_text() for label in first.get_yticklabels()] == list(NAMES)
-    assert (first.get_xlabel(), first.get_ylabel()) == ("predicted", "true")
+    assert [axes.get_xlabel() for axes in figure.axes] == ["predicted", "predicted"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["true", ""]
     _, alt_text = plots.confusion({"all": [[1_200_000, 5_000], [0, 0]]}, NAMES)
     assert alt_text == "all: 5,000 false alarms and 0 misses among 1,205,000 rows.", "a class without rows"
 
@@ -222,7 +226,10 @@ def test_the_bins_outside_their_interval_are_told():
     assert alt_text.endswith("interval of the observed frequency: for a, 1 of 2 bins.")
     # Clopper and Pearson: with none of 50, the upper limit is 1 - 0.025 ** (1 / 50).
     (bars,) = figure.axes[0].collections
-    np.testing.assert_allclose(bars.get_segments()[0], [[0.05, 0], [0.05, 1 - 0.025 ** (1 / 50)]], atol=1e-9)
+    limit = 0.025 ** (1 / 50)
+    np.testing.assert_allclose(
+        bars.get_segments(), [[[0.05, 0], [0.05, 1 - limit]], [[0.6, limit], [0.6, 1]]], atol=1e-9
+    )
     assert [text.get_text() for text in figure.legends[0].texts] == ["calibrated", "a"]
 
 
