@@ -19,6 +19,7 @@ import numpy as np
 from IPython.core.pylabtools import print_figure
 from IPython.display import display
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 from sklearn.utils import column_or_1d
@@ -123,8 +124,7 @@ def outlines(images: Sequence[ArrayLike], masks: Mapping[str, Sequence[ArrayLike
     tallest = max(a.shape[0] / a.shape[1] for a in arrays)
     figure, alt_text = _side_by_side(stretched, titles, 1.9, 1.9 * float(np.clip(tallest, 0.3, 2)) + 1)
     # Blue and orange, light enough for a dark image.
-    styles: tuple[tuple[str, Any], ...] = (("#56B4E9", "solid"), ("#E69F00", "dashed"))
-    for (name, drawn), (colour, style) in zip(masks.items(), styles, strict=False):
+    for (name, drawn), colour, style in zip(masks.items(), ("#56B4E9", "#E69F00"), ("solid", "dashed"), strict=False):
         for axes, image, mask in zip(figure.axes, arrays, map(decisions.check_real, drawn), strict=True):
             if mask.shape not in (image.shape[:2], (*image.shape[:2], 1)):
                 raise ValueError(f"mask {name!r} of shape {mask.shape} lies on an image of shape {image.shape}.")
@@ -164,8 +164,8 @@ def scores(y_true: Any, y_prob: Any, threshold: Any, class_names: Names = ("0", 
     figure, (axes,) = _subplots(7, 3.6, title=title, subplot_kw=axis)
     for k, hatch in ((0, ""), (1, "///")):
         axes.hist(p[y == k], np.arange(26) / 25, hatch=hatch, label=class_names[k], alpha=0.6, edgecolor="white")
-    axes.set_yscale("symlog", linthresh=5, subs=[2, 5])
-    axes.yaxis.set(major_formatter="{x:,.0f}", minor_formatter="{x:,.0f}")
+    axes.set_yscale("symlog", linthresh=5)
+    axes.yaxis.set(major_locator=FixedLocator((0, 1, 2, 5, 10, 20, 50, 100, 1000, 10_000)), major_formatter="{x:,.0f}")
     parts, at = [], {}
     for name, value in (threshold if isinstance(threshold, Mapping) else {"": threshold}).items():
         reach = decisions.apply_threshold(y_prob, value) == 1
@@ -443,7 +443,7 @@ def capacity(y_true: Any, y_prob: Any, k: int, class_names: Names, *, unit: str 
     found = np.repeat(np.bincount(level, weights=y) / tied, tied).cumsum()
     rows, precision, recall = np.arange(1, len(y) + 1), decisions.precision_at_k(y, p, k), found[k - 1] / y.sum()
     curves = {"precision": found / rows, "recall": found / y.sum(), "precision at random": 0 * rows + y.mean()}
-    # One label where the two curves meet; short ones, as both dots stand above each other.
+    # Short labels, as both dots stand at one x; where the two curves meet, one dot and one label.
     marks = {f"{share:.3g}": (k, share) for share in (precision, recall)}
     right, reached, anyway = (f"{100 * share:.3g} %" for share in (precision, recall, y.mean()))
     told = f"At {k:,} of {len(y):,} {unit}, {right} of those acted on are {name}, and {reached} of the {name} ones"

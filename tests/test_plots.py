@@ -45,6 +45,9 @@ def test_scores_mark_each_of_several_thresholds_and_tell_what_reaches_it():
     assert [text.get_text() for text in figure.legends[0].texts] == list(NAMES)
     counts = [round(sum(bar.get_height() for bar in container)) for container in axes.containers]
     assert counts == [2, 2]
+    figure.draw_without_rendering()
+    assert [label.get_text() for label in axes.get_yticklabels() if label.get_position()[1] < 5] == ["0", "1", "2"]
+    assert axes.get_ylim()[1] < 2, "the bars fill the height"
 
 
 def test_columns_are_drawn_as_vectors_and_what_is_masked_is_not_drawn():
