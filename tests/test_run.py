@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from helpers.notebook import ROOT, ParameterError
-from tools import lab, run
+from tools import run
 
 CELL = """\
 threshold: float = 0.5  # threshold on the probability, in [0, 1]
@@ -273,19 +273,3 @@ def test_kernels_find_the_packages_from_every_folder(write, tmp_path, monkeypatc
     monkeypatch.delenv("PYTHONPATH", raising=False)
     done = run.run_notebook(write("import os; assert os.environ['PYTHONPATH']", "import helpers, serving"), "out")
     assert done.error == ""
-
-
-def test_copies_are_the_readers_once_they_are_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr(lab, "ROOT", tmp_path)
-    originals, folder = tmp_path / "notebooks", tmp_path / "build" / "lab"
-    originals.mkdir()
-    for name in ("00_a.ipynb", "10_b.ipynb"):
-        (originals / name).write_text("[x](../serving/README.md) [y](10_b.ipynb)")
-    assert lab.copy(originals, folder) == []
-    assert (folder / "00_a.ipynb").read_text() == "[x](../../serving/README.md) [y](10_b.ipynb)"
-    (folder / "00_a.ipynb").write_text("mine")
-    for name in ("00_a.ipynb", "10_b.ipynb"):
-        (originals / name).write_text("newer")
-    (message,) = lab.copy(originals, folder)
-    assert message.startswith("00_a.ipynb: your changed copy is kept")
-    assert [(folder / name).read_text() for name in ("00_a.ipynb", "10_b.ipynb")] == ["mine", "newer"]
