@@ -36,7 +36,7 @@ COSTS_FN = (50, 100, 200, 400, 900)
 FEW = (50, 100, 200, 500, 1000)  # validation rows; all of them in the other tables
 FLIGHTS = data.load("late_flights")
 Floats = NDArray[np.float64]
-Split = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
+Split = list[NDArray[np.intp]]  # rows to train, to choose and to judge on
 
 
 def splits() -> dict[str, tuple[int, Split]]:
@@ -46,7 +46,7 @@ def splits() -> dict[str, tuple[int, Split]]:
     dealt = {f"seed {seed}": (seed, np.random.default_rng(seed).permutation(days)) for seed in SEEDS}
     dealt["in order of time"] = (0, days)
     return {
-        name: (seed, tuple(np.flatnonzero(np.isin(day, part)) for part in np.split(order, [181, 273])))
+        name: (seed, [np.flatnonzero(np.isin(day, part)) for part in np.split(order, [181, 273])])
         for name, (seed, order) in dealt.items()
     }
 

@@ -46,8 +46,7 @@ def make(source: Path) -> pd.DataFrame:
     # The last report before the decision: an hour without one, or without one of its numbers, takes the hour before's.
     weather = weather.sort_values("hour_known")
     weather[WEATHER] = weather.groupby("origin")[WEATHER].ffill()
-    keys = {"on": "hour_known", "by": "origin"}
-    flights = pd.merge_asof(flights, weather[[*keys.values(), *WEATHER]], **keys)
+    flights = pd.merge_asof(flights, weather[["origin", "hour_known", *WEATHER]], on="hour_known", by="origin")
 
     late = (flights["arr_delay"] >= 30) | flights["arr_delay"].isna()
     flights["outcome"] = late.map({True: "late", False: "in time"})
