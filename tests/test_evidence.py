@@ -1,0 +1,58 @@
+"""What lessons draw from tables that took longer than a lesson may: a row that is computed again lies in the table."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import logit
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from helpers import data
+from helpers.notebook import ROOT
+
+
+@pytest.fixture(scope="module")
+def table():
+    return pd.read_csv(ROOT / "benchmarks" / "evidence" / "decisions.csv", comment="#")
+
+
+@pytest.fixture(scope="module")
+def live():
+    """The probabilities of the trained network, of the same calibrated, and of a logistic regression; the test rows."""
+    keras = pytest.importorskip("keras")
+    flights = data.load("late_flights")
+    train, unseen = data.split(flights, test_size=0.5)
+    validation, test = data.split(flights, unseen, test_size=0.5)
+    network = keras.saving.load_model(ROOT / "datasets" / "late_flights" / "network.keras")
+    prob = network.predict(flights.X.astype("float32"), batch_size=4096, verbose=0)[:, 0].astype(float)
+    log_odds = logit(prob)[:, np.newaxis]
+    platt = LogisticRegression(C=np.inf).fit(log_odds[validation], flights.y[validation])
+    logistic = make_pipeline(StandardScaler(), LogisticRegression()).fit(flights.X[train], flights.y[train])
+    found = {
+        "network": prob,
+        "calibrated network": platt.predict_proba(log_odds)[:, 1],
+        "logistic regression": logistic.predict_proba(flights.X)[:, 1],
+    }
+    return flights.y[test], {model: values[test] for model, values in found.items()}
+
+
+@pytest.mark.parametrize("cost_fn", [50, 100, 200, 400, 900])
+@pytest.mark.parametrize("rule", ["network", "calibrated network", "logistic regression"])
+def test_the_formula_costs_on_another_split_what_the_table_says(table, live, rule, cost_fn):
+    y, prob = live
+    alarm = prob[rule] >= 100 / (100 + cost_fn)
+    cost = np.where(alarm, 100 * (y == 0), cost_fn * (y == 1)).mean()
+    rows = table[(table["rule"] == f"{rule}, formula") & (table["cost_fn"] == cost_fn)]
+    rows = rows[rows["split"].str.startswith("seed") & ~rows["validation_rows"].between(1, 1000)]
+    assert len(rows) == 20
+    spread = np.ptp(rows["cost"])
+    assert rows["cost"].min() - spread / 2 <= cost <= rows["cost"].max() + spread / 2
+
+
+def test_every_split_has_every_rule_on_equal_rows(table):
+    counted = table.groupby("split").size()
+    assert len(counted) == 21 and counted.nunique() == 1
+    assert not table["cost"].isna().any() and (table["cost"] > 0).all()
+    never = table[table["rule"] == "never"].pivot(index="split", columns="cost_fn", values="cost")
+    np.testing.assert_allclose(never[900], 9 * never[100], atol=0.1)
