@@ -16,6 +16,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
@@ -27,6 +28,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_scalar, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -186,7 +191,9 @@ class ScoreClassifier(_LogitClassifier):
         return log_odds(np.select([prob == 0, prob == 1], self.limits_, prob))
 
 
-def given_scores(rows: Dataset, score_column: str = "score", model_path: str = "") -> NDArray[np.float64]:
+def given_scores(
+    rows: Dataset, score_column: str = "score", model_path: str = "", train: NDArray[np.intp] | None = None
+) -> NDArray[np.float64]:
     """Return the reader's own probabilities of the positive class: a column of the file, or a saved model's output.
 
     The gap: a saved model does not say whether its columns stand as in the file, and scikit-learn takes logits,
@@ -204,6 +211,9 @@ def given_scores(rows: Dataset, score_column: str = "score", model_path: str = "
         A saved ``.keras`` model; empty: none. With several inputs, each gets the column of its name. With one, it gets
         all columns in the file's order, and a note is printed that says so. A dictionary of outputs must hold
         'probability'.
+    train : ndarray of int, optional
+        Row numbers. Where there is neither a model nor a column that is named, or whose name speaks of scores or
+        probabilities, a logistic regression of these rows gives the probabilities, and a note is printed that says so.
 
     Returns
     -------
@@ -215,6 +225,11 @@ def given_scores(rows: Dataset, score_column: str = "score", model_path: str = "
         No such column; a model that cannot be loaded or takes other columns; values that are no probabilities
         (`check_probabilities`); scores that rank the other class (`check_direction`); one value for all rows.
     """
+    scored = any(re.search("score|prob", column, flags=re.IGNORECASE) for column in rows.feature_names)
+    if train is not None and not (scored or model_path) and score_column == "score":
+        print(f"{rows.name} has no scores: a logistic regression of its columns is the model.")
+        logistic = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression(max_iter=1000))
+        return logistic.fit(rows.X[train], rows.y[train]).predict_proba(rows.X)[:, 1]
     name = "the output of model_path (columns in its order?)" if model_path else score_column
     try:
         prob = check_probabilities(_model_output(rows, model_path) if model_path else rows.column(score_column), name)

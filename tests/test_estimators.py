@@ -169,6 +169,20 @@ def test_given_scores_are_the_column_as_float64(capsys):
     assert capsys.readouterr().out == f"scores of exactly 0 or 1: {(certain == 1).sum()}\n"
 
 
+def test_a_table_without_scores_gets_those_of_a_logistic_regression_of_the_training_rows(capsys):
+    rows, train = churn_rows(), np.arange(0, 120, 2)
+    prob = given_scores(rows, train=train)
+    expected = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows.X[train], rows.y[train])
+    np.testing.assert_allclose(prob, expected.predict_proba(rows.X)[:, 1], atol=1e-3)
+    assert capsys.readouterr().out == "own.csv has no scores: a logistic regression of its columns is the model.\n"
+    np.testing.assert_array_equal(given_scores(churn_rows(score=P), train=train), P)
+    for column in ("Score", "p_churn_prob"):
+        with pytest.raises(UserError, match="has no column 'score'; it has: 'a', 'b', "):
+            given_scores(churn_rows(**{column: P}), train=train)
+    with pytest.raises(UserError, match="has no column 'scroe'"):
+        given_scores(rows, "scroe", train=train)
+
+
 @pytest.mark.parametrize("output", ["probability", ""])
 def test_a_saved_model_gets_its_columns_by_name_or_in_the_order_of_the_file(tmp_path, output, capsys):
     named = saved_model(tmp_path / "named.keras", inputs=2, output=output)
