@@ -41,13 +41,12 @@ def test_scores_mark_each_of_several_thresholds_and_tell_what_reaches_it():
     assert verticals(axes) == [0.25, 0.5]
     assert texts(axes) == ["from the costs 0.25", "usual 0.5"]
     assert len({line.get_linestyle() for line in axes.lines}) == 2, "each has its own dash"
-    assert axes.get_xlabel() == "probability of late"
+    assert axes.get_xlabel() == "the model's output for late"
+    heights = [max(y for _, y in patch.get_xy()) for patch in axes.patches]
+    assert heights == [0.5, 0.5], "each class by its own share"
     assert [text.get_text() for text in figure.legends[0].texts] == list(NAMES)
-    counts = [round(sum(bar.get_height() for bar in container)) for container in axes.containers]
-    assert counts == [2, 2]
     figure.draw_without_rendering()
-    assert [label.get_text() for label in axes.get_yticklabels() if label.get_position()[1] < 5] == ["0", "1", "2"]
-    assert axes.get_ylim()[1] < 2, "the bars fill the height"
+    assert all(label.get_text().endswith("%") for label in axes.get_yticklabels())
 
 
 def test_columns_are_drawn_as_vectors_and_what_is_masked_is_not_drawn():
