@@ -208,6 +208,8 @@ def split(
 
     Raises
     ------
+    UserError
+        All rows are of one group.
     ValueError
         A wrong size, or a series: its neighbours resemble each other, and it is split by time.
 
@@ -228,6 +230,7 @@ def split(
         stratify = None if dataset.kind == "mask" else dataset.y[rows]
         train, test = train_test_split(rows, test_size=test_size, random_state=seed, stratify=stratify)
     else:
+        require(len(np.unique(dataset.groups[rows])) > 1, f"{dataset.name}: all rows to split are of one group.")
         folds = StratifiedGroupKFold(max(2, round(1 / test_size)), shuffle=True, random_state=seed)
         train, test = (rows[part] for part in next(folds.split(rows, dataset.y[rows], dataset.groups[rows])))
     return np.sort(train), np.sort(test)

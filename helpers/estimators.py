@@ -28,10 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.utils import check_scalar, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -213,7 +210,7 @@ def given_scores(
         'probability'.
     train : ndarray of int, optional
         Row numbers. Where there is neither a model nor a column that is named, or whose name speaks of scores or
-        probabilities, a logistic regression of these rows gives the probabilities, and a note is printed that says so.
+        probabilities, gradient boosting on these rows gives the probabilities, and a note is printed that says so.
 
     Returns
     -------
@@ -225,11 +222,13 @@ def given_scores(
         No such column; a model that cannot be loaded or takes other columns; values that are no probabilities
         (`check_probabilities`); scores that rank the other class (`check_direction`); one value for all rows.
     """
+    if rows.kind != "numeric":
+        raise UserError(f"{rows.name} holds {rows.kind} rows: a table with scores or numeric columns is needed.")
     scored = any(re.search("score|prob", column, flags=re.IGNORECASE) for column in rows.feature_names)
     if train is not None and not (scored or model_path) and score_column == "score":
-        print(f"{rows.name} has no scores: a logistic regression of its columns is the model.")
-        logistic = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression(max_iter=1000))
-        return logistic.fit(rows.X[train], rows.y[train]).predict_proba(rows.X)[:, 1]
+        print(f"{rows.name} has no scores: gradient boosting on its columns is the model.")
+        model = HistGradientBoostingClassifier(random_state=0).fit(rows.X[train], rows.y[train])
+        return model.predict_proba(rows.X)[:, 1]
     name = "the output of model_path (columns in its order?)" if model_path else score_column
     try:
         prob = check_probabilities(_model_output(rows, model_path) if model_path else rows.column(score_column), name)

@@ -25,7 +25,11 @@ def live():
     train, unseen = data.split(flights, test_size=0.5)
     validation, test = data.split(flights, unseen, test_size=0.5)
     network = keras.saving.load_model(ROOT / "datasets" / "late_flights" / "network.keras")
-    prob = network.predict(flights.X.astype("float32"), batch_size=4096, verbose=0)[:, 0].astype(float)
+    prob = (
+        network.predict(flights.X.astype("float32"), batch_size=4096, verbose=0)[:, 0]
+        .astype(float)
+        .clip(1e-6, 1 - 1e-6)
+    )
     log_odds = logit(prob)[:, np.newaxis]
     platt = LogisticRegression(C=np.inf).fit(log_odds[validation], flights.y[validation])
     logistic = make_pipeline(StandardScaler(), LogisticRegression()).fit(flights.X[train], flights.y[train])
@@ -44,7 +48,7 @@ def test_the_formula_costs_on_another_split_what_the_table_says(table, live, rul
     alarm = prob[rule] >= 100 / (100 + cost_fn)
     cost = np.where(alarm, 100 * (y == 0), cost_fn * (y == 1)).mean()
     rows = table[(table["rule"] == f"{rule}, formula") & (table["cost_fn"] == cost_fn)]
-    rows = rows[rows["split"].str.startswith("seed") & ~rows["validation_rows"].between(1, 1000)]
+    rows = rows[rows["split"].str.startswith("seed")]
     assert len(rows) == 20
     spread = np.ptp(rows["cost"])
     assert rows["cost"].min() - spread / 2 <= cost <= rows["cost"].max() + spread / 2
