@@ -447,7 +447,7 @@ def capacity(y_true: Any, y_prob: Any, k: int, class_names: Names, *, unit: str 
     rows, precision, recall = np.arange(1, len(y) + 1), decisions.precision_at_k(y, p, k), found[k - 1] / y.sum()
     curves = {"precision": found / rows, "recall": found / y.sum(), "precision at random": 0 * rows + y.mean()}
     # Short labels, as both dots stand at one x; where the two curves meet, one dot and one label.
-    marks = {f"{share:.3g}": (k, share) for share in (precision, recall)}
+    marks = {f"precision {precision:.3g}": (k, precision), f"recall {recall:.3g}": (k, recall)}
     right, reached, anyway = (f"{100 * share:.3g} %" for share in (precision, recall, y.mean()))
     told = f"At {k:,} of {len(y):,} {unit}, {right} of those acted on are {name}, and {reached} of the {name} ones"
     told += f" are reached; picked at random, {anyway} would be {name}."
