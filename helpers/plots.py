@@ -168,7 +168,7 @@ def scores(y_true: Any, y_prob: Any, threshold: Any, class_names: Names = ("0", 
         part = p[y == k]
         weights = np.full(len(part), 1 / max(len(part), 1))
         axes.hist(part, np.arange(26) / 25, weights=weights, histtype="stepfilled", label=class_names[k], **style)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     parts, at = [], {}
     for name, value in (threshold if isinstance(threshold, Mapping) else {"": threshold}).items():
         reach = decisions.apply_threshold(y_prob, value) == 1
