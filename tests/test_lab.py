@@ -254,10 +254,10 @@ def test_a_figure_has_its_alternative_text_in_the_page_and_no_tracked_file_chang
 @in_browser
 def test_a_solution_shows_nothing_of_itself_until_it_is_opened(page, address):
     page.goto(address.replace("00_start_here", "20_decisions"))
-    page.get_by_text("# Your turn").first.scroll_into_view_if_needed(timeout=60_000)
-    solution = page.locator("details", has=page.get_by_text("Solution", exact=True)).first
+    solution = page.locator("details:visible", has=page.locator("summary", has_text="Solution")).first
     solution.wait_for(timeout=60_000)
-    assert not solution.locator("pre").is_visible()
+    code = solution.locator("pre")
+    assert not code.is_visible()
     solution.locator("summary").click()
-    solution.locator("pre").wait_for(timeout=5_000)
-    assert "own_" in solution.locator("pre").text_content()
+    code.wait_for(timeout=5_000)
+    assert "own_" in code.text_content()
