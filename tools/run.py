@@ -257,10 +257,9 @@ def _copied(cells: list[Any], values: Mapping[str, Any], notes: bool) -> list[An
     hidden = {"" if notes else "instructor", "result" if own else ""}
     kept = [cell for cell, tags in tagged if hidden.isdisjoint(tags)]
     if own:
-        told = f"Run with: {', '.join(f'`{name} = {shown(values[name])}`' for name in own)}. "
-        told += "What the prose states of results holds for the defaults"
-        told += " and is left out." if any("result" in tags for _, tags in tagged) else "."
-        kept.insert(1, new_markdown_cell(told))
+        told = f"Run with: {', '.join(f'`{name} = {shown(values[name])}`' for name in own)}. What the prose states of "
+        left = " and is left out" if any("result" in tags for _, tags in tagged) else ""
+        kept.insert(1, new_markdown_cell(f"{told}results holds for the defaults{left}."))
     return kept
 
 
