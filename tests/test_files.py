@@ -12,7 +12,7 @@ import nbformat
 import numpy as np
 import pytest
 import yaml
-from anatomy import headings_of, slug
+from anatomy import code, headings_of, printed, prose, slug
 from nbval.plugin import get_sanitize_patterns
 from packaging.requirements import Requirement
 
@@ -126,11 +126,11 @@ def test_links_lead_somewhere(name):
             assert anchor in [slug(title) for _, title in headings_of(file.read_text(encoding="utf-8"))], anchor
 
 
-LESSON = r"\[\d\d\]\(\.\./notebooks/\d\d_\w+\.ipynb\)"
+LESSON = r"\[(\d\d)\]\(\.\./notebooks/\d\d_\w+\.ipynb\)"
 
 
-def glossary_problems(text):
-    """Entries are sorted, stand once, say something, and lead to a lesson."""
+def glossary_problems(text, lessons):
+    """Entries are sorted, stand once, say something, and lead to lessons (text by number) in which the term stands."""
     terms = re.findall(r"^### (.+)$", text, flags=re.MULTILINE)
     entries = re.split(r"^### .+$", text, flags=re.MULTILINE)[1:]
     if terms != sorted(terms, key=str.casefold):
@@ -138,27 +138,51 @@ def glossary_problems(text):
     if len({slug(term) for term in terms}) < len(terms):
         yield "a term stands once"
     for term, entry in zip(terms, entries, strict=True):
-        if len(re.sub(LESSON, "", entry).split()) < 6:
+        said = " ".join(re.sub(LESSON, "", entry).split())
+        if len(said.split()) < 6:
             yield f"{term} is explained"
         if not re.search(rf"{LESSON}$", entry.strip()):
             yield f"{term} leads to a lesson"
+        names = [term, *re.split(r"[,;()]+ *", said.partition("Also: ")[2].rstrip("., "))]
+        named = "|".join(re.escape(name) for name in names if name)
+        for number in re.findall(LESSON, entry):
+            if not re.search(rf"(?<!\w)({named})(s|es)?(?!\w)", lessons.get(number, ""), flags=re.IGNORECASE):
+                yield f"{term} stands in {number}, to which it leads"
 
 
-def test_the_glossary_is_in_order_and_says_something_of_each_term():
+def test_the_glossary_is_in_order_says_something_of_each_term_and_leads_where_it_is_used():
     text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
-    assert list(glossary_problems(text)) == []
+    lessons = {}
+    for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        lessons[path.name[:2]] = "\n".join([*prose(notebook), printed(code(notebook))])
+    assert list(glossary_problems(text, lessons)) == []
     assert text.count("\n### ") > 30
 
 
 def test_what_a_glossary_lacks_is_named():
-    link = "[20](../notebooks/20_decisions.ipynb)"
-    entries = {"recall": f"A share. {link}", "Recall": "One two three four five six.", "AUC": link}
-    assert list(glossary_problems("\n\n".join(f"### {term}\n\n{said}" for term, said in entries.items()))) == [
+    link, other = "[20](../notebooks/20_decisions.ipynb)", "[21](../notebooks/21_calibration.ipynb)"
+    entries = {
+        "recall": f"A share. {link}",
+        "Recall": "One two three four five six.",
+        "AUC": link,
+        "miss": f"One two three four five six. Also: false negative (FN), error. {link}, {other}",
+        "test set": f"One two three four five six. Also: test\nrows. {link}",
+    }
+    text = "\n\n".join(f"### {term}\n\n{said}" for term, said in entries.items())
+    lessons = {"20": "Recall, the AUCs, missing values, Test rows, 3 FN", "21": "A miss: false alarm"}
+    assert list(glossary_problems(text, lessons)) == [
         "the terms stand in alphabetical order",
         "a term stands once",
         "recall is explained",
         "Recall leads to a lesson",
         "AUC is explained",
+    ]
+    problems = glossary_problems(text, {"20": "prerecall, AUC, missing values", "21": "errors"})
+    assert [problem for problem in problems if "stands in" in problem] == [
+        "recall stands in 20, to which it leads",
+        "miss stands in 20, to which it leads",
+        "test set stands in 20, to which it leads",
     ]
 
 

@@ -21,23 +21,47 @@ in_browser = pytest.mark.skipif(
 )
 
 
+SETUP = """\
+try:
+    from helpers import notebook
+except ModuleNotFoundError:
+    message = "helpers is missing: use `make lab`, or type `%pip install --no-deps -e ..`"
+    raise ModuleNotFoundError(message) from None"""
+
+
 @pytest.fixture
-def project(tmp_path):
+def write(tmp_path):
+    """A function that writes a notebook with one exercise; it returns the notebook's path and a place for copies."""
+
+    def written(*check, said="`calls` is right.\n", last="notebook.open_exercises()"):
+        text, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
+
+        def ran(source, printed, **more):
+            output = nbformat.v4.new_output("stream", name="stdout", text=printed)
+            return code(source, outputs=[output], execution_count=3, **more)
+
+        cells = [
+            text("# How many? [term](../docs/glossary.md), [next](21_next.ipynb)"),
+            text("Eighty.", metadata={"tags": ["result"]}),
+            text("**For teachers** ask first", metadata={"tags": ["instructor"]}),
+            code(SETUP),
+            code("# Your turn\ncalls = ..."),
+            ran("calls = 80\ncalls", "80\n", metadata={"tags": ["solution"]}),
+            ran(check[0] if check else "notebook.check(calls, lambda k: k == 80)", said),
+            ran(f"print('share 0.5')\n{last}", "share 0.5\n1 of 1 exercises are done.\n"),
+        ]
+        original = tmp_path / "notebooks" / "20_how_many.ipynb"
+        original.parent.mkdir()
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), original)
+        return original, tmp_path / "build" / "copies"
+
+    return written
+
+
+@pytest.fixture
+def project(write):
     """Two folders, as in the project: the notebooks, and the place of the copies."""
-    text, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
-    shown = [nbformat.v4.new_output("stream", name="stdout", text="80\n")]
-    cells = [
-        text("# How many? [term](../docs/glossary.md), [next](21_next.ipynb)"),
-        text("Eighty.", metadata={"tags": ["result"]}),
-        text("**For teachers** ask first", metadata={"tags": ["instructor"]}),
-        code("# Your turn\ncalls = ..."),
-        code("calls = 80\ncalls", metadata={"tags": ["solution"]}, outputs=shown, execution_count=2),
-        code("print(80)", outputs=shown, execution_count=3),
-    ]
-    original = tmp_path / "notebooks" / "20_how_many.ipynb"
-    original.parent.mkdir()
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), original)
-    return original, tmp_path / "build" / "copies"
+    return write()
 
 
 def read_copy(folder):
@@ -47,36 +71,80 @@ def read_copy(folder):
     return copied
 
 
-def test_a_readers_copy_has_no_notes_for_teachers_and_its_solutions_are_collapsed(project):
+def test_a_readers_copy_has_no_notes_for_teachers_and_its_solutions_are_text_folded_away(project):
     original, folder = project
-    before = nbformat.read(original, as_version=4)
+    before = nbformat.read(original, as_version=4).cells
     assert lab.copy_for_readers(original.parent, folder) == []
-    copied = read_copy(folder)
-    solution = f"# Solution\n{before.cells[4].source}"
-    assert [c.source for c in copied.cells[1:]] == [
-        before.cells[1].source,
-        before.cells[3].source,
-        solution,
-        "print(80)",
-    ]
-    assert [cell.metadata.get("jupyter") for cell in copied.cells] == [
-        None,
-        None,
-        None,
-        {"source_hidden": True, "outputs_hidden": True},
-        None,
-    ]
-    assert [cell.outputs for cell in copied.cells[2:]] == [cell.outputs for cell in before.cells[3:]]
+    copied = read_copy(folder).cells
+    assert [cell.id for cell in copied] == [cell.id for cell in before if "For teachers" not in cell.source]
+    solution = copied[4]
+    assert solution.cell_type == "markdown"
+    assert solution.source == (
+        "<details><summary>Solution</summary>\n\n```python\ncalls = 80\ncalls\n```\n\n</details>"
+    )
+
+
+def run_all(cells):
+    names = {}
+    for cell in cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+
+
+def test_run_all_in_a_readers_copy_judges_what_the_reader_typed(project, capsys):
+    original, folder = project
+    lab.copy_for_readers(original.parent, folder)
+    cells = read_copy(folder).cells
+    run_all(cells)
+    assert "is not set yet" in capsys.readouterr().out
+    cells[3].source = "calls = 70"
+    run_all(cells)
+    assert "is not right yet: you gave 70" in capsys.readouterr().out
+
+
+def test_a_readers_copy_keeps_results_but_no_verdict_on_exercises(project):
+    original, folder = project
+    lab.copy_for_readers(original.parent, folder)
+    check, last = read_copy(folder).cells[-2:]
+    assert (check.outputs, check.execution_count) == ([], None)
+    assert [output.text for output in last.outputs] == ["share 0.5\n"]
+
+
+def test_solutions_of_an_older_notebook_stay_code_for_its_assertions_would_stop_run_all(write):
+    original, folder = write("assert calls == 80", said="right\n", last="")
+    lab.copy_for_readers(original.parent, folder)
+    solution, check = read_copy(folder).cells[4:6]
+    assert solution.source == "# Solution\ncalls = 80\ncalls"
+    assert solution.metadata.jupyter == {"source_hidden": True, "outputs_hidden": True}
+    assert check.outputs[0].text == "right\n"
+    run_all(read_copy(folder).cells)
 
 
 def test_a_students_copy_has_no_solutions_no_results_and_no_outputs(project):
     original, folder = project
     lab.copy_for_students(original.parent, folder)
     copied = read_copy(folder)
-    assert [cell.source for cell in copied.cells[1:]] == ["# Your turn\ncalls = ...", "print(80)"]
+    sources = [cell.source for cell in copied.cells]
+    assert [source.splitlines()[0] for source in sources[2:]] == [
+        "# Your turn",
+        "notebook.check(calls, lambda k: k == 80)",
+        "print('share 0.5')",
+    ]
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in copied.cells)
-    with pytest.raises(FileExistsError, match="perhaps with answers: move it away first"):
+    with pytest.raises(SystemExit, match="perhaps with answers: move it away first"):
         lab.copy_for_students(original.parent, folder)
+
+
+@pytest.mark.parametrize(
+    ("copy", "command"),
+    [(lab.copy_for_readers, "make lab"), (lab.copy_for_students, "make lab-edit NOTEBOOKS=build/workshop")],
+)
+def test_a_copy_says_how_it_is_opened_where_helpers_is_missing(project, copy, command):
+    """Two folders up is the project; `make lab` would open copies with solutions."""
+    original, folder = project
+    copy(original.parent, folder)
+    (setup,) = (cell.source for cell in read_copy(folder).cells if cell.source.startswith("try:"))
+    assert f"use `{command}`, or type `%pip install --no-deps -e ../..`" in setup
 
 
 @pytest.mark.parametrize("copy", [lab.copy_for_readers, lab.copy_for_students])
@@ -184,13 +252,12 @@ def test_a_figure_has_its_alternative_text_in_the_page_and_no_tracked_file_chang
 
 
 @in_browser
-def test_a_collapsed_solution_shows_nothing_of_itself_until_it_is_opened(page, address):
+def test_a_solution_shows_nothing_of_itself_until_it_is_opened(page, address):
     page.goto(address.replace("00_start_here", "20_decisions"))
-    page.get_by_text("# Your turn").first.scroll_into_view_if_needed(timeout=60_000)
-    collapsed = page.locator(".jp-InputPlaceholder").first
-    collapsed.wait_for(timeout=60_000)
-    assert collapsed.text_content().strip() == "# Solution"
-    before = page.locator(".jp-InputPlaceholder").count()
-    collapsed.click()
-    page.wait_for_timeout(500)
-    assert page.locator(".jp-InputPlaceholder").count() == before - 1
+    solution = page.locator("details:visible", has=page.locator("summary", has_text="Solution")).first
+    solution.wait_for(timeout=60_000)
+    code = solution.locator("pre")
+    assert not code.is_visible()
+    solution.locator("summary").click()
+    code.wait_for(timeout=5_000)
+    assert "own_" in code.text_content()

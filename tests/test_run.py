@@ -22,7 +22,7 @@ results_path: str = ""  # JSON file; empty: none is written
 
 @pytest.fixture
 def write(tmp_path):
-    """A function that writes a notebook of code cells after the parameters; it returns the path."""
+    """A function that writes a notebook of cells, or of code, after the parameters; it returns the path."""
 
     def written(*cells, name="07_tiny.ipynb"):
         parameters = nbformat.v4.new_code_cell(CELL, metadata={"tags": ["parameters"]})
@@ -32,7 +32,7 @@ def write(tmp_path):
             parameters,
             start,
             nbformat.v4.new_markdown_cell("## The work"),
-            *map(nbformat.v4.new_code_cell, cells),
+            *(cell if isinstance(cell, dict) else nbformat.v4.new_code_cell(cell) for cell in cells),
         ]
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / name)
@@ -57,9 +57,70 @@ def test_a_run_brings_results_memory_and_sections(write, tmp_path):
     assert done.error == ""
     assert done.results == {"half": 0.4}
     assert 240 < done.peak_mb < 1000 + others
-    assert seen[-1] == (7, 7, "The work")
+    assert seen[-1] == (8, 8, "The work")
     assert visible(tmp_path / "out") == ["07_tiny.ipynb", "07_tiny.json"]
     assert ".results" not in done.output.read_text(), "the copy names the file that was asked for"
+
+
+def tagged(tag, text):
+    return nbformat.v4.new_markdown_cell(text, metadata={"tags": [tag]})
+
+
+def sources(path):
+    return [cell.source for cell in nbformat.read(path, as_version=4).cells]
+
+
+def test_a_run_with_other_parameters_states_them_and_no_results_of_the_defaults(write, tmp_path):
+    path = write(tagged("result", "Half of it is 0.25."), "print(threshold)", tagged("instructor", "ask"))
+    done = run.run_notebook(path, tmp_path / "out", {"threshold": "0.8", "results_path": str(tmp_path / "x.json")})
+    assert done.error == ""
+    title, told, *others = sources(done.output)
+    assert title == "# Tiny"
+    assert told == (
+        "Run with: `threshold = 0.8`. What the prose states of results holds for the defaults and is left out."
+    )
+    assert "Half of it is 0.25." not in others
+    assert nbformat.read(done.output, as_version=4).cells[-2].outputs[0].text == "0.8\n"
+
+
+def test_what_is_said_to_be_left_out_is_left_out(write, tmp_path):
+    """An older notebook's prose has no cells for results alone."""
+    done = run.run_notebook(write("print(1)"), tmp_path / "out", {"threshold": 0.8})
+    assert sources(done.output)[1].endswith(". What the prose states of results holds for the defaults.")
+
+
+def test_a_long_parameter_is_cut(write, tmp_path):
+    path = write(name="own.ipynb")
+    path.write_text(
+        path.read_text().replace("results_path: str", 'note: str = \\"\\"  # a remark\\n", "results_path: str')
+    )
+    done = run.run_notebook(path, tmp_path / "out", {"note": "a" * 1000})
+    assert done.error == ""
+    assert len(sources(done.output)[1]) < 200
+
+
+@pytest.mark.parametrize("parameters", [{}, {"threshold": 0.5}, {"results_path": "x.json"}])
+def test_a_run_with_the_defaults_keeps_every_cell(write, tmp_path, monkeypatch, parameters):
+    monkeypatch.chdir(tmp_path)
+    path = write(tagged("result", "Half of it is 0.25."), tagged("instructor", "ask"))
+    done = run.run_notebook(path, tmp_path / "out", parameters)
+    assert [source for source in sources(done.output) if "# Parameters" not in source] == sources(path)
+
+
+def test_the_copies_of_the_main_job_have_no_notes_for_teachers(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    write(tagged("result", "Half is 0.25."), tagged("instructor", "ask"), name="notebooks/00_good.ipynb")
+    assert run.main(["00", "-o", str(tmp_path / "out")]) == 0
+    assert sources(tmp_path / "out" / "00_good.ipynb")[-1] == "Half is 0.25."
+
+
+def test_a_cell_that_fails_under_other_parameters_is_named_by_its_number_and_section(write, tmp_path):
+    path = write(tagged("result", "Half of it is 0.25."), "1 / 0")
+    done = run.run_notebook(path, tmp_path / "out", {"threshold": 0.8})
+    assert done.error.startswith("cell 4 in 'The work': ZeroDivisionError")
+    (failed,) = [cell for cell in nbformat.read(done.output, as_version=4).cells if cell.source == "1 / 0"]
+    assert failed.execution_count == 4
 
 
 def test_a_failing_cell_is_named_and_leaves_no_old_result(write, tmp_path):

@@ -1,6 +1,6 @@
 """Copies of the notebooks, so that working in one changes no tracked file.
 
-    python tools/lab.py             for a reader, into build/lab (`make lab`): solutions are collapsed
+    python tools/lab.py             for a reader, into build/lab (`make lab`): solutions are folded away
     python tools/lab.py workshop    for students, into build/workshop (`make workshop`): without solutions and outputs
 
 Notes for teachers stand only in the notebooks themselves. A copy that was changed is the reader's and is never
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,25 +23,35 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from helpers.notebook import ROOT, write_text
 
 NOT_FOR_STUDENTS = {"solution", "instructor", "result"}
+UNRUN: dict[str, Any] = {"outputs": [], "execution_count": None}
+OPEN_STUDENTS = "make lab-edit NOTEBOOKS=build/workshop"
 
 
 def for_reader(notebook: dict[str, Any]) -> dict[str, Any]:
-    """Return a notebook without notes for teachers, its solutions and their outputs collapsed."""
+    """Return a notebook without notes for teachers, its solutions folded away and its exercises not judged yet."""
     cells = [cell for cell in notebook["cells"] if "instructor" not in _tags(cell)]
-    return {**notebook, "cells": [_collapsed(cell) if "solution" in _tags(cell) else cell for cell in cells]}
+    checked = any("notebook.check(" in "".join(cell["source"]) for cell in cells)
+    return {**notebook, "cells": [_for_reader(cell, checked) for cell in cells]}
 
 
-def _collapsed(cell: dict[str, Any]) -> dict[str, Any]:
-    metadata = {**cell["metadata"], "jupyter": {"source_hidden": True, "outputs_hidden": True}}
-    # JupyterLab shows the first line of what is collapsed.
-    return {**cell, "metadata": metadata, "source": "# Solution\n" + "".join(cell["source"])}
+def _for_reader(cell: dict[str, Any], checked: bool) -> dict[str, Any]:
+    source, metadata = "".join(cell["source"]), cell["metadata"]
+    if "solution" not in _tags(cell):
+        # What is stored there was said of the solution.
+        return {**cell, **UNRUN} if "outputs" in cell and "notebook.check(" in source else cell
+    if checked:
+        # As code it would run after the reader's answer, and the check would judge the solution.
+        source = f"<details><summary>Solution</summary>\n\n```python\n{source}\n```\n\n</details>"
+        return {"cell_type": "markdown", "id": cell["id"], "metadata": metadata, "source": source}
+    # An older notebook asserts: without the code, Run All would stop. Of hidden code, JupyterLab shows the first line.
+    metadata = {**metadata, "jupyter": {"source_hidden": True, "outputs_hidden": True}}
+    return {**cell, "metadata": metadata, "source": f"# Solution\n{source}"}
 
 
 def for_student(notebook: dict[str, Any]) -> dict[str, Any]:
     """Return a notebook without solutions, stated results, notes for teachers and outputs."""
     cells = [cell for cell in notebook["cells"] if not NOT_FOR_STUDENTS & set(_tags(cell))]
-    empty: dict[str, Any] = {"outputs": [], "execution_count": None}
-    return {**notebook, "cells": [{**cell, **empty} if cell["cell_type"] == "code" else cell for cell in cells]}
+    return {**notebook, "cells": [{**cell, **UNRUN} if cell["cell_type"] == "code" else cell for cell in cells]}
 
 
 def _tags(cell: dict[str, Any]) -> list[str]:
@@ -48,9 +59,12 @@ def _tags(cell: dict[str, Any]) -> list[str]:
 
 
 def _text(notebook: dict[str, Any], originals: Path, folder: Path) -> str:
-    """Return what is written into a folder; links to other folders of the project lead there from the copy too."""
+    """Return what is written into a folder; paths to other folders of the project lead there from the copy too."""
     root = Path(os.path.relpath(originals.parent, folder)).as_posix()
-    return json.dumps(notebook, indent=1, ensure_ascii=False).replace("](../", f"]({root}/") + "\n"
+    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    # In a copy no exercise is done; the cell that says so shows results, too.
+    text = re.sub(r'"\d+ of \d+ exercises are done\.(\\n)?"', '""', text)
+    return text.replace("](../", f"]({root}/").replace("--no-deps -e ..`", f"--no-deps -e {root}`")
 
 
 def copy_for_readers(originals: Path, folder: Path) -> list[str]:
@@ -72,22 +86,20 @@ def copy_for_readers(originals: Path, folder: Path) -> list[str]:
 
 
 def copy_for_students(originals: Path, folder: Path) -> None:
-    """Write copies into a folder that must not be there yet: it may hold a student's answers."""
+    """Write copies into a folder; exit if it is there already: it may hold a student's answers."""
     if folder.exists():
-        raise FileExistsError(f"{folder} is there already, perhaps with answers: move it away first")
+        sys.exit(f"{folder} is there already, perhaps with answers: move it away first")
     for original in sorted(originals.glob("[0-9]*.ipynb")):
-        notebook = for_student(json.loads(original.read_text(encoding="utf-8")))
-        write_text(folder / original.name, _text(notebook, originals, folder))
+        text = _text(for_student(json.loads(original.read_text(encoding="utf-8"))), originals, folder)
+        # `make lab` opens copies with solutions.
+        write_text(folder / original.name, text.replace("use `make lab`", f"use `{OPEN_STUDENTS}`"))
 
 
 def main(arguments: Sequence[str]) -> None:
     """Write the copies, and say what was done."""
     if list(arguments) == ["workshop"]:
-        try:
-            copy_for_students(ROOT / "notebooks", ROOT / "build" / "workshop")
-        except FileExistsError as error:
-            sys.exit(str(error))
-        print("==> copies for students; to open them: make lab-edit NOTEBOOKS=build/workshop")
+        copy_for_students(ROOT / "notebooks", ROOT / "build" / "workshop")
+        print(f"==> copies for students are in build/workshop; to open them: {OPEN_STUDENTS}")
         return
     for message in copy_for_readers(ROOT / "notebooks", ROOT / "build" / "lab"):
         print(message)

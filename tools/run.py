@@ -96,9 +96,8 @@ def notebooks(prefix: str = "", *, core: bool = False) -> list[Path]:
     every = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
     found = [path for path in every if path.name.startswith(Path(prefix).name) and (not core or is_core(path))]
     if not found:
-        raise ValueError(
-            f"no notebook starts with {shown(prefix)}; there are: {', '.join(path.stem for path in every)}."
-        )
+        names = ", ".join(path.stem for path in every)
+        raise ValueError(f"no notebook starts with {shown(prefix)}; there are: {names}.")
     return found
 
 
@@ -113,6 +112,7 @@ def run_notebook(
     parameters: Mapping[str, Any] | None = None,
     *,
     on_cell: OnCell = lambda done, total, section: None,
+    notes: bool = True,
 ) -> Run:
     """Run a notebook with papermill, its parameters checked first.
 
@@ -125,9 +125,12 @@ def run_notebook(
         left under these names is removed first. A run that is under way, or did not come to its end, is
         ``<notebook>.partial.ipynb``, in which the reason stands, and has no results.
     parameters : mapping, optional
-        As in `helpers.notebook.check_parameters`.
+        As in `helpers.notebook.check_parameters`. If one differs from its default, the executed copy names it below
+        the title, and lacks the cells tagged ``result``, which state what the defaults give.
     on_cell : callable
         Called before each cell with its number, the number of cells, and the heading above it.
+    notes : bool
+        False: the executed copy lacks the notes for teachers, cells tagged ``instructor``.
 
     Returns
     -------
@@ -142,7 +145,7 @@ def run_notebook(
     notebook, folder = Path(notebook).resolve(), Path(output_dir).resolve()
     values = check_parameters(notebook, parameters or {})
     with _claimed([folder / notebook.name]):
-        return _run(notebook, folder, values, on_cell)
+        return _run(notebook, folder, values, on_cell, notes)
 
 
 @contextmanager
@@ -161,7 +164,7 @@ def _claimed(files: Iterable[Path]) -> Iterator[None]:
         yield
 
 
-def _run(notebook: Path, folder: Path, values: dict[str, Any], on_cell: OnCell) -> Run:
+def _run(notebook: Path, folder: Path, values: dict[str, Any], on_cell: OnCell, notes: bool) -> Run:
     output, partial = folder / notebook.name, folder / f"{notebook.stem}.partial.ipynb"
     standard, own = folder / f"{notebook.stem}.json", folder / f".{notebook.stem}.results"
     results_path = Path(values.setdefault(RESULTS_PATH, str(standard)) or own).expanduser().absolute()
@@ -173,7 +176,7 @@ def _run(notebook: Path, folder: Path, values: dict[str, Any], on_cell: OnCell) 
         for stale in (output, partial, standard, own, results_path):
             stale.unlink(missing_ok=True)
         with _peak_memory(run):
-            _execute(notebook, partial, values, own, on_cell)
+            _execute(notebook, partial, values, own, on_cell, notes)
         if own.exists():
             run.results = json.loads(own.read_text(encoding="utf-8"))
             write_text(results_path, json.dumps(run.results, indent=2) + "\n")
@@ -185,7 +188,7 @@ def _run(notebook: Path, folder: Path, values: dict[str, Any], on_cell: OnCell) 
     return run
 
 
-def _execute(notebook: Path, partial: Path, values: dict[str, Any], own: Path, on_cell: OnCell) -> None:
+def _execute(notebook: Path, partial: Path, values: dict[str, Any], own: Path, on_cell: OnCell, notes: bool) -> None:
     """Execute the cells; raise a RuntimeError that says where and why the run ended."""
     import papermill
     from nbformat.v4 import new_output
@@ -194,6 +197,11 @@ def _execute(notebook: Path, partial: Path, values: dict[str, Any], own: Path, o
     section, running = "", None
 
     class Watched(NBClientEngine):
+        @classmethod
+        def execute_notebook(cls, nb: Any, *args: Any, **kwargs: Any) -> Any:
+            nb.cells = _copied(nb.cells, values, notes)
+            return super().execute_notebook(nb, *args, **kwargs)
+
         @classmethod
         def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> Any:
             cells, start_cell = nb_man.nb.cells, nb_man.cell_start
@@ -222,14 +230,10 @@ def _execute(notebook: Path, partial: Path, values: dict[str, Any], own: Path, o
                 injected.source = stated
 
     papermill_engines.register("watched", Watched)
-    options = {
-        "engine_name": "watched",
-        "kernel_name": "python3",
-        "progress_bar": False,
-        "execution_timeout": CELL_TIMEOUT,
-        # C libraries write to the file descriptor; their log lines are no output of a cell.
-        "extra_arguments": ["--IPKernelApp.capture_fd_output=False", "--IPKernelApp.log_level=40"],
-    }
+    options: dict[str, Any] = {"engine_name": "watched", "kernel_name": "python3", "progress_bar": False}
+    # C libraries write to the file descriptor; their log lines are no output of a cell.
+    quiet = ["--IPKernelApp.capture_fd_output=False", "--IPKernelApp.log_level=40"]
+    options |= {"execution_timeout": CELL_TIMEOUT, "extra_arguments": quiet}
     # papermill fills parameters into braces.
     source, target = (str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, partial))
     try:
@@ -239,6 +243,24 @@ def _execute(notebook: Path, partial: Path, values: dict[str, Any], own: Path, o
         raise RuntimeError(f"{where}: {error.ename}: {first_line(error.evalue) or 'see its output'}") from None
     if any(cell.get("execution_count", 0) is None and cell.source.strip() for cell in done.cells):
         raise RuntimeError(f"{section!r}: a cell ended the notebook before its last cell")
+
+
+def _copied(cells: list[Any], values: Mapping[str, Any], notes: bool) -> list[Any]:
+    """Return the cells of an executed copy: what its prose states of results must not be those of other parameters."""
+    from nbformat.v4 import new_markdown_cell
+
+    from helpers.notebook import read_schema
+
+    tagged = [(cell, cell.metadata.get("tags", [])) for cell in cells]
+    schema = read_schema(next(cell.source for cell, tags in tagged if "parameters" in tags))
+    own = [name for name in values if name != RESULTS_PATH and values[name] != schema[name].default]
+    hidden = {"" if notes else "instructor", "result" if own else ""}
+    kept = [cell for cell, tags in tagged if hidden.isdisjoint(tags)]
+    if own:
+        told = f"Run with: {', '.join(f'`{name} = {shown(values[name])}`' for name in own)}. What the prose states of "
+        left = " and is left out" if any("result" in tags for _, tags in tagged) else ""
+        kept.insert(1, new_markdown_cell(f"{told}results holds for the defaults{left}."))
+    return kept
 
 
 def _section(cells: list[Any]) -> str:
@@ -304,12 +326,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _chosen(options: argparse.Namespace) -> dict[Path, dict[str, Any]]:
     """Return the notebooks that are meant, and for each the parameters, checked."""
     chosen: dict[Path, dict[str, Any]] = {}
-    for prefix in options.notebook or [""]:
-        for path in notebooks(prefix, core=not (options.notebook or options.all)):
-            try:
-                chosen[path] = check_parameters(path, dict(options.p))
-            except ValueError as error:
-                raise UserError(f"{path.stem}: {error}") from error
+    core = not (options.notebook or options.all)
+    for path in [path for prefix in options.notebook or [""] for path in notebooks(prefix, core=core)]:
+        try:
+            chosen[path] = check_parameters(path, dict(options.p))
+        except ValueError as error:
+            raise UserError(f"{path.stem}: {error}") from error
     if len(chosen) > 1 and dict(options.p).get(RESULTS_PATH):
         raise UserError(f"{RESULTS_PATH} names one file for {len(chosen)} notebooks; leave it out: each has its own.")
     return chosen
@@ -392,7 +414,7 @@ def _run_one(path: Path, folder: Path, values: dict[str, Any]) -> Run:
     # Kernels inherit standard error; what C libraries write there would tear the progress bar.
     with (folder / f"{path.stem}.log").open("w") as log:
         os.dup2(log.fileno(), 2)
-    return _run(path, folder, values, lambda done, total, section: _cells.put((path, done, total, section)))
+    return _run(path, folder, values, lambda *cell: _cells.put((path, *cell)), notes=False)
 
 
 def _advance(bar: Progress, tasks: dict[Path, Any], cells: Any) -> None:
@@ -402,13 +424,13 @@ def _advance(bar: Progress, tasks: dict[Path, Any], cells: Any) -> None:
 
 
 def _result(future: Future[Run], path: Path, folder: Path) -> Run:
-    partial = folder / f"{path.stem}.partial.ipynb"
     try:
         return future.result()
-    except BrokenProcessPool:
-        return Run(path, partial, error="the process that ran it, or one beside it, was killed, perhaps for its memory")
     except Exception as error:
-        return Run(path, partial, error=f"{type(error).__name__}: {first_line(error)}")
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        if isinstance(error, BrokenProcessPool):
+            reason = "the process that ran it, or one beside it, was killed, perhaps for its memory"
+        return Run(path, folder / f"{path.stem}.partial.ipynb", error=reason)
 
 
 if __name__ == "__main__":
