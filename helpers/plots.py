@@ -375,42 +375,6 @@ def _matrix(axes: Any, counts: np.ndarray, names: Names) -> str:
     return f"{counts[0, 1]:,.9g} false alarms and {counts[1, 0]:,.9g} misses among {counts.sum():,.9g} rows"
 
 
-def threshold_trade(
-    curve: Any, threshold: float, cost_fp: float, cost_fn: float, class_names: Names = ("0", "1"), *, title: str = ""
-) -> Described:
-    """Draw what a threshold does: the confusion matrix, and the cost beside that of all other thresholds.
-
-    ``sklearn.metrics.RocCurveDisplay`` and ``PrecisionRecallDisplay`` draw the curves on which no cost is seen.
-
-    Parameters
-    ----------
-    curve : ThresholdCurve
-    threshold : float
-        In [0, 1]; marked by a dot.
-    cost_fp, cost_fn : float
-    class_names : tuple of str
-        Of class 0 and class 1.
-    title : str
-        Over both panels.
-
-    Returns
-    -------
-    tuple of Figure and str
-    """
-    decisions.check_numbers("a number in [0, 1]", 0, 1, threshold=threshold)
-    # The curve's thresholds fall: the last one that is not below the chosen one gives the same predictions.
-    at = max(int(np.searchsorted(-curve.threshold, -threshold, side="right")) - 1, 0)
-    cost = curve.cost(cost_fp, cost_fn)
-    best, least = curve.min_cost(cost_fp, cost_fn)
-    figure, (matrix, over_all) = _subplots(7, 3, 1, 2, title=title)
-    wrong = _matrix(matrix, np.array([[curve.tn[at], curve.fp[at]], [curve.fn[at], curve.tp[at]]]), class_names)
-    over_all.step(curve.threshold, cost, where="pre", linewidth=2)
-    over_all.set(xlabel="threshold", ylabel="cost per row", ymargin=0.15)
-    _annotate(over_all, {f"chosen {threshold:.3g}": (threshold, cost[at])}, {f"cheapest {best:.3g}": best})
-    told = f"At threshold {threshold:.3g} a row costs {cost[at]:.3f}: {wrong}"
-    return figure, f"{told}; the cheapest threshold is {best:.3f} (dotted) at {least:.3f}."
-
-
 def capacity(y_true: Any, y_prob: Any, k: int, class_names: Names, *, unit: str = "rows", title: str = "") -> Described:
     """Draw what acting on the k rows of highest probability finds, for all k: precision and recall.
 

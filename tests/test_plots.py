@@ -59,7 +59,6 @@ def test_columns_are_drawn_as_vectors_and_what_is_masked_is_not_drawn():
     assert [axes.images[0].cmap.name for axes in image.axes] == ["gray", "gray"]
     figure, _ = plots.intervals({str(k): {"a": (1, 0, 2)} for k in range(8)}, "T")
     assert all(axes.lines for axes in figure.axes), "more panels than colours"
-    curve = decisions.threshold_curve([0, 1], [0.2, 0.7])
     for call, message in (
         (lambda: plots.scores(["0", "1", "1"], y_prob, 0.5), "must be 0 or 1; got '0', '1', dtype <U1"),
         (
@@ -69,7 +68,6 @@ def test_columns_are_drawn_as_vectors_and_what_is_masked_is_not_drawn():
         (lambda: plots.lines([1, 2, 3], {"a": np.zeros((3, 2))}, "x", "y", "T"), "1d array"),
         (lambda: plots.lines([1, 2, 3], {"a": ["1", "2", "3"]}, "x", "y", "T"), "a must hold real numbers"),
         (lambda: plots.bars({"a": "5"}, "x", "T"), "values must hold real numbers"),
-        (lambda: plots.threshold_trade(curve, np.nan, 1, 1), "threshold must be a number in"),
         (lambda: plots.confusion({"a": np.zeros((2, 3))}, NAMES), r"must be 2 × 2.*; got \[\[0.0, 0.0, 0.0\], \["),
         (lambda: plots.confusion({"a": [[1, -1], [0, 2]]}, NAMES), "of finite numbers from 0 on; got .*-1.0"),
         (lambda: plots.confusion({"a": [[1, np.nan], [0, 2]]}, NAMES), "of finite numbers from 0 on; got .*nan"),
@@ -235,21 +233,6 @@ def test_the_bins_outside_their_interval_are_told():
     assert [text.get_text() for text in figure.legends[0].texts] == ["calibrated", "a"]
 
 
-def test_a_threshold_is_drawn_with_its_errors_and_its_cost_beside_the_cheapest():
-    curve = decisions.threshold_curve([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])
-    figure, alt_text = plots.threshold_trade(curve, 0.5, 1, 5, NAMES)
-    told = "1 false alarms and 1 misses among 4 rows; the cheapest threshold is 0.400 (dotted) at 0.250."
-    assert alt_text == f"At threshold 0.5 a row costs 1.500: {told}"
-    matrix, cost = figure.axes
-    assert texts(matrix) == ["1", "1\nfalse alarms", "1\nmisses", "1"]
-    assert [label.get_text() for label in matrix.get_xticklabels()] == list(NAMES)
-    assert dots(cost) == [(0.5, 1.5)]
-    assert verticals(cost) == [0.4]
-    assert texts(cost) == ["cheapest 0.4", "chosen 0.5"]
-    assert (cost.get_xlabel(), cost.get_ylabel()) == ("threshold", "cost per row")
-    plots.threshold_trade(curve, 0.5, 1, 5)
-
-
 def test_a_capacity_is_marked_on_precision_and_recall():
     y_true, y_prob = [1, 0, 1, 1, 0, 0, 0, 0], [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2]
     figure, alt_text = plots.capacity(y_true, y_prob, 4, NAMES, unit="flights")
@@ -277,7 +260,6 @@ def test_rows_of_equal_probability_are_taken_in_equal_parts():
 
 
 def test_a_title_stands_over_all_panels_and_is_broken_where_it_is_long():
-    curve = decisions.threshold_curve([0, 1], [0.2, 0.7])
     bins = {"a": decisions.calibration_bins([0, 1], [0.2, 0.7])}
     long = (
         "Which of the two thresholds is the cheaper one, and what does it cost in a year of one hundred flights a day?"
@@ -288,7 +270,6 @@ def test_a_title_stands_over_all_panels_and_is_broken_where_it_is_long():
         lambda title: plots.intervals({"a": {"b": (1, 0, 2)}, "c": {"b": (1, 0, 2)}}, "T", title=title),
         lambda title: plots.scores([0, 1], [0.2, 0.7], 0.5, title=title),
         lambda title: plots.confusion({"a": np.eye(2), "b": np.eye(2)}, NAMES, title=title),
-        lambda title: plots.threshold_trade(curve, 0.5, 1, 1, title=title),
         lambda title: plots.capacity([0, 1], [0.2, 0.7], 1, NAMES, title=title),
         lambda title: plots.reliability(bins, title=title),
     ):
