@@ -212,7 +212,8 @@ def _annotate(axes: Any, marks: Mapping[str, tuple[float, float]], at: Mapping[s
         half = np.array([3 * len(label) + 6, 10])
         near = (np.concatenate(points) - points[-1]) * axes.bbox.size / (half * [1.3, 1.9]) - DIRECTIONS[:, None]
         offset = DIRECTIONS[(np.abs(near) < 1).all(axis=2).sum(axis=1).argmin()] * half
-        axes.annotate(label, point, offset, textcoords="offset points", ha="center", va="center")
+        ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+        axes.annotate(label, point, offset, textcoords="offset points", ha="center", va="center", bbox=ground)
 
 
 def lines(
@@ -410,12 +411,11 @@ def capacity(y_true: Any, y_prob: Any, k: int, class_names: Names, *, unit: str 
     found = np.repeat(np.bincount(level, weights=y) / tied, tied).cumsum()
     rows, precision, recall = np.arange(1, len(y) + 1), decisions.precision_at_k(y, p, k), found[k - 1] / y.sum()
     curves = {"precision": found / rows, "recall": found / y.sum(), "precision at random": 0 * rows + y.mean()}
-    # Short labels, as both dots stand at one x; where the two curves meet, one dot and one label.
-    marks = {f"precision {precision:.3g}": (k, precision), f"recall {recall:.3g}": (k, recall)}
+    marks = {f"at {k:,}: precision {precision:.3g}": (k, precision), f"recall {recall:.3g}": (k, recall)}
     right, reached, anyway = (f"{100 * share:.3g} %" for share in (precision, recall, y.mean()))
     told = f"At {k:,} of {len(y):,} {unit}, {right} of those acted on are {name}, and {reached} of the {name} ones"
     told += f" are reached; picked at random, {anyway} would be {name}."
-    return lines(rows, curves, f"{unit} acted on", "share", told, title=title, marks=marks, at={f"{k:,} {unit}": k})
+    return lines(rows, curves, f"{unit} acted on", "share", told, title=title, marks=marks)
 
 
 def reliability(models: Mapping[str, decisions.CalibrationBins], *, title: str = "") -> Described:

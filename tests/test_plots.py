@@ -246,8 +246,8 @@ def test_a_capacity_is_marked_on_precision_and_recall():
     np.testing.assert_allclose(recall, np.array([1, 1, 2, 3, 3, 3, 3, 3]) / 3)
     assert set(at_random) == {3 / 8} and axes.lines[2].get_linestyle() == ":"
     assert axes.lines[0].get_xdata().tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert dots(axes) == [(4, 0.75), (4, 1)] and verticals(axes) == [4]
-    assert texts(axes) == ["4 flights", "precision 0.75", "recall 1"]
+    assert dots(axes) == [(4, 0.75), (4, 1)] and verticals(axes) == []
+    assert texts(axes) == ["at 4: precision 0.75", "recall 1"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("flights acted on", "share")
 
 
