@@ -114,8 +114,7 @@ def test_solutions_of_an_older_notebook_stay_code_for_its_assertions_would_stop_
     original, folder = write("assert calls == 80", said="right\n", last="")
     lab.copy_for_readers(original.parent, folder)
     solution, check = read_copy(folder).cells[4:6]
-    assert solution.source == "# Solution\ncalls = 80\ncalls"
-    assert solution.metadata.jupyter == {"source_hidden": True, "outputs_hidden": True}
+    assert solution.source == "calls = 80\ncalls"
     assert check.outputs[0].text == "right\n"
     run_all(read_copy(folder).cells)
 
@@ -131,6 +130,8 @@ def test_a_students_copy_has_no_solutions_no_results_and_no_outputs(project):
         "print('share 0.5')",
     ]
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in copied.cells)
+    hidden = [cell.source for cell in copied.cells if cell.metadata.get("jupyter", {}).get("source_hidden")]
+    assert hidden == ["notebook.check(calls, lambda k: k == 80)"], "a check tells how to find the answer"
     with pytest.raises(SystemExit, match="perhaps with answers: move it away first"):
         lab.copy_for_students(original.parent, folder)
 

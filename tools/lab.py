@@ -28,30 +28,35 @@ OPEN_STUDENTS = "make lab-edit NOTEBOOKS=build/workshop"
 
 
 def for_reader(notebook: dict[str, Any]) -> dict[str, Any]:
-    """Return a notebook without notes for teachers, its solutions folded away and its exercises not judged yet."""
+    """Return a notebook without notes for teachers; in a lesson, solutions are folded away, and nothing is judged yet.
+
+    As code, a solution would run after the reader's answer, and the check would judge the solution. In an older
+    notebook it has to: its assertions would stop *Run All*.
+    """
     cells = [cell for cell in notebook["cells"] if "instructor" not in _tags(cell)]
-    checked = any("notebook.check(" in "".join(cell["source"]) for cell in cells)
-    return {**notebook, "cells": [_for_reader(cell, checked) for cell in cells]}
-
-
-def _for_reader(cell: dict[str, Any], checked: bool) -> dict[str, Any]:
-    source, metadata = "".join(cell["source"]), cell["metadata"]
-    if "solution" not in _tags(cell):
-        # What is stored there was said of the solution.
-        return {**cell, **UNRUN} if "outputs" in cell and "notebook.check(" in source else cell
-    if checked:
-        # As code it would run after the reader's answer, and the check would judge the solution.
-        source = f"<details><summary>Solution</summary>\n\n```python\n{source}\n```\n\n</details>"
-        return {"cell_type": "markdown", "id": cell["id"], "metadata": metadata, "source": source}
-    # An older notebook asserts: without the code, Run All would stop. Of hidden code, JupyterLab shows the first line.
-    metadata = {**metadata, "jupyter": {"source_hidden": True, "outputs_hidden": True}}
-    return {**cell, "metadata": metadata, "source": f"# Solution\n{source}"}
+    if any(map(_checks, cells)):
+        folded = "<details><summary>Solution</summary>\n\n```python\n{}\n```\n\n</details>"
+        for number, cell in enumerate(cells):
+            if "solution" in _tags(cell):
+                kept = {"cell_type": "markdown", "id": cell["id"], "metadata": cell["metadata"]}
+                cells[number] = {**kept, "source": folded.format("".join(cell["source"]))}
+            elif _checks(cell):
+                cells[number] = {**cell, **UNRUN}
+    return {**notebook, "cells": cells}
 
 
 def for_student(notebook: dict[str, Any]) -> dict[str, Any]:
-    """Return a notebook without solutions, stated results, notes for teachers and outputs."""
+    """Return a notebook without solutions, stated results, notes for teachers and outputs; checks are collapsed."""
     cells = [cell for cell in notebook["cells"] if not NOT_FOR_STUDENTS & set(_tags(cell))]
-    return {**notebook, "cells": [{**cell, **UNRUN} if cell["cell_type"] == "code" else cell for cell in cells]}
+    for number, cell in enumerate(cells):
+        if cell["cell_type"] == "code":
+            hidden = {"jupyter": {"source_hidden": True}} if _checks(cell) else {}
+            cells[number] = {**cell, **UNRUN, "metadata": {**cell["metadata"], **hidden}}
+    return {**notebook, "cells": cells}
+
+
+def _checks(cell: dict[str, Any]) -> bool:
+    return "notebook.check(" in "".join(cell["source"]) and cell["cell_type"] == "code"
 
 
 def _tags(cell: dict[str, Any]) -> list[str]:
