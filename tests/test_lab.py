@@ -126,12 +126,12 @@ def test_a_students_copy_has_no_solutions_no_results_and_no_outputs(project):
     sources = [cell.source for cell in copied.cells]
     assert [source.splitlines()[0] for source in sources[2:]] == [
         "# Your turn",
-        "notebook.check(calls, lambda k: k == 80)",
+        "# Check",
         "print('share 0.5')",
     ]
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in copied.cells)
     hidden = [cell.source for cell in copied.cells if cell.metadata.get("jupyter", {}).get("source_hidden")]
-    assert hidden == ["notebook.check(calls, lambda k: k == 80)"], "a check tells how to find the answer"
+    assert hidden == ["# Check\nnotebook.check(calls, lambda k: k == 80)"], "a check tells how to find the answer"
     with pytest.raises(SystemExit, match="perhaps with answers: move it away first"):
         lab.copy_for_students(original.parent, folder)
 

@@ -28,7 +28,7 @@ OPEN_STUDENTS = "make lab-edit NOTEBOOKS=build/workshop"
 
 
 def for_reader(notebook: dict[str, Any]) -> dict[str, Any]:
-    """Return a notebook without notes for teachers; in a lesson, solutions are folded away, and nothing is judged yet.
+    """Return a notebook without notes for teachers; in a lesson, solutions and checks are folded away.
 
     As code, a solution would run after the reader's answer, and the check would judge the solution. In an older
     notebook it has to: its assertions would stop *Run All*.
@@ -41,18 +41,21 @@ def for_reader(notebook: dict[str, Any]) -> dict[str, Any]:
                 kept = {"cell_type": "markdown", "id": cell["id"], "metadata": cell["metadata"]}
                 cells[number] = {**kept, "source": folded.format("".join(cell["source"]))}
             elif _checks(cell):
-                cells[number] = {**cell, **UNRUN}
+                cells[number] = _collapsed(cell)
     return {**notebook, "cells": cells}
 
 
 def for_student(notebook: dict[str, Any]) -> dict[str, Any]:
     """Return a notebook without solutions, stated results, notes for teachers and outputs; checks are collapsed."""
     cells = [cell for cell in notebook["cells"] if not NOT_FOR_STUDENTS & set(_tags(cell))]
-    for number, cell in enumerate(cells):
-        if cell["cell_type"] == "code":
-            hidden = {"jupyter": {"source_hidden": True}} if _checks(cell) else {}
-            cells[number] = {**cell, **UNRUN, "metadata": {**cell["metadata"], **hidden}}
-    return {**notebook, "cells": cells}
+    unrun = [{**cell, **UNRUN} if cell["cell_type"] == "code" else cell for cell in cells]
+    return {**notebook, "cells": [_collapsed(cell) if _checks(cell) else cell for cell in unrun]}
+
+
+def _collapsed(check: dict[str, Any]) -> dict[str, Any]:
+    """Return a check that tells nothing of the answer until it is opened; JupyterLab shows its first line."""
+    metadata = {**check["metadata"], "jupyter": {"source_hidden": True}}
+    return {**check, **UNRUN, "metadata": metadata, "source": "# Check\n" + "".join(check["source"])}
 
 
 def _checks(cell: dict[str, Any]) -> bool:
