@@ -65,6 +65,8 @@ class Dataset:
         The names of the columns of a numeric X or a table, or of the series, else empty.
     groups : ndarray of shape (n,) or None
         Rows of one group must not be split between training and test.
+    times : ndarray of shape (n,), dtype datetime64[s], or None
+        When a row was seen, if the reader names a column of times: `split` then tests on the last ones.
     notes : tuple of str
         What was left out, filled in or may be meant otherwise, a sentence each; with ``warning:`` before it where a
         feature gives the label away.
@@ -80,6 +82,7 @@ class Dataset:
     feature_names: tuple[str, ...] = ()
     groups: NDArray[Any] | None = None
     notes: tuple[str, ...] = ()
+    times: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -188,12 +191,13 @@ def package_file(package: str, name: str) -> Path:
 def split(
     dataset: Dataset, rows: Sequence[int] | NDArray[np.intp] | None = None, *, test_size: float = 0.3, seed: int = 0
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Choose rows for training and for testing, both classes in the same proportion.
+    """Choose rows for training and for testing: both classes in the same proportion, or, with times, the last to test.
 
     Parameters
     ----------
     dataset : Dataset
-        Where it has groups, a group goes whole to one side, and `test_size` is met only roughly.
+        Where it has groups, a group goes whole to one side, and `test_size` is met only roughly. Where it has times,
+        rows of one time stay together, groups may not, and `seed` changes nothing.
     rows : array-like of int, optional
         Split these row numbers only, such as those that an earlier split has left for validation and test.
     test_size : float
@@ -209,7 +213,7 @@ def split(
     Raises
     ------
     UserError
-        All rows are of one group.
+        All rows are of one group or time, or one side would hold rows of one class only.
     ValueError
         A wrong size, or a series: its neighbours resemble each other, and it is split by time.
 
@@ -226,7 +230,13 @@ def split(
     if dataset.kind == "series":
         raise ValueError(f"{dataset.name} is a series, whose neighbours resemble each other: cut it by time.")
     rows = np.arange(len(dataset)) if rows is None else np.asarray(rows)
-    if dataset.groups is None:
+    if dataset.times is not None:
+        first = np.sort(dataset.times[rows])[-max(1, round(test_size * len(rows)))]
+        earlier = dataset.times[rows] < first
+        train, test = rows[earlier], rows[~earlier]
+        both = all(len(np.unique(dataset.y[part])) == 2 for part in (train, test))
+        require(both, f"{dataset.name}: before or from {str(first).replace('T', ' ')} on, all rows are of one class.")
+    elif dataset.groups is None:
         stratify = None if dataset.kind == "mask" else dataset.y[rows]
         train, test = train_test_split(rows, test_size=test_size, random_state=seed, stratify=stratify)
     else:
@@ -234,6 +244,27 @@ def split(
         folds = StratifiedGroupKFold(max(2, round(1 / test_size)), shuffle=True, random_state=seed)
         train, test = (rows[part] for part in next(folds.split(rows, dataset.y[rows], dataset.groups[rows])))
     return np.sort(train), np.sort(test)
+
+
+def make_network(name: str, X: Any, y: NDArray[np.int64], **options: Any) -> Any:
+    """Train the network of a dataset, by the recipe of its stored one, on other rows: the reader's own.
+
+    Parameters
+    ----------
+    name : str
+        A dataset beside whose card lies ``make_network.py``; its ``make`` says what it takes.
+    X : array-like of length n
+        Raw inputs, as in a `Dataset`.
+    y : ndarray of shape (n,)
+        0 or 1.
+    **options
+        What that ``make`` takes beside them, as its ``seed``.
+
+    Returns
+    -------
+    keras.Model
+    """
+    return runpy.run_path(str(ROOT / "datasets" / name / "make_network.py"))["make"](X, y, **options)
 
 
 def binary_labels(
@@ -298,6 +329,8 @@ def open_data(
     label_column: str = "label",
     text_column: str = "",
     group_column: str = "",
+    time_column: str = "",
+    time_format: str = "",
     positive_label: str = "",
     words: bool = False,
 ) -> Dataset:
@@ -315,6 +348,10 @@ def open_data(
     group_column : str
         The column of a table that says which rows belong together, as those of one day or patient: it becomes
         `groups`, and is no feature. A group is a name as it is written; a row without one is a group of its own.
+    time_column, time_format : str
+        The column of a table that says when a row was seen, written as `open_series` takes it: it becomes `times`, and
+        is no feature. Where there are groups too, times decide the split: a group may then stand on both sides, as
+        customers come back to a model in service.
     positive_label : str
         The label of class 1; see `binary_labels`.
     words : bool
@@ -338,6 +375,7 @@ def open_data(
     if path.is_dir():
         from helpers.images import open_folder
 
+        require(not (group_column or time_column), f"{path.name} is a folder: it has no column of groups or times.")
         return open_folder(path, positive_label)
     is_image = path.suffix.lower() in Image.registered_extensions()
     require(not is_image, f"{path.name} is one image: name a folder with a sub-folder of images for each class.")
@@ -346,7 +384,8 @@ def open_data(
         header = lines[0].replace('"', "")
         if not any(label_column in map(str.strip, header.split(separator)) for separator in tables.SEPARATORS):
             return _open_text(path, pd.Series(lines, dtype="str"), positive_label)
-    return _open_table(path, label_column, text_column, group_column, positive_label, words)
+    columns = {"label": label_column, "text": text_column, "group": group_column, "time": time_column}
+    return _open_table(path, columns, time_format, positive_label, words)
 
 
 def _open_text(path: Path, lines: pd.Series[str], positive_label: str) -> Dataset:
@@ -368,15 +407,16 @@ def _open_text(path: Path, lines: pd.Series[str], positive_label: str) -> Datase
     return Dataset(path.name, "text", texts.to_numpy(dtype=object), y, class_names, str(path), OWN, notes=tuple(notes))
 
 
-def _open_table(path: Path, label: str, text: str, group: str, positive_label: str, words: bool) -> Dataset:
+def _open_table(path: Path, columns: dict[str, str], form: str, positive_label: str, words: bool) -> Dataset:
     frame, notes = read_table(path)
-    columns = {"label_column": label, "text_column": text or label, "group_column": group or label}
-    _require_columns(frame, columns, path.name)
-    given = [column for column in (label, text, group) if column]
-    require(len(set(given)) == len(given), f"label, text and group need columns of their own; got {some(given)}.")
+    label, text, group, time = columns.values()
+    _require_columns(frame, {f"{what}_column": column or label for what, column in columns.items()}, path.name)
+    given = [column for column in columns.values() if column]
+    require(len(set(given)) == len(given), f"{', '.join(columns)} need columns of their own; got {some(given)}.")
     y, class_names = binary_labels(frame[label].tolist(), positive_label, f"column {label!r} of {path.name}")
-    groups = _groups(frame[group], y, class_names, path.name) if group else None
-    notes += _label_notes(frame[label], class_names) + (name_notes(frame[group]) if group else [])
+    groups = _groups(frame[group], y, class_names, path.name, 1 if time else MIN_GROUPS) if group else None
+    times, more = _series_times(frame[time], path.name, form) if time else (None, [])
+    notes += more + _label_notes(frame[label], class_names) + (name_notes(frame[group]) if group else [])
     if text:
         X: Any = frame[text].to_numpy(dtype=object)
         kind, names = "text", list[str]()
@@ -388,7 +428,7 @@ def _open_table(path: Path, label: str, text: str, group: str, positive_label: s
         features, more = _features(frame.drop(columns=given), words, path.name, y, known)
         X, kind, names = (features, "table", [*features]) if words else (features.to_numpy(), "numeric", [*features])
         notes += more
-    return Dataset(path.name, kind, X, y, class_names, str(path), OWN, tuple(names), groups, tuple(notes))
+    return Dataset(path.name, kind, X, y, class_names, str(path), OWN, tuple(names), groups, tuple(notes), times)
 
 
 def _label_notes(labels: pd.Series[str], class_names: tuple[str, str]) -> list[str]:
@@ -402,13 +442,13 @@ def _text_notes(texts: pd.Series[str]) -> list[str]:
     return [f"{empty} rows without text are kept as empty texts"] * bool(empty) + name_notes(texts[texts.isin(MISSING)])
 
 
-def _groups(column: pd.Series[str], y: NDArray[np.int64], class_names: tuple[str, str], file: str) -> NDArray[np.intp]:
+def _groups(column: pd.Series[str], y: NDArray[np.int64], names: tuple[str, str], file: str, least: int) -> Any:
     groups = pd.factorize(column.mask(column == ""))[0]
     alone = groups < 0
     groups[alone] = groups.max() + 1 + np.arange(alone.sum())
-    for name, found in zip(class_names, (len(np.unique(groups[y == label])) for label in (0, 1)), strict=True):
+    for name, found in zip(names, (len(np.unique(groups[y == label])) for label in (0, 1)), strict=True):
         few = f"group_column {str(column.name)!r} of {file} puts {name!r} into {found} groups"
-        require(found >= MIN_GROUPS, f"{few}: at least {MIN_GROUPS} are needed.")
+        require(found >= least, f"{few}: at least {least} are needed.")
     return groups
 
 

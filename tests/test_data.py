@@ -212,6 +212,12 @@ FAULTS = [
     ("a.csv", HEAD + "1,a\n" * 30, {}, "one class only"),
     ("a.csv", HEAD + "1,a\n" * 30 + "1,b\n" * 9, {}, "9 rows of class 'b': at least 10"),
     ("a.csv", table({"x": range(40), "day": 5 * [*range(8)]}), {"group_column": "day"}, "into 4 groups: at least 6"),
+    (
+        "a.csv",
+        table({"x": range(40), "day": 8 * [*"abcde"]}),
+        {"time_column": "day"},
+        "holds 'a'.* write times by ISO 8601",
+    ),
     ("a.csv", HEAD + "".join(f"{n},{n}\n" for n in range(30)), {}, "30 labels.*name one as positive_label"),
     ("a.csv", HEAD + "1,a\n2,b\n" * 20 + "3,\n" * 2, {}, "no label in 2 of 42 rows"),
     ("a.csv", HEAD + "red,a\nblue,b\n" * 20, {}, "no numeric column: for a text, name its column as text_column"),
@@ -245,6 +251,7 @@ def test_nothing_there(tmp_path):
     for path in ("a" * 300, "a\0b", "~no-such-user-here/a"):
         with pytest.raises((UserError, FileNotFoundError), match=r"cannot be opened|nothing is at"):
             data.open_series(path)
+    refused("is a folder: it has no column of groups or times", data.open_data, tmp_path, time_column="day")
     # As a path, an empty name would be the folder in which the process happens to run.
     refused("path is empty: name a file or a folder", data.open_data, "")
 
@@ -299,6 +306,30 @@ def test_a_second_split_keeps_groups_whole():
     validation, test = data.split(flights, winter, test_size=0.5, seed=1)
     assert sorted([*validation, *test]) == [*winter]
     assert not set(flights.groups[validation]) & set(flights.groups[test])
+
+
+def test_with_a_time_column_the_last_rows_are_tested(write):
+    days = [f"{1 + (7 * n) % 20:02}/03/2024" for n in range(40)]
+    options = {"time_column": "day", "time_format": "%d/%m/%Y", "group_column": "who"}
+    rows = data.open_data(write(table({"x": range(40), "day": days, "who": 10 * [*range(4)]}), "a.csv"), **options)
+    assert rows.feature_names == ("x",)
+    assert [str(time)[8:10] + "/03/2024" for time in rows.times] == days
+    train, test = data.split(rows, test_size=0.3, seed=1)
+    assert sorted([*train, *test]) == list(range(40)) and len(test) == 12
+    assert rows.times[train].max() < rows.times[test].min()
+    validation, judged = data.split(rows, test, test_size=0.4)
+    assert rows.times[validation].max() < rows.times[judged].min()
+    assert len(judged) == 6, "of the 5 rows that were asked for, one shares its day with a sixth"
+    late = data.Dataset(**vars(rows) | {"y": (rows.times > rows.times[train].max()).astype(int)})
+    refused("before or from 2024-03-15 00:00:00 on, all rows are of one class", data.split, late)
+
+
+def test_a_network_is_trained_on_other_rows_by_the_recipe_of_the_stored_one():
+    keras = pytest.importorskip("keras")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 3))
+    network = data.make_network("late_flights", X, (X[:, 0] > 0).astype(int), seed=1, weighted=False)
+    assert isinstance(network, keras.Model) and network.predict(X, verbose=0).shape == (80, 1)
 
 
 def test_images_with_masks_are_counted_in_objects_and_pixels_and_split_without_classes():
