@@ -1,4 +1,4 @@
-"""``make lock`` and what is generated: the locks, environment.yml, README's table of notebooks, docs/recipes.md.
+"""``make lock`` and what is generated: the locks, environment.yml, README's table of notebooks.
 
     python tools/generate.py            write everything but the locks
     python tools/generate.py --upgrade  first resolve the newest allowed versions into the locks
@@ -41,18 +41,6 @@ CHAPTERS = {
     "6": "Serving",
     "7": "Predictions as features",
     "8": "More than one machine",
-}
-OLD_NUMBERS = {
-    "01": "10",
-    "02": "20",
-    "03": "30",
-    "04": "33",
-    "05": "40",
-    "06": "50",
-    "07": "52",
-    "08": "60",
-    "09": "70",
-    "10": "72",
 }
 TABLE = re.compile(r"(?<=<!-- notebooks: made by tools/generate.py -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
 
@@ -134,32 +122,12 @@ def with_table(readme: str) -> str:
     return TABLE.sub(lambda _: notebook_table(), readme)
 
 
-def recipes() -> str:
-    """Return docs/recipes.md: the map of notebook 00 by chapter, and the old numbers of the notebooks."""
-    (start,) = notebooks("00")
-    cells = nbformat.read(start, as_version=4).cells
-    (table,) = (cell.source for cell in cells if cell.source.startswith("## The map"))
-    rows = re.findall(r"^\| (.+) \| \[(\d)(\d, .+)\]\((\S+)\) \|$", table, flags=re.MULTILINE)
-    lines = ["# Recipes", "", "From a question to the section that answers it. Made by tools/generate.py from the map"]
-    lines += ["in [notebook 00](../notebooks/00_start_here.ipynb); do not edit."]
-    for chapter, name in CHAPTERS.items():
-        found = [row for row in rows if row[1] == chapter]
-        if found:
-            lines += ["", f"## {chapter} · {name}", "", "| your question | section |", "|---|---|"]
-            lines += [f"| {question} | [{chapter}{label}](../notebooks/{link}) |" for question, _, label, link in found]
-    lines += ["", "## Old numbers", "", "Until the notebooks were numbered by chapter, they were numbered in order."]
-    lines += ["", "| old | new |", "|---|---|"]
-    lines += [f"| {old} | `{notebooks(new)[0].stem}` |" for old, new in OLD_NUMBERS.items()]
-    return "\n".join([*lines, ""])
-
-
 def main(arguments: list[str]) -> None:
     """Write what is generated."""
     if "--upgrade" in arguments:
         lock()
     lock_text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     write_text(ROOT / "environment.yml", environment_yml(lock_text))
-    write_text(ROOT / "docs" / "recipes.md", recipes())
     readme = ROOT / "README.md"
     write_text(readme, with_table(readme.read_text(encoding="utf-8")))
 
