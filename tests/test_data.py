@@ -7,7 +7,9 @@ import runpy
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
+from scipy.special import expit, softmax
+from sklearn.datasets import load_digits
+from sklearn.metrics import log_loss, roc_auc_score
 
 from helpers import data
 from helpers.notebook import ROOT, UserError
@@ -298,6 +300,35 @@ def test_the_network_of_late_flights_has_seen_half_of_the_days_and_says_too_much
         prob = network.predict(X[unseen], batch_size=4096, verbose=0)[:, 0]
         assert 0.74 < roc_auc_score(y[unseen], prob) < 0.76
         assert 0.40 < prob.mean() < 0.50 and 0.18 < y[unseen].mean() < 0.19
+
+
+def test_the_overfit_network_of_late_flights_knows_its_days_by_heart():
+    """What lesson 21 repairs: it ranks, and its log loss on other days is worse than the base rate's."""
+    keras = pytest.importorskip("keras")
+    flights, folder = data.load("late_flights"), ROOT / "datasets" / "late_flights"
+    train, unseen = data.split(flights, test_size=0.5)
+    network, y = keras.saving.load_model(folder / "overfit.keras"), flights.y
+    output = network.predict(flights.X.astype("float32"), batch_size=4096, verbose=0)
+    prob = output["probability"][:, 0].astype(float)
+    np.testing.assert_allclose(prob, expit(output["logit"][:, 0]), atol=1e-6)
+    assert log_loss(y[train], prob[train]) < 0.38 < 0.5 < log_loss(y[unseen], prob[unseen]) < 0.53
+    assert 0.70 < roc_auc_score(y[unseen], prob[unseen]) < 0.73
+    made = runpy.run_path(str(folder / "make_network.py"))["make_overfit"](flights.X[train], y[train])
+    again = made.predict(flights.X[unseen], batch_size=4096, verbose=0)["probability"][:, 0]
+    assert 0.47 < log_loss(y[unseen], np.clip(again.astype(float), 1e-6, 1 - 1e-6)) < 0.56
+
+
+def test_the_network_of_digits_is_overconfident_on_those_it_has_not_seen():
+    keras = pytest.importorskip("keras")
+    digits, digit, folder = data.load("digits"), load_digits().target, ROOT / "datasets" / "digits"
+    train, unseen = data.split(digits, test_size=0.9)
+    assert (len(train), int(digit[train].sum())) == (179, 816), "the split has changed: the network knows unseen rows"
+    X, make = digits.X.astype("float32"), runpy.run_path(str(folder / "make_network.py"))["make"]
+    for network in (keras.saving.load_model(folder / "network.keras"), make(X[train], digit[train])):
+        prob = softmax(network.predict(X, batch_size=4096, verbose=0), axis=1)
+        right = prob.argmax(axis=1) == digit
+        assert right[train].all() and 0.90 < right[unseen].mean() < 0.94
+        assert 0.95 < prob[unseen].max(axis=1).mean() < 0.98
 
 
 def test_a_second_split_keeps_groups_whole():
