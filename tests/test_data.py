@@ -331,6 +331,21 @@ def test_the_network_of_digits_is_overconfident_on_those_it_has_not_seen():
         assert 0.95 < prob[unseen].max(axis=1).mean() < 0.98
 
 
+def test_the_network_of_textures_takes_small_images_from_0_to_1():
+    """What lesson 11 rests on: forgetting to divide by 255 leaves most decisions as they are, and no probability."""
+    keras = pytest.importorskip("keras")
+    textures, folder = data.load("textures"), ROOT / "datasets" / "textures"
+    train, test = data.split(textures)
+    assert sorted(set(textures.groups[test])) == ["grass 0", "gravel 2"], "the network knows tiles of other bands"
+    made = data.make_network("textures", textures.X[train], textures.y[train])
+    for network in (keras.saving.load_model(folder / "network.keras"), made):
+        assert (network.input_shape, network.output_shape) == ((None, 64, 64, 3), (None, 1))
+        logits = {scale: network.predict(textures.X[test] / scale, verbose=0)[:, 0] for scale in (1, 255)}
+        right = {scale: ((values > 0) == textures.y[test]).mean() for scale, values in logits.items()}
+        assert right[255] > 0.9 and right[1] > 0.6
+        assert (abs(logits[1]) > 7).mean() > 0.9 > (abs(logits[255]) > 7).mean()
+
+
 def test_a_second_split_keeps_groups_whole():
     flights = data.load("late_flights")
     winter = np.flatnonzero(flights.groups < 60)

@@ -31,7 +31,7 @@ def make(X: np.ndarray, y: np.ndarray, seed: int = 0) -> Any:
     network.compile(keras.optimizers.Adam(3e-3), loss)
     network.fit(X, y, epochs=EPOCHS, batch_size=32, verbose=0)
     # Without the optimizer's state and the loss, which prediction does not need.
-    return keras.Model(network.inputs, network.outputs)
+    return keras.Model(network.inputs[0], network.outputs[0])
 
 
 if __name__ == "__main__":
