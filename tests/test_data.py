@@ -10,6 +10,7 @@ import pytest
 from scipy.special import expit, softmax
 from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.preprocessing import StandardScaler
 
 from helpers import data
 from helpers.notebook import ROOT, UserError
@@ -344,6 +345,35 @@ def test_the_network_of_textures_takes_small_images_from_0_to_1():
         right = {scale: ((values > 0) == textures.y[test]).mean() for scale, values in logits.items()}
         assert right[255] > 0.9 and right[1] > 0.6
         assert (abs(logits[1]) > 7).mean() > 0.9 > (abs(logits[255]) > 7).mean()
+
+
+def test_the_network_of_breast_cancer_takes_standardised_rows_and_has_seen_the_training_rows():
+    """What lessons on inference rest on: without the scaler every row is positive, and the ranking hardly moves."""
+    keras = pytest.importorskip("keras")
+    rows, file = data.load("breast_cancer"), ROOT / "datasets" / "breast_cancer" / "network.keras"
+    train, test = data.split(rows, seed=0)
+    digest = hashlib.sha256(train.astype("<i8").tobytes()).hexdigest()
+    assert digest.startswith("28e5ae59ff97"), "the split has changed: the network knows rows that count as unseen"
+    stored = keras.saving.load_model(file)
+    assert {weight.dtype for weight in stored.weights} == {"float32"} and file.stat().st_size < 30_000
+    scale = StandardScaler().fit(rows.X[train])
+    trained = data.make_network("breast_cancer", scale.transform(rows.X[train]), rows.y[train])
+    for network in (stored, trained):
+        logit = network.predict(scale.transform(rows.X[test]).astype("float32"), verbose=0)[:, 0]
+        assert 0.93 < ((logit >= 0) == rows.y[test]).mean() < 0.98 < roc_auc_score(rows.y[test], logit)
+        assert logit.max() > 16.65, "beyond it, a float32 sigmoid is exactly 1"
+        unscaled = network.predict(rows.X[test].astype("float32"), verbose=0)[:, 0]
+        assert (unscaled > 0).all() and roc_auc_score(rows.y[test], unscaled) > 0.9
+
+
+def test_the_recipe_of_breast_cancer_takes_missing_values_and_few_rows():
+    pytest.importorskip("keras")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(24, 3))
+    y = (X[:, 0] > 0).astype(int)
+    X[::5, 1] = np.nan
+    logit = data.make_network("breast_cancer", X, y, seed=1).predict(np.nan_to_num(X), verbose=0)[:, 0]
+    assert np.isfinite(logit).all() and roc_auc_score(y, logit) > 0.9
 
 
 def test_a_second_split_keeps_groups_whole():
