@@ -30,7 +30,9 @@ def make(X: Any, y: np.ndarray, seed: int = 0) -> Any:
     texts = tf.constant([str(text) for text in X])
     learned = layers.TextVectorization(max_tokens=MAX_TOKENS, ragged=True)
     learned.adapt(texts)
-    vocabulary = [str(token) for token in learned.get_vocabulary(include_special_tokens=False)]
+    # NumPy's strings lose null characters at their end, so a token may be empty, or stand there twice.
+    tokens = dict.fromkeys(map(str, learned.get_vocabulary(include_special_tokens=False)))
+    vocabulary = [token for token in tokens if token]
     if not vocabulary:
         raise notebook.UserError(f"none of the {len(X)} texts holds a word: there is nothing to learn from.")
     # As long as 19 of 20 texts; what is longer is truncated.
