@@ -376,6 +376,37 @@ def test_the_recipe_of_breast_cancer_takes_missing_values_and_few_rows():
     assert np.isfinite(logit).all() and roc_auc_score(y, logit) > 0.9
 
 
+def test_the_network_of_movie_reviews_takes_strings_has_seen_the_first_part_and_knows_no_order():
+    """What lesson 12 rests on. Two trainings differ in their bytes, and hardly in what they predict."""
+    keras, tf = pytest.importorskip("keras"), pytest.importorskip("tensorflow")
+    reviews, path = data.load("movie_reviews"), ROOT / "datasets" / "movie_reviews" / "network.keras"
+    train, test = data.split(reviews, seed=0)
+    digest = hashlib.sha256(train.astype("int64").tobytes()).hexdigest()
+    assert digest.startswith("6ba698c6a793"), "the split has changed: the network knows sentences that count as unseen"
+    assert path.stat().st_size < 600_000
+    texts = tf.constant([*reviews.X[test], "", "not a bad film", "a bad film not"])
+    made = data.make_network("movie_reviews", reviews.X[train], reviews.y[train])
+    for network in (keras.saving.load_model(path), made):
+        output = network.predict(texts, batch_size=512, verbose=0)
+        logit, prob = output["logit"][:, 0], output["probability"][:, 0]
+        assert logit.dtype == np.float32 and np.isfinite(logit).all()
+        assert 0.82 < roc_auc_score(reviews.y[test], logit[:-3]) < 0.845
+        assert np.allclose(prob, 1 / (1 + np.exp(-logit)), atol=1e-6)
+        assert 0.4 < prob[-3] < 0.6, "an empty text has a mean of zero"
+        assert prob[-2] == pytest.approx(prob[-1], abs=1e-6) and prob[-1] < 0.1
+
+
+def test_the_recipe_of_movie_reviews_takes_any_texts_and_can_be_saved(tmp_path):
+    keras, tf = pytest.importorskip("keras"), pytest.importorskip("tensorflow")
+    texts = ["", "...", "\U0001f600 \U0001f600", "slow\x85paced slow", "\0", "до свидания", "good " * 900, "a"] * 4
+    network = data.make_network("movie_reviews", texts, np.arange(32) % 2, seed=1)
+    network.save(tmp_path / "network.keras")
+    again = keras.saving.load_model(tmp_path / "network.keras")
+    one, two = (each.predict(tf.constant(texts), verbose=0)["logit"] for each in (network, again))
+    assert np.isfinite(one).all() and np.array_equal(one, two)
+    refused("none of the 4 texts holds a word", data.make_network, "movie_reviews", ["", "..."] * 2, np.arange(4) % 2)
+
+
 def test_a_second_split_keeps_groups_whole():
     flights = data.load("late_flights")
     winter = np.flatnonzero(flights.groups < 60)
