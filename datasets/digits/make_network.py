@@ -3,8 +3,8 @@
 python datasets/digits/make_network.py          writes only where there is none
 python datasets/digits/make_network.py --force  overwrites: two savings of equal weights differ in their bytes
 
-It learns from 180 digits, a tenth of them, the first part of `data.split(digits, test_size=0.9)`, and for so long that it
-knows them by heart: on the others it is overconfident.
+It learns from 179 digits, a tenth of them, the first part of `data.split(digits, test_size=0.9)`, and for so long that
+it knows them by heart: on the others it is overconfident.
 """
 
 import sys

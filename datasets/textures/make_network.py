@@ -3,8 +3,8 @@
 python datasets/textures/make_network.py          writes only where there is none
 python datasets/textures/make_network.py --force  overwrites: two savings of equal weights differ in their bytes
 
-It learns from the first part of `data.split(textures)`. It takes images of 64 by 64 pixels whose values have been divided
-by 255, and it does neither itself, as is usual for a model that comes out of a training script.
+It learns from the first part of `data.split(textures)`. It takes images of 64 by 64 pixels whose values have been
+divided by 255, and it does neither itself, as is usual for a model that comes out of a training script.
 """
 
 import sys
