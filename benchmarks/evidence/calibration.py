@@ -1,6 +1,6 @@
 """Which calibration repairs which model, over twenty splits of the late flights: the table that lesson 21 draws.
 
-python benchmarks/evidence/calibration.py     writes calibration.csv beside it, in about six minutes on two cores
+python benchmarks/evidence/calibration.py     writes calibration.csv beside it, in about seven minutes on two cores
 
 The splits are those of decisions.py: for each seed the days are dealt anew, half of them to train, a quarter to
 calibrate, a quarter to judge, and one more split goes by time. Four models are trained on each: three networks and a
