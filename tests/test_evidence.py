@@ -1,10 +1,13 @@
 """What lessons draw from tables that took longer than a lesson may: a row that is computed again lies in the table."""
 
+import runpy
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -60,3 +63,57 @@ def test_every_split_has_every_rule_on_equal_rows(table):
     assert not table["cost"].isna().any() and (table["cost"] > 0).all()
     never = table[table["rule"] == "never"].pivot(index="split", columns="cost_fn", values="cost")
     np.testing.assert_allclose(never[900], 9 * never[100], atol=0.1)
+
+
+# --- calibration -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def calibrations():
+    return pd.read_csv(ROOT / "benchmarks" / "evidence" / "calibration.csv", comment="#")
+
+
+@pytest.fixture(scope="module")
+def calibrated_here():
+    """The log loss of the stored models on lesson 21's split, by the script's own calibrations."""
+    keras = pytest.importorskip("keras")
+    repairs = runpy.run_path(str(ROOT / "benchmarks" / "evidence" / "calibration.py"))["repairs"]
+    flights, folder = data.load("late_flights"), ROOT / "datasets" / "late_flights"
+    train, unseen = data.split(flights, test_size=0.5)
+    validation, test = data.split(flights, unseen, test_size=0.5)
+    X = flights.X.astype("float32")
+    overfit = keras.saving.load_model(folder / "overfit.keras").predict(X, batch_size=4096, verbose=0)["logit"]
+    weighted = keras.saving.load_model(folder / "network.keras").predict(X, batch_size=4096, verbose=0)
+    linear = make_pipeline(StandardScaler(), LogisticRegression()).fit(flights.X[train], flights.y[train])
+    logits = {
+        "overfit network": overfit[:, 0].astype(float),
+        "network with class weights": logit(weighted[:, 0].astype(float).clip(1e-6, 1 - 1e-6)),
+        "logistic regression": linear.decision_function(flights.X),
+    }
+    edge = 0.5 / len(validation)
+    return {
+        (model, repair): log_loss(flights.y[test], prob[test].clip(edge, 1 - edge))
+        for model, z in logits.items()
+        for repair, prob in repairs(z, validation).items()
+    }
+
+
+@pytest.mark.parametrize("repair", ["as trained", "temperature", "Platt", "isotonic"])
+@pytest.mark.parametrize("model", ["overfit network", "network with class weights", "logistic regression"])
+def test_calibration_does_on_another_split_what_the_table_says(calibrations, calibrated_here, model, repair):
+    rows = calibrations.query("model == @model and repair == @repair and rows == 'all' and split != 'in order of time'")
+    assert len(rows) == 20
+    spread = np.ptp(rows["log_loss"])
+    low, high = rows["log_loss"].min() - spread / 2, rows["log_loss"].max() + spread / 2
+    assert low <= calibrated_here[model, repair] <= high
+
+
+def test_calibrations_that_keep_the_order_keep_the_auc(calibrations):
+    counted = calibrations.groupby("split").size()
+    assert len(counted) == 21 and (counted == 4 * 3 * 4).all()
+    every = calibrations.pivot(index=["split", "model", "rows"], columns="repair", values="auc")
+    for repair in ("temperature", "Platt"):
+        np.testing.assert_allclose(every[repair], every["as trained"], atol=2e-4)
+    assert (every["isotonic"] < every["as trained"]).mean() > 0.8, "its ties cost a little"
+    exact = calibrations.query("impossible > 0").groupby("repair")["impossible"].max()
+    assert exact.drop("isotonic").max() <= 1 < exact["isotonic"]
