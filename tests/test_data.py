@@ -303,7 +303,7 @@ def test_the_network_of_late_flights_has_seen_half_of_the_days_and_says_too_much
         assert 0.40 < prob.mean() < 0.50 and 0.18 < y[unseen].mean() < 0.19
 
 
-def test_the_overfit_network_of_late_flights_knows_its_days_by_heart():
+def test_the_overfit_network_of_late_flights_fits_its_own_days_far_better():
     """What lesson 21 repairs: it ranks, and its log loss on other days is worse than the base rate's."""
     keras = pytest.importorskip("keras")
     flights, folder = data.load("late_flights"), ROOT / "datasets" / "late_flights"
