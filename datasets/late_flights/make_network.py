@@ -5,8 +5,8 @@ python datasets/late_flights/make_network.py --force  overwrites: two savings of
 
 They learn from half of the days, the first part of `data.split(flights, test_size=0.5)`, and have not seen the others.
 network.keras: late flights are rare, so it is trained with class weights, as is often advised; that makes its output
-larger than the probability. overfit.keras: a large network, trained until it fits its own days far better than others, so
-that its outputs lie too near to 0 and 1.
+larger than the probability. overfit.keras: a large network, trained until it fits its own days far better than others,
+so that its outputs lie too near to 0 and 1.
 """
 
 import sys
