@@ -32,7 +32,7 @@ from helpers.decisions import check_real
 Folds = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
 METHODS = ("predict_proba", "decision_function", "predict")
 # Alarms begin where an interval lies above these. Folds share a little always; less than this changes no conclusion.
-CHANCE, OPTIMISM = 0.55, 0.02
+CHANCE, OPTIMISM = 0.55, 0.03
 
 
 class Interval(NamedTuple):
@@ -163,7 +163,7 @@ def fold_interval(values: ArrayLike, folds: Sequence[tuple[Any, Any]]) -> Interv
     if scores.shape != (len(folds),):
         raise ValueError(f"values must hold one score for each of the {len(folds)} folds; got shape {scores.shape}.")
     sizes = [[np.sum(side) if np.asarray(side).dtype == bool else len(side) for side in fold] for fold in folds]
-    return _interval(scores, 1 / len(scores) + float(np.mean([test / train for train, test in sizes])))
+    return _interval(scores, float(np.mean([test / train for train, test in sizes])))
 
 
 def draw_interval(values: ArrayLike) -> Interval:
@@ -189,17 +189,16 @@ def draw_interval(values: ArrayLike) -> Interval:
     >>> print(draw_interval([0.7, 0.8, 0.7, 0.8, 0.75]))
     0.750 (95 %: 0.688 to 0.812)
     """
-    scores = _scores(values)
-    return _interval(scores, 1 / len(scores))
+    return _interval(_scores(values), 0)
 
 
 def _scores(values: ArrayLike) -> NDArray[Any]:
     return check_array(check_real(values), ensure_2d=False, dtype=float, ensure_min_samples=2, input_name="values")
 
 
-def _interval(scores: NDArray[Any], share: float) -> Interval:
-    """The mean of scores, whose variance is a share of theirs, and its limits."""
-    spread = np.sqrt(share * scores.var(ddof=1))
+def _interval(scores: NDArray[Any], shared: float) -> Interval:
+    """The mean of scores and its limits; what they share adds to its variance."""
+    spread = np.sqrt((1 / len(scores) + shared) * scores.var(ddof=1))
     mean, reach = float(scores.mean()), float(student_t.ppf(0.975, len(scores) - 1) * spread)
     return Interval(mean, mean - reach, mean + reach)
 
@@ -432,10 +431,9 @@ class LeakageReport(NamedTuple):
         return "\n".join(self.alarms) or "No leak found."
 
     def __str__(self) -> str:
-        rows = ["permuted labels", "permuted labels, shifted folds", "true labels, features made once"]
-        rows += ["true labels, features made in each fold", "true labels, without the features"]
-        rows += ["made once minus made in each fold", "gain of the features"]
-        lines = [f"{name:39}  {interval}" for name, interval in zip(rows, self, strict=False)]
+        rows = ["permuted labels", "permuted labels, shifted folds", "features made once", "features made in each fold"]
+        rows += ["without the features", "made once minus in each fold", "gain of the features"]
+        lines = [f"{name:30}  {interval}" for name, interval in zip(rows, self, strict=False)]
         return "\n".join([*lines, self.message])
 
 
@@ -486,8 +484,8 @@ def leakage_report(
     Raises
     ------
     TypeError, ValueError
-        Not two classes, or not in each fold; too few permutations; features for another number of rows; or a column of
-        `X` with the name of a feature.
+        Not two classes; too few permutations; features for another number of rows; a column of `X` with the name of a
+        feature; fewer than two folds with both classes on both sides (others have no AUC, and are left out).
 
     Examples
     --------
@@ -512,7 +510,8 @@ def leakage_report(
         return _beside(old, made_old), _beside(new, made_new)
 
     def scores(inputs: Any, labels: NDArray[Any], folds: Folds) -> NDArray[np.float64]:
-        return cross_val_score(estimator, inputs, labels, cv=folds, scoring="roc_auc", error_score="raise")
+        judged = _with_both(folds, labels)
+        return cross_val_score(estimator, inputs, labels, cv=judged, scoring="roc_auc", error_score="raise")
 
     every, few = np.arange(len(y)), np.arange(2)
     random, aucs = np.random.default_rng(seed), []
@@ -520,12 +519,9 @@ def leakage_report(
         labels = _permuted(y, groups, random)
         folds = checked_folds(cv, X, labels, groups, classifier=True)
         made, _ = inputs(labels, every, few)
-        # Permuted by groups, a fold may be left without one class: it has no AUC.
-        aucs.append([np.nanmean(scores(made, labels, on)) for on in (folds, _shifted(folds, groups))])
-    folds = checked_folds(cv, X, y, groups, classifier=True)
+        aucs.append([scores(made, labels, on).mean() for on in (folds, _shifted(folds, groups))])
+    folds = _with_both(checked_folds(cv, X, y, groups, classifier=True), y)
     once, without, inside = scores(inputs(y, every, few)[0], y, folds), scores(X, y, folds), []
-    if np.isnan(once).any():
-        raise ValueError("a fold of cv judges rows of one class, which have no AUC: take fewer folds, or larger ones.")
     for train, test in folds:
         made, new = inputs(y, train, test)
         inside.append(get_scorer("roc_auc")(clone(estimator).fit(made, y[train]), new, y[test]))
@@ -534,8 +530,14 @@ def leakage_report(
     found += [fold_interval(of, folds) for of in (once, inside, without)]
     found = [Interval(*np.clip(interval, 0, 1).tolist()) for interval in found]
     found += [fold_interval(np.subtract(a, b), folds) for a, b in ((once, inside), (inside, without))]
-    copies = _copies(X, y, folds)
-    return LeakageReport._make([*found, copies, tuple(_alarms(found, copies))])
+    return LeakageReport._make([*found, copies := _copies(X, y, folds), tuple(_alarms(found, copies))])
+
+
+def _with_both(folds: Folds, y: NDArray[Any]) -> Folds:
+    kept = [fold for fold in folds if all(len(np.unique(y[side])) == 2 for side in fold)]
+    if len(kept) < 2:
+        raise ValueError("fewer than two folds of cv have both classes on both sides: there is no AUC to compare.")
+    return kept
 
 
 def _alarms(found: list[Interval], copies: int) -> Iterator[str]:
@@ -543,8 +545,7 @@ def _alarms(found: list[Interval], copies: int) -> Iterator[str]:
     if max(one.low, two.low) > CHANCE:
         yield f"Leak: permuted labels are predicted with an AUC of {max(one.mean, two.mean):.3f}."
     if more.low > OPTIMISM:
-        means = f"an AUC of {once.mean:.3f}; made inside each fold, they give {inside.mean:.3f}"
-        yield f"Leak: made once, the features promise {means}."
+        yield f"Leak: features made once promise an AUC of {once.mean:.3f}, made in each fold {inside.mean:.3f}."
     if copies:
         yield f"Leak: {copies} rows have a copy of themselves on the training side of their fold."
 
