@@ -46,7 +46,7 @@ from helpers.estimators import KerasBinaryClassifier
 
 REPEATS, PORTS = 10, np.array(["EWR", "JFK", "LGA"])
 LATE = data.load("late_flights")
-X, Y, DAYS = LATE.X, LATE.y, LATE.groups
+X, Y, DAYS = LATE.X, LATE.y, np.asarray(LATE.groups)
 SPLITS = crossval.repeated_folds(Y, DAYS, n_splits=2, n_repeats=REPEATS)
 MODELS = {
     "logistic": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
@@ -167,7 +167,7 @@ def another(past: Rows, new: Rows, seed: int) -> list[list[Any]]:
     table = timetable()
     table = table[table["day"].isin(np.unique(DAYS[new]))]
     joined = pd.merge_asof(table, scores, on="time", by="origin", tolerance=pd.Timedelta("3h"))
-    y, a_inputs = joined["late"], [name for name in joined if name.startswith("input ")]
+    y, a_inputs = joined["late"], [str(name) for name in joined if str(name).startswith("input ")]
     joined = joined.drop(columns=["late", "time"])
     folds = crossval.repeated_folds(y, joined["day"], n_splits=5, seed=seed)
     one_hot = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=30, sparse_output=False)
