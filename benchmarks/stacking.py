@@ -22,7 +22,7 @@ from helpers.estimators import CHUNK, KerasBinaryClassifier, cached_features, co
 from helpers.notebook import ENVIRONMENT
 
 ROWS, COLUMNS, FOLDS = 5_000, 20, 5
-SIZES = (10**3, 10**5)
+SIZES = (10**3, 10**4, 10**5, 10**6)
 
 
 def network(n_features: int) -> Any:

@@ -6,11 +6,14 @@ series splits, cuts groups apart when ``cv`` is a number, uses one seed for all 
 ``StackingClassifier`` takes folds as ``cv=list(splits)``, but keeps its features to itself. And
 ``permutation_test_score`` permutes the labels of features that are there already, which hides what the features know:
 here they are made again from permuted labels.
+
+Two kinds of intervals, both of 95 %: `fold_interval` where folds share their training rows, `draw_interval` where data
+are drawn anew for each score.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -28,10 +31,12 @@ from helpers.decisions import check_real
 
 Folds = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
 METHODS = ("predict_proba", "decision_function", "predict")
+# Alarms begin where an interval lies above these. Folds share a little always; less than this changes no conclusion.
+CHANCE, OPTIMISM = 0.55, 0.03
 
 
 class Interval(NamedTuple):
-    """A mean over folds, and the limits between which it would lie on other data of the kind.
+    """A mean, and its 95 % interval: where it would lie on other data of the kind.
 
     Attributes
     ----------
@@ -43,7 +48,7 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:z.3f} ({self.low:z.3f} to {self.high:z.3f})"
+        return f"{self.mean:z.3f} (95 %: {self.low:z.3f} to {self.high:z.3f})"
 
 
 def repeated_folds(y: Any, groups: Any = None, *, n_splits: int = 5, n_repeats: int = 1, seed: int = 0) -> Folds:
@@ -152,20 +157,49 @@ def fold_interval(values: ArrayLike, folds: Sequence[tuple[Any, Any]]) -> Interv
     --------
     >>> folds = repeated_folds([0] * 10 + [1] * 10, n_splits=5)
     >>> print(fold_interval([0.7, 0.8, 0.7, 0.8, 0.75], folds))
-    0.750 (0.657 to 0.843)
+    0.750 (95 %: 0.657 to 0.843)
     """
-    scores = check_array(check_real(values), ensure_2d=False, dtype=float, ensure_min_samples=2, input_name="values")
+    scores = _scores(values)
     if scores.shape != (len(folds),):
         raise ValueError(f"values must hold one score for each of the {len(folds)} folds; got shape {scores.shape}.")
     sizes = [[np.sum(side) if np.asarray(side).dtype == bool else len(side) for side in fold] for fold in folds]
-    ratio = float(np.mean([test / train for train, test in sizes]))
-    return _interval(scores, 1 / len(scores) + ratio, 0.975)
+    return _interval(scores, float(np.mean([test / train for train, test in sizes])))
 
 
-def _interval(scores: NDArray[Any], share: float, quantile: float) -> Interval:
-    """The mean of scores, whose variance is a share of theirs, and its limits by Student's distribution."""
-    spread = np.sqrt(share * scores.var(ddof=1))
-    mean, reach = float(scores.mean()), float(student_t.ppf(quantile, len(scores) - 1) * spread)
+def draw_interval(values: ArrayLike) -> Interval:
+    """Return the mean of independent scores with its 95 % interval, by Student's distribution.
+
+    Parameters
+    ----------
+    values : array-like of shape (m,)
+        A score for each time that the data were drawn anew, as by a simulation. Splits of the same rows are no such
+        draws: `fold_interval` is for them.
+
+    Returns
+    -------
+    Interval
+
+    Raises
+    ------
+    TypeError, ValueError
+        No real numbers, fewer than two values, or one that is not finite.
+
+    Examples
+    --------
+    >>> print(draw_interval([0.7, 0.8, 0.7, 0.8, 0.75]))
+    0.750 (95 %: 0.688 to 0.812)
+    """
+    return _interval(_scores(values), 0)
+
+
+def _scores(values: ArrayLike) -> NDArray[Any]:
+    return check_array(check_real(values), ensure_2d=False, dtype=float, ensure_min_samples=2, input_name="values")
+
+
+def _interval(scores: NDArray[Any], shared: float) -> Interval:
+    """The mean of scores and its limits; what they share adds to its variance."""
+    spread = np.sqrt((1 / len(scores) + shared) * scores.var(ddof=1))
+    mean, reach = float(scores.mean()), float(student_t.ppf(0.975, len(scores) - 1) * spread)
     return Interval(mean, mean - reach, mean + reach)
 
 
@@ -287,9 +321,8 @@ def out_of_fold_features(
     if times.max() > 1:
         raise ValueError(f"cv predicts {int((times > 1).sum())} rows more than once: repeat the call instead.")
     if times.min() == 0 and not partial:
-        left = f"{int((times == 0).sum())} of {len(times)} rows without a prediction, as splits by time do"
-        remedy = "pass partial=True to get NaN there, and leave these rows out of the next model's training"
-        raise ValueError(f"cv leaves {left}: {remedy}.")
+        remedy = "as splits by time do: pass partial=True to get NaN there, and train the next model without these rows"
+        raise ValueError(f"cv leaves {int((times == 0).sum())} of {len(times)} rows without a prediction, {remedy}.")
     classes = np.unique(y) if is_classifier(model) and method != "predict" else None
     seeds = [None] * (len(folds) + 1) if seed is None else np.random.SeedSequence(seed).generate_state(len(folds) + 1)
     rest = (method, classes, _keras_types(model))
@@ -369,8 +402,12 @@ class LeakageReport(NamedTuple):
         With the true labels: the features made anew inside each fold. This is what new rows will get.
     baseline : Interval
         The next model without these features, on the same folds.
-    gain : Interval
-        `nested` minus `baseline`, fold by fold.
+    optimism, gain : Interval
+        `non_nested` minus `nested`, and `nested` minus `baseline`, fold by fold.
+    copies : int
+        Rows that have a copy of themselves, label included, on the training side of their fold.
+    alarms : tuple of str
+        What speaks for a leak, a sentence each.
     """
 
     permuted: Interval
@@ -378,27 +415,25 @@ class LeakageReport(NamedTuple):
     non_nested: Interval
     nested: Interval
     baseline: Interval
+    optimism: Interval
     gain: Interval
+    copies: int
+    alarms: tuple[str, ...]
 
     @property
     def leaks(self) -> bool:
-        """Whether permuted labels are predicted better than by chance, beyond the noise of the permutations."""
-        return max(self.permuted.low, self.permuted_shifted.low) > 0.5
+        """Whether there is an alarm."""
+        return bool(self.alarms)
 
     @property
     def message(self) -> str:
         """The verdict."""
-        if not self.leaks:
-            return "No leak found: from these features, permuted labels are not predicted better than by chance."
-        worst = max(self.permuted.mean, self.permuted_shifted.mean)
-        true = f"{self.non_nested.mean:.3f} if features are made once, {self.nested.mean:.3f} if inside each fold"
-        return f"Leak: permuted labels are predicted with an AUC of {worst:.3f}; the true ones with {true}."
+        return "\n".join(self.alarms) or "No leak found."
 
     def __str__(self) -> str:
-        rows = ["permuted labels", "permuted labels, shifted folds", "true labels, features made once"]
-        rows += ["true labels, features made in each fold", "true labels, without the features", "gain of the features"]
-        width = max(map(len, rows))
-        lines = [f"{name:{width}}  {interval}" for name, interval in zip(rows, self, strict=True)]
+        rows = ["permuted labels", "permuted labels, shifted folds", "features made once", "features made in each fold"]
+        rows += ["without the features", "made once minus in each fold", "gain of the features"]
+        lines = [f"{name:30}  {interval}" for name, interval in zip(rows, self, strict=False)]
         return "\n".join([*lines, self.message])
 
 
@@ -408,15 +443,19 @@ def leakage_report(
     y: Any,
     *,
     features: Callable[..., tuple[ArrayLike, ArrayLike]],
-    cv: int = 5,
+    cv: Any = 5,
     groups: ArrayLike | None = None,
     n_permutations: int = 10,
     seed: int = 0,
 ) -> LeakageReport:
-    """Find out whether a way of making features lets them know labels, by making them from permuted labels.
+    """Find out whether a way of making features lets them know labels that they should not know.
 
-    The gap: a high score in cross-validation may be a good feature or a leak, and looks the same. Permuted labels
-    cannot be predicted from anything: a score above chance is a leak, whatever the procedure is.
+    The gap: a high score in cross-validation may be a good feature or a leak, and looks the same. Three things tell
+    them apart. Permuted labels cannot be predicted from anything: features that are made from them and predict them
+    have seen them (in-sample predictions, a target encoding, shared folds; with `groups`, whose labels are permuted
+    together, also rows of one group). Features that score better when they are made once than when they are made
+    inside each fold know labels of the rows that are judged; with `cv` by time, also those of later rows. And a copy of
+    a row knows its label. What no fold can find is a column that is written after the label is known.
 
     Parameters
     ----------
@@ -430,8 +469,9 @@ def leakage_report(
         ``features(X, y, X_new)`` returns the features of the rows of `X`, as the next model's training would get them,
         and those of `X_new`, for which there are no labels. With `groups` it is called as
         ``features(X, y, X_new, groups)``. It may fit what it likes, but only on what it is given.
-    cv : int
-        Folds: of the same kind, and in the same order, as `out_of_fold_features` makes from this number.
+    cv : int, splitter or iterable of (train, test)
+        Folds on which the next model is judged. A number: of the same kind, and in the same order, as
+        `out_of_fold_features` makes from it. Rows in order of time: ``TimeSeriesSplit``.
     groups : array-like of shape (n,), optional
     n_permutations : int
         At least 3; each makes all features anew.
@@ -444,8 +484,8 @@ def leakage_report(
     Raises
     ------
     TypeError, ValueError
-        Not two classes, too few permutations, features for another number of rows, or a column of `X` with the name of
-        a feature.
+        Not two classes; too few permutations; features for another number of rows; a column of `X` with the name of a
+        feature; fewer than two folds with both classes on both sides (others have no AUC, and are left out).
 
     Examples
     --------
@@ -470,25 +510,64 @@ def leakage_report(
         return _beside(old, made_old), _beside(new, made_new)
 
     def scores(inputs: Any, labels: NDArray[Any], folds: Folds) -> NDArray[np.float64]:
-        return cross_val_score(estimator, inputs, labels, cv=folds, scoring="roc_auc", error_score="raise")
+        judged = _with_both(folds, labels)
+        return cross_val_score(estimator, inputs, labels, cv=judged, scoring="roc_auc", error_score="raise")
 
     every, few = np.arange(len(y)), np.arange(2)
-    random, permuted = np.random.default_rng(seed), []
+    random, aucs = np.random.default_rng(seed), []
     for _ in range(n_permutations):
-        labels = random.permutation(y)
+        labels = _permuted(y, groups, random)
         folds = checked_folds(cv, X, labels, groups, classifier=True)
         made, _ = inputs(labels, every, few)
-        permuted.append([scores(made, labels, on).mean() for on in (folds, _shifted(folds, groups))])
-    folds = checked_folds(cv, X, y, groups, classifier=True)
-    non_nested, baseline, nested = scores(inputs(y, every, few)[0], y, folds), scores(X, y, folds), []
+        aucs.append([scores(made, labels, on).mean() for on in (folds, _shifted(folds, groups))])
+    folds = _with_both(checked_folds(cv, X, y, groups, classifier=True), y)
+    once, without, inside = scores(inputs(y, every, few)[0], y, folds), scores(X, y, folds), []
     for train, test in folds:
         made, new = inputs(y, train, test)
-        nested.append(get_scorer("roc_auc")(clone(estimator).fit(made, y[train]), new, y[test]))
-    # Permutations are independent, and a test set for each other: no correction. 99 %, as the two verdicts share it.
-    by_chance = [_interval(aucs, 1 / n_permutations, 0.995) for aucs in np.transpose(permuted)]
-    found = [*by_chance, *(fold_interval(aucs, folds) for aucs in (non_nested, nested, baseline))]
-    within = [Interval(*np.clip(interval, 0, 1).tolist()) for interval in found]
-    return LeakageReport(*[*within, fold_interval(np.subtract(nested, baseline), folds)])
+        inside.append(get_scorer("roc_auc")(clone(estimator).fit(made, y[train]), new, y[test]))
+    # Permutations are independent, and a test set for each other.
+    found = [draw_interval(of) for of in np.transpose(aucs)]
+    found += [fold_interval(of, folds) for of in (once, inside, without)]
+    found = [Interval(*np.clip(interval, 0, 1).tolist()) for interval in found]
+    found += [fold_interval(np.subtract(a, b), folds) for a, b in ((once, inside), (inside, without))]
+    return LeakageReport._make([*found, copies := _copies(X, y, folds), tuple(_alarms(found, copies))])
+
+
+def _with_both(folds: Folds, y: NDArray[Any]) -> Folds:
+    kept = [fold for fold in folds if all(len(np.unique(y[side])) == 2 for side in fold)]
+    if len(kept) < 2:
+        raise ValueError("fewer than two folds of cv have both classes on both sides: there is no AUC to compare.")
+    return kept
+
+
+def _alarms(found: list[Interval], copies: int) -> Iterator[str]:
+    one, two, once, inside, _, more, _ = found
+    if max(one.low, two.low) > CHANCE:
+        yield f"Leak: permuted labels are predicted with an AUC of {max(one.mean, two.mean):.3f}."
+    if more.low > OPTIMISM:
+        yield f"Leak: features made once promise an AUC of {once.mean:.3f}, made in each fold {inside.mean:.3f}."
+    if copies:
+        yield f"Leak: {copies} rows have a copy of themselves on the training side of their fold."
+
+
+def _permuted(y: NDArray[Any], groups: ArrayLike | None, random: np.random.Generator) -> NDArray[Any]:
+    """Labels at random; rows of one group get those of another one, so that they stay as alike as they are."""
+    units = np.arange(len(y)) if groups is None else pd.factorize(np.asarray(groups), use_na_sentinel=False)[0]
+    here, there = (np.argsort(random.permutation(len(y))[units], kind="stable") for _ in range(2))
+    labels = np.empty_like(y)
+    labels[here] = y[there]
+    return labels
+
+
+def _copies(X: Any, y: NDArray[Any], folds: Folds) -> int:
+    """The number of rows with a copy on the training side, if rows that are equal have equal labels beyond chance."""
+    keys = pd.util.hash_pandas_object(pd.DataFrame(X), index=False).to_numpy()
+    share = np.mean(positive := y == np.max(y))
+    equal = pd.Series(positive).groupby(keys).agg(["size", "mean"]).query("size > 1")
+    chance_of_equal_labels = np.log(share ** equal["size"] + (1 - share) ** equal["size"]).sum()
+    if equal["mean"].isin([0, 1]).mean() < 0.98 or chance_of_equal_labels > np.log(0.001):
+        return 0
+    return len(np.unique(np.concatenate([test[np.isin(keys[test], keys[train])] for train, test in folds])))
 
 
 def _shifted(folds: Folds, groups: ArrayLike | None) -> Folds:

@@ -13,23 +13,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
-import os
 import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import joblib
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.utils import check_scalar, compute_sample_weight
+from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 
     from helpers.data import Dataset
 
-Build = Callable[[int], Any]
 # Rows of one call: more gain nothing, and the activations of so many fit into little memory.
 CHUNK = 8192
 
@@ -50,14 +48,12 @@ class _LogitClassifier(ClassifierMixin, BaseEstimator):
     """Two classes: a decision function in log-odds, and probabilities from it."""
 
     classes_: NDArray[Any]
+    decision_function: Callable[[Any], NDArray[np.floating]]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         return tags
-
-    def decision_function(self, X: Any) -> NDArray[np.floating]:
-        raise NotImplementedError
 
     def predict_proba(self, X: Any) -> NDArray[np.floating]:
         """Return the probabilities of both classes, of shape (n, 2)."""
@@ -102,7 +98,7 @@ class KerasBinaryClassifier(_LogitClassifier):
     n_features_in_ : int
     """
 
-    build: Build
+    build: Callable[[int], Any]
     _: KW_ONLY
     epochs: int = 10
     batch_size: int = 32
@@ -134,10 +130,8 @@ class KerasBinaryClassifier(_LogitClassifier):
 
         X, y = validate_data(self, X, y, dtype=keras.config.floatx())
         labels = self._check_classes(y)
-        weight = None
-        if sample_weight is not None or self.class_weight is not None:
-            weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-            weight = weight * compute_sample_weight(self.class_weight, y)
+        weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        weight = weight * compute_sample_weight(self.class_weight, y)
         keras.utils.set_random_seed(self.seed)
         self.model_ = self.build(X.shape[1])
         if self.model_(X[:1]).shape != (1, 1):
@@ -147,9 +141,8 @@ class KerasBinaryClassifier(_LogitClassifier):
 
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return the logits, of shape (n,)."""
-        X = _checked_rows(self, X)
-        # Not `predict`, which compiles anew for each fresh model: cross-validation makes many.
-        return np.concatenate([np.asarray(self.model_(X[i : i + CHUNK]))[:, 0] for i in range(0, len(X), CHUNK)])
+        rows = _checked_rows(self, X)
+        return compute_features(self.model_, rows)[:, 0]
 
 
 class ScoreClassifier(_LogitClassifier):
@@ -259,23 +252,22 @@ def _model_output(rows: Dataset, path: str) -> Any:
 
 @dataclass(eq=False, repr=False)
 class LatentFeatures(TransformerMixin, BaseEstimator):
-    """A layer of a Keras model as features: the codes of an autoencoder, or the activations of a classifier.
+    """The codes of an autoencoder as features, and how well each row came back.
 
-    The gap: none of Keras's wrappers is a transformer. To keep one that was trained on other rows, wrap the fitted
-    transformer in scikit-learn's ``FrozenEstimator``. For a file without pickle, pass ``feature_model_`` to
-    ``save_bundle`` or to ``serving.export`` like any other Keras model: it holds all that `transform` does.
+    The gap: none of Keras's wrappers is a transformer that trains on its own input. No label is seen. The features are
+    the output of a layer, and after them the logarithm of the mean squared error of reconstruction. To keep one that
+    was trained on other rows, wrap the fitted transformer in scikit-learn's ``FrozenEstimator``. For a file without
+    pickle, pass ``feature_model_`` to ``save_bundle`` or to ``serving.export``: it holds all that `transform` does. The
+    activations of a model that was trained on labels need no helper:
+    ``keras.Model(model.inputs, model.get_layer(name).output)``.
 
     Parameters
     ----------
     build : callable
-        Takes the number of columns and returns a compiled functional or sequential model with one input, in which one
-        layer has the name `layer`. A fresh model is built at every fit.
+        Takes the number of columns and returns a compiled functional or sequential model that returns its input, in
+        which one layer has the name `layer`. A fresh model is built at every fit.
     layer : str
-        The layer whose output becomes the features, of shape (n, k).
-    target : {'X', 'y'}
-        What the model learns. 'X': its own input, an autoencoder; no label is seen, and one more feature follows the
-        k: the logarithm of the mean squared error of reconstruction. 'y': a label; then the features of training rows
-        depend on their labels, and folds do not help: each network has axes of its own. Fit it on rows of its own.
+        The layer whose output becomes features, of shape (n, k).
     epochs, batch_size : int
     seed : int
         Set before the model is built, for Python, NumPy and TensorFlow.
@@ -300,18 +292,12 @@ class LatentFeatures(TransformerMixin, BaseEstimator):
     (8, 3)
     """
 
-    build: Build
+    build: Callable[[int], Any]
     _: KW_ONLY
     layer: str = "latent"
-    target: str = "X"
     epochs: int = 20
     batch_size: int = 64
     seed: int = 0
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = self.target == "y"
-        return tags
 
     def fit(self, X: Any, y: Any = None) -> LatentFeatures:
         """Build and train a fresh model.
@@ -320,8 +306,8 @@ class LatentFeatures(TransformerMixin, BaseEstimator):
         ----------
         X : array-like of shape (n, n_features)
             Finite numbers on one scale: a column of large numbers is all that an autoencoder would learn.
-        y : array-like of shape (n,), optional
-            Numbers; used for target 'y' alone.
+        y : None
+            Is ignored.
 
         Returns
         -------
@@ -331,49 +317,30 @@ class LatentFeatures(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            A wrong `target`, no `y` where one is needed, no layer of that name, a layer or a model of another shape,
-            or features that are not finite: the training diverged.
+            No layer of that name, a layer or a model of another shape, or features that are not finite: the training
+            diverged.
         """
         import keras
 
-        if self.target not in ("X", "y"):
-            raise ValueError(f"target must be 'X' or 'y'; got {self.target!r}.")
-        if self.target == "X":
-            X = wanted = validate_data(self, X, dtype=keras.config.floatx())
-        else:
-            X, wanted = validate_data(self, X, y, dtype=keras.config.floatx(), y_numeric=True)
+        X = validate_data(self, X, dtype=keras.config.floatx())
         keras.utils.set_random_seed(self.seed)
         self.model_ = self.build(X.shape[1])
-        self.feature_model_ = self._feature_model(X.shape[1])
-        self.model_.fit(X, wanted, epochs=self.epochs, batch_size=self.batch_size, verbose=0)
+        codes = self.model_.get_layer(self.layer).output
+        if len(codes.shape) != 2:
+            raise ValueError(f"layer {self.layer!r} must give a row of numbers; it gives {tuple(codes.shape)}.")
+        if self.model_.output_shape != (shape := (None, X.shape[1])):
+            raise ValueError(f"an autoencoder must return its input, {shape}; got {self.model_.output_shape}.")
+        squares = keras.ops.square(self.model_.inputs[0] - self.model_.outputs[0])
+        log_error = keras.ops.log(keras.ops.mean(squares, axis=1, keepdims=True) + keras.config.epsilon())
+        self.feature_model_ = keras.Model(self.model_.inputs[0], keras.ops.concatenate([codes, log_error], axis=1))
+        self.model_.fit(X, X, epochs=self.epochs, batch_size=self.batch_size, verbose=0)
         if not np.isfinite(compute_features(self.feature_model_, X)).all():
             raise ValueError("the features are not finite: the training diverged. Scale X, or lower the learning rate.")
         return self
 
     def transform(self, X: Any) -> NDArray[np.floating]:
-        """Return the features, of shape (n, k), or (n, k + 1) with the error of reconstruction last."""
+        """Return the features, of shape (n, k + 1), the error of reconstruction last."""
         return compute_features(self.feature_model_, _checked_rows(self, X))
-
-    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Return the names of the features."""
-        check_is_fitted(self)
-        names = [f"{self.layer}{number}" for number in range(self.feature_model_.output_shape[1])]
-        return np.array([*names[:-1], "log_error"] if self.target == "X" else names, dtype=object)
-
-    def _feature_model(self, width: int) -> keras.Model:
-        """From the columns to the layer, with the error of reconstruction beside it for an autoencoder."""
-        import keras
-
-        model = self.model_
-        outputs = model.get_layer(self.layer).output
-        if len(outputs.shape) != 2:
-            raise ValueError(f"layer {self.layer!r} must give a row of numbers; it gives {tuple(outputs.shape)}.")
-        if self.target == "X":
-            if model.output_shape != (None, width):
-                raise ValueError(f"an autoencoder must return its input, (None, {width}); got {model.output_shape}.")
-            error = keras.ops.mean(keras.ops.square(model.inputs[0] - model.outputs[0]), axis=1, keepdims=True)
-            outputs = keras.ops.concatenate([outputs, keras.ops.log(error + keras.config.epsilon())], axis=1)
-        return keras.Model(model.inputs[0], outputs)
 
 
 def _checked_rows(estimator: Any, X: Any) -> NDArray[np.floating]:
@@ -381,7 +348,7 @@ def _checked_rows(estimator: Any, X: Any) -> NDArray[np.floating]:
     return validate_data(estimator, X, reset=False, dtype=[np.float64, np.float32])
 
 
-def compute_features(model: keras.Model, X: ArrayLike, *, batch_size: int = CHUNK) -> NDArray[np.floating]:
+def compute_features(model: keras.Model, X: ArrayLike) -> NDArray[np.floating]:
     """Return what a model gives for many rows: one compiled function, called in large batches.
 
     The gap: ``predict`` prepares a data pipeline at every call and takes 32 rows at a time; a plain call runs without
@@ -392,8 +359,6 @@ def compute_features(model: keras.Model, X: ArrayLike, *, batch_size: int = CHUN
     model : keras.Model
         One input, one output with the batch first. Layers behave as in inference.
     X : array-like of shape (n, ...)
-    batch_size : int
-        Rows of one call.
 
     Returns
     -------
@@ -413,14 +378,13 @@ def compute_features(model: keras.Model, X: ArrayLike, *, batch_size: int = CHUN
     """
     import tensorflow as tf
 
-    check_scalar(batch_size, "batch_size", Integral, min_val=1)
     spec = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
     rows = np.asarray(X)
     if not spec.shape.is_compatible_with(rows.shape):
         raise ValueError(f"X must have the shape {tuple(spec.shape)}; got {rows.shape}.")
     run = _compiled().get_concrete_function(model, spec)
-    starts = range(0, max(len(rows), 1), batch_size)
-    return np.concatenate([run(tf.cast(rows[start : start + batch_size], spec.dtype)).numpy() for start in starts])
+    starts = range(0, max(len(rows), 1), CHUNK)
+    return np.concatenate([run(tf.cast(rows[start : start + CHUNK], spec.dtype)).numpy() for start in starts])
 
 
 @functools.cache
@@ -459,61 +423,56 @@ def feature_key(model: keras.Model, X: ArrayLike) -> str:
     >>> feature_key(double, [[1.0]]) == feature_key(keras.models.clone_model(double), [[1.0]])
     True
     """
-    rows = np.asarray(X)
+    rows = np.ascontiguousarray(X)
     if rows.dtype.hasobject:
         raise ValueError(f"X must hold numbers; got dtype {rows.dtype}.")
     # What an adapted lookup layer has learned is neither in its description nor among the weights.
-    lookups = [layer for layer in model._flatten_layers() if hasattr(layer, "get_vocabulary")]
-    tables = [layer.idf_weights for layer in model._flatten_layers() if getattr(layer, "idf_weights", None) is not None]
-    described = [model.get_config() | {"name": None}, [layer.get_vocabulary() for layer in lookups]]
-    weights = [value.numpy() for value in (*model.weights, *tables)]
-    return f"{_digest(json.dumps(described, sort_keys=True, default=str), weights)}-{_digest('', [rows])}"
+    every = list(model._flatten_layers())
+    tables = [layer.get_vocabulary() for layer in every if hasattr(layer, "get_vocabulary")]
+    weights = [np.asarray(layer.idf_weights) for layer in every if getattr(layer, "idf_weights", None) is not None]
+    weights += [value.numpy() for value in model.weights]
+    described = json.dumps([model.get_config() | {"name": None}, tables], sort_keys=True, default=str)
+    return f"{joblib.hash([described, weights])[:16]}-{joblib.hash(rows)[:16]}"
 
 
-def _digest(text: str, arrays: list[NDArray[Any]]) -> str:
-    digest = hashlib.sha256(text.encode())
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ravel(array).view(np.uint8).data)
-    return digest.hexdigest()[:16]
-
-
-def cached_features(folder: str | os.PathLike[str], model: keras.Model, X: ArrayLike) -> NDArray[np.floating]:
-    """Return a model's features for rows: from an .npy file if there is one, else computed and written.
+def cached_features(folder: str | Path, model: keras.Model, X: ArrayLike) -> NDArray[np.floating]:
+    """Return a model's features for rows: from a Parquet file if there is one, else computed and written.
 
     The file is named by `feature_key`, so that other weights or another row mean another file, and nothing has to be
-    remembered or deleted. A file that is damaged is written anew.
+    remembered or deleted. Any tool that reads Parquet can read it, a column a feature, the rows in their order. A file
+    that is damaged is written anew.
 
     Parameters
     ----------
     folder : path-like
         Is made if it is missing.
     model : keras.Model
-        One input, one output with the batch first.
+        One input, and one output of shape (n, k).
     X : array-like of shape (n, ...)
 
     Returns
     -------
-    ndarray of shape (n, ...)
+    ndarray of shape (n, k)
         The same bits, computed or read.
 
     Raises
     ------
     ValueError
-        As in `compute_features` and `feature_key`.
+        An output of another shape; else as in `compute_features` and `feature_key`.
     """
-    rows = np.asarray(X)
-    path = Path(folder).expanduser() / f"{feature_key(model, rows)}.npy"
+    rows, output = np.asarray(X), model.outputs[0]
+    if len(output.shape) != 2:
+        raise ValueError(f"the model must give a row of numbers; it gives {tuple(output.shape)}: add a Flatten layer.")
+    path = Path(folder).expanduser() / f"{feature_key(model, rows)}.parquet"
     # Missing, or whatever a damaged file does to the reader: the features can be computed.
     with contextlib.suppress(Exception):
-        # A bfloat16 is written as two bytes without a name.
-        kept = np.load(path).view(model.outputs[0].dtype)
-        if len(kept) == len(rows):
-            return kept
+        return pd.read_parquet(path).to_numpy().astype(output.dtype)
     features = compute_features(model, rows)
+    # Parquet knows no bfloat16; a float32 holds each of its values.
+    table = pd.DataFrame(features.astype(np.promote_types(features.dtype, np.float32)))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Whole or not at all: another process may be reading, or writing the same.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-", ignore_cleanup_errors=True) as scratch:
-        np.save(Path(scratch, path.name), features)
-        os.replace(Path(scratch, path.name), path)
+        table.add_prefix("feature_").to_parquet(Path(scratch, path.name))
+        Path(scratch, path.name).replace(path)
     return features

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from helpers.crossval import Interval, checked_folds, fold_count, fold_interval, repeated_folds
+from helpers.crossval import Interval, checked_folds, draw_interval, fold_count, fold_interval, repeated_folds
 from helpers.crossval import leakage_report as report_of
 from helpers.crossval import out_of_fold_features as oof
 from helpers.notebook import fresh_process
@@ -59,7 +59,16 @@ def test_the_interval_is_nadeaus_and_bengios():
     # Folds of a fifth: a test set is a quarter of its training set.
     reach = student_t.ppf(0.975, 9) * np.sqrt((1 / 10 + 1 / 4) * scores.var(ddof=1))
     assert fold_interval(scores, folds) == pytest.approx((0.7, 0.7 - reach, 0.7 + reach))
-    assert str(Interval(-1e-9, -0.2, -1e-4)) == "0.000 (-0.200 to 0.000)"
+    assert str(Interval(-1e-9, -0.2, -1e-4)) == "0.000 (95 %: -0.200 to 0.000)"
+
+
+def test_independent_draws_have_students_interval():
+    scores = np.linspace(0.6, 0.8, 10)
+    assert draw_interval(scores) == pytest.approx(
+        (0.7, *student_t.interval(0.95, 9, 0.7, scores.std(ddof=1) / 10**0.5))
+    )
+    # Splits of the same rows share what they know: their interval is wider.
+    assert fold_interval(scores, repeated_folds(Y, n_splits=5, n_repeats=2)).low < draw_interval(scores).low
 
 
 @pytest.mark.parametrize(
@@ -75,7 +84,13 @@ def test_the_interval_is_nadeaus_and_bengios():
         (lambda: oof(Flat(), X, Y, method="predict"), r"Flat predicts an array of shape \(1, 18\) for 18 rows"),
         (lambda: oof(LINEAR, X, np.c_[Y, Y]), "1d array"),
         (lambda: fold_interval([0.5, np.nan], repeated_folds(Y, n_splits=2)), "values contains NaN"),
+        (lambda: draw_interval([0.5]), "minimum of 2"),
+        (lambda: draw_interval([0.5, np.inf]), "values contains infinity"),
         (lambda: report_of(TREE, X, np.zeros(90), features=in_sample), "y must hold two classes; got 1"),
+        (
+            lambda: report_of(TREE, X, Y * (np.arange(90) > 45), features=in_sample, cv=KFold(2)),
+            "fewer than two folds",
+        ),
         (lambda: report_of(TREE, X, Y, features=in_sample, n_permutations=2), "n_permutations == 2, must be >= 3"),
         (lambda: report_of(TREE, X, Y, features=lambda X, y, new: (X[1:], new)), "for each of the 90 rows; got 89"),
         (lambda: oof(LINEAR, X, Y[1:]), "inconsistent numbers of samples"),
@@ -257,10 +272,95 @@ def test_a_planted_leak_is_found():
     assert report == report_of(TREE, X.tolist(), y, features=in_sample, n_permutations=5)
     assert report.leaks
     assert report.permuted.mean > 0.9
-    assert report.non_nested.mean > report.nested.mean + 0.1
+    assert report.optimism.mean == pytest.approx(report.non_nested.mean - report.nested.mean)
+    assert report.optimism.low > 0.05
     assert report.gain.mean == pytest.approx(report.nested.mean - report.baseline.mean)
-    assert report.message.startswith("Leak: permuted labels are predicted with an AUC of 0.9")
-    assert len(str(report).splitlines()) == 7
+    first, second = report.alarms
+    assert first.startswith("Leak: permuted labels are predicted with an AUC of 0.9")
+    assert second.startswith("Leak: features made once promise an AUC of")
+    assert str(report).endswith(report.message) and len(str(report).splitlines()) == 9
+
+
+def mean_label(X, y, X_new, groups=None):
+    """A target encoding of the last column."""
+    means = pd.Series(y).groupby(np.asarray(X)[:, -1]).mean()
+    return [pd.Series(np.asarray(of)[:, -1]).map(means).fillna(y.mean()).to_numpy() for of in (X, X_new)]
+
+
+def groups_cut(X, y, X_new, groups):
+    """Out of fold, but rows of one group on both sides."""
+    found, fitted = oof(FOREST, X, y, cv=CUTS, return_estimator=True)
+    return found[:, 1:], fitted.predict_proba(X_new)[:, 1:]
+
+
+def groups_whole(X, y, X_new, groups):
+    found, fitted = oof(FOREST, X, y, groups=groups, return_estimator=True)
+    return found[:, 1:], fitted.predict_proba(X_new)[:, 1:]
+
+
+def neighbours(X, y, X_new):
+    """The labels of the ten rows around each, as a join without regard to time gives them."""
+    labels = pd.Series(y, dtype=float)
+    around = (labels.rolling(11, center=True, min_periods=1).sum() - labels) / 10
+    return around.to_numpy(), np.full(len(X_new), y[-10:].mean())
+
+
+def rows_of(kind, seed):
+    """Return X, y and options of a table in which the features of this kind leak, or do not."""
+    random = np.random.default_rng(seed)
+    X, y = rows(seed)
+    if kind == "categories":
+        return np.column_stack([X, random.permutation(240) // 4]), y, {}
+    if kind == "groups":
+        groups, centres = np.arange(240) // 4, random.normal(size=(60, 6))
+        labels = (centres[:, 0] + random.normal(size=60) > 0).astype(int)
+        return centres[groups] + 0.1 * random.normal(size=(240, 6)), labels[groups], {"groups": groups}
+    if kind == "time":
+        level = np.convolve(random.normal(size=613), np.ones(14) / 14**0.5, "valid")
+        return (
+            random.normal(size=(600, 3)),
+            (level + 0.2 * random.normal(size=600) > 0).astype(int),
+            {"cv": TimeSeriesSplit(5)},
+        )
+    if kind == "copies":
+        twice = random.choice(240, 80)
+        return np.vstack([X, X[twice]]), np.r_[y, y[twice]], {}
+    return X, y, {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "features", "expected"),
+    [
+        ("", in_sample, True),
+        ("categories", mean_label, True),
+        ("groups", groups_cut, True),
+        ("time", neighbours, True),
+        ("copies", without_labels, True),
+        ("", out_of_fold, False),
+        ("groups", groups_whole, False),
+        ("time", without_labels, False),
+        ("categories", without_labels, False),
+    ],
+)
+def test_planted_leaks_of_five_kinds_raise_an_alarm_and_clean_features_none(kind, features, expected):
+    found = []
+    for seed in range(3):
+        X, y, options = rows_of(kind, seed)
+        found.append(report_of(TREE, X, y, features=features, n_permutations=6, seed=seed, **options).leaks)
+    assert found == [expected] * 3
+
+
+def test_rows_that_are_equal_by_nature_are_no_copies():
+    random = np.random.default_rng(0)
+    X = random.integers(0, 2, (240, 4)).astype(float)
+    y = (X[:, 0] + random.normal(size=240) > 0.5).astype(int)
+    assert report_of(TREE, X, y, features=without_labels, n_permutations=3).copies == 0
+    X, y, _ = rows_of("copies", 0)
+    # In the folds of one group each, a copy never faces its original.
+    groups = pd.factorize(pd.Series(map(tuple, X)))[0]
+    whole = report_of(TREE, X, y, features=without_labels, groups=groups, n_permutations=3)
+    assert whole.copies == 0
+    assert report_of(TREE, X, y, features=without_labels, n_permutations=3).copies > 100
 
 
 @pytest.mark.parametrize("features", [out_of_fold, without_labels])
@@ -268,7 +368,7 @@ def test_clean_features_raise_no_alarm(features):
     found = [report_of(TREE, *rows(k), features=features, n_permutations=4, seed=k) for k in range(4)]
     assert not any(report.leaks for report in found)
     assert abs(np.mean([report.permuted.mean for report in found]) - 0.5) < 0.05
-    assert found[0].message.startswith("No leak")
+    assert found[0].message == "No leak found."
 
 
 def test_leakage_through_shared_folds_is_found_and_shifted_folds_weaken_it():
