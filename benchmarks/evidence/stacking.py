@@ -9,8 +9,8 @@ the same new days; nothing is chosen on them.
 all rows: A learns too long, B learns from all rows of the past; A out of fold, or in sample, as it should not be.
 half of the rows: A learns from one half of the past's days, B from the other; so B can get the layer of one network.
 300 rows: A (stopped early) learns from the past, B from 300 rows of the new days, judged on the others of them.
-other table: B learns from `flights` on the new days; the same A's last score at the airport is joined as of the
-departure (both decide two hours before theirs). Mean over five grouped folds.
+other table: B learns from `flights` on the new days, with the weather of the hour of departure; the same A's last score
+at the airport, two hours before a departure of its own, is joined as of it. Mean over five grouped folds.
 """
 
 from __future__ import annotations
