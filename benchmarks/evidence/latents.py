@@ -1,6 +1,6 @@
 """When latent features help, and what an autoencoder finds, over ten repetitions: the tables that lesson 71 draws.
 
-python benchmarks/evidence/latents.py     writes latents.csv beside it, in about eight minutes on two cores
+python benchmarks/evidence/latents.py     writes latents.csv beside it, in about a quarter of an hour of one core
 
 Each repetition splits the rows anew, trains its networks anew and draws its labels anew. A third of the rows judges
 (half of the flights, by day; what is left of the shuttle); the rest, the pool, trains what needs no labels. Nothing is
