@@ -42,7 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 from helpers import crossval, data, decisions, notebook
 
 FLIGHTS = data.load("cancellations")
-X, Y, DAYS = FLIGHTS.X, FLIGHTS.y, FLIGHTS.groups
+X, Y, DAYS = FLIGHTS.X, FLIGHTS.y, np.asarray(FLIGHTS.groups)
 COST_FP, COST_FN = 10, 200
 SPLITS, REPEATS, SEED = 4, 5, 1
 UPDATES, BATCH = 100, 256
