@@ -562,7 +562,7 @@ def _permuted(y: NDArray[Any], groups: ArrayLike | None, random: np.random.Gener
 def _copies(X: Any, y: NDArray[Any], folds: Folds) -> int:
     """The number of rows with a copy on the training side, if rows that are equal have equal labels beyond chance."""
     keys = pd.util.hash_pandas_object(pd.DataFrame(X), index=False).to_numpy()
-    share = np.mean(positive := y == np.max(y))
+    share = np.mean(positive := y == np.unique(y)[1])
     equal = pd.Series(positive).groupby(keys).agg(["size", "mean"]).query("size > 1")
     chance_of_equal_labels = np.log(share ** equal["size"] + (1 - share) ** equal["size"]).sum()
     if equal["mean"].isin([0, 1]).mean() < 0.98 or chance_of_equal_labels > np.log(0.001):

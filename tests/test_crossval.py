@@ -270,6 +270,7 @@ def test_a_planted_leak_is_found():
     X, y = rows(0)
     report = report_of(TREE, X, y, features=in_sample, n_permutations=5)
     assert report == report_of(TREE, X.tolist(), y, features=in_sample, n_permutations=5)
+    assert report == report_of(TREE, X, np.array(["no", "yes"])[y], features=in_sample, n_permutations=5)
     assert report.leaks
     assert report.permuted.mean > 0.9
     assert report.optimism.mean == pytest.approx(report.non_nested.mean - report.nested.mean)
