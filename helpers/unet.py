@@ -498,8 +498,9 @@ def predict_tiled(
     """Predict an image of any size, tile by tile, and get what a prediction of the whole image would give.
 
     Each tile is read with a halo, predicted, and the halo cut off. Where the halo covers the receptive field, and tiles
-    begin on multiples of the stride, the result is that of the whole image, to the bit. Memory is that of one tile, and
-    of `out`. An image of any size is continued by reflection up to a multiple of the stride, and cut back.
+    begin on multiples of the stride, the result is that of the whole image: up to rounding, on many processors to the
+    bit. Memory is that of one tile, and of `out`. An image of any size is continued by reflection up to a multiple of
+    the stride, and cut back.
 
     Parameters
     ----------

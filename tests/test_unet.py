@@ -103,12 +103,14 @@ def whole(model, image):
 
 
 @pytest.mark.parametrize("name", ["plain", "aspp"])
-def test_tiles_are_equal_to_the_whole_to_the_bit(models, name):
+def test_tiles_are_equal_to_the_whole_up_to_rounding(models, name):
     for size in ((1, 1), (37, 53), (160, 131)):
         image = picture(*size, models[name].input_shape[-1])
         expected = whole(models[name], image)
         for options in ({"tile": 13}, {"tile": 24}, {"tile": 64, "halo": 70}, {}):
-            assert np.array_equal(unet.predict_tiled(models[name], image, **options), expected), options
+            # On some processors the sums of a convolution depend on the size of the image, in the last places.
+            tiled = unet.predict_tiled(models[name], image, **options)
+            np.testing.assert_allclose(tiled, expected, rtol=0, atol=2e-4, err_msg=str(options))
     assert not np.allclose(unet.predict_tiled(models[name], image, tile=32, halo=0), expected, atol=0.01)
 
 
@@ -116,11 +118,13 @@ def test_preprocessing_bytes_lists_and_disk(models, tmp_path):
     model = models["plain"]
     image = np.memmap(tmp_path / "image", np.uint16, "w+", shape=(90, 70, 1))
     image[:] = np.random.default_rng(0).integers(0, 9, image.shape)
-    assert np.array_equal(unet.predict_tiled(model, image.tolist(), tile=16), whole(model, image))
+    np.testing.assert_allclose(
+        unet.predict_tiled(model, image.tolist(), tile=16), whole(model, image), rtol=0, atol=2e-4
+    )
     probabilities = keras.Model(model.inputs, layers.Activation("sigmoid")(model.outputs[0]))
     out = np.memmap(tmp_path / "out", np.uint8, "w+", shape=(90, 70, 2))
     unet.predict_tiled(probabilities, image, tile=16, preprocess=lambda x: (x - 4) / 2.5, dtype="uint8", out=out)
-    assert np.array_equal(out, np.rint(255 * whole(probabilities, (image - 4) / 2.5)))
+    np.testing.assert_allclose(out, 255 * whole(probabilities, (image - 4) / 2.5), rtol=0, atol=0.501)
 
 
 def test_memory_is_that_of_a_tile_and_all_tiles_have_one_shape(models, monkeypatch):
