@@ -1,7 +1,6 @@
 """What lessons draw from tables that took longer than a lesson may: a row that is computed again lies in the table."""
 
-import runpy
-
+import evidence
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,13 +10,14 @@ from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.evidence_table import write_table
 from helpers import data
 from helpers.notebook import ROOT
 
 
 @pytest.fixture(scope="module")
 def table():
-    return pd.read_csv(ROOT / "benchmarks" / "evidence" / "decisions.csv", comment="#")
+    return evidence.table("decisions")
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,7 @@ def test_the_formula_costs_on_another_split_what_the_table_says(table, live, rul
     rows = table[(table["rule"] == f"{rule}, formula") & (table["cost_fn"] == cost_fn)]
     rows = rows[rows["split"].str.startswith("seed")]
     assert len(rows) == 20
-    spread = np.ptp(rows["cost"])
-    assert rows["cost"].min() - spread / 2 <= cost <= rows["cost"].max() + spread / 2
+    assert evidence.lies_within(rows["cost"], cost)
 
 
 def test_every_split_has_every_rule_on_equal_rows(table):
@@ -65,19 +64,31 @@ def test_every_split_has_every_rule_on_equal_rows(table):
     np.testing.assert_allclose(never[900], 9 * never[100], atol=0.1)
 
 
+@pytest.mark.parametrize("path", sorted(evidence.FOLDER.glob("*.csv")), ids=lambda path: path.stem)
+def test_a_table_is_written_as_it_is_stored(path, tmp_path):
+    rows = pd.read_csv(path, comment="#", dtype=str, keep_default_na=False)
+    write_table(str(tmp_path / "a.py"), rows, seeds="0", budget="1 epoch", note="costs;\nin dollars")
+    head, body = [], []
+    for line in (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines():
+        (head if line.startswith("#") else body).append(line)
+    assert [line.partition(" ")[2].split(":")[0] for line in head[:4]] == ["seeds", "budget", "versions", "date"]
+    assert head[4:] == ["# in dollars"]
+    assert body == [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+
+
 # --- calibration -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def calibrations():
-    return pd.read_csv(ROOT / "benchmarks" / "evidence" / "calibration.csv", comment="#")
+    return evidence.table("calibration")
 
 
 @pytest.fixture(scope="module")
 def calibrated_here():
     """The log loss of the stored models on lesson 21's split, by the script's own calibrations."""
     keras = pytest.importorskip("keras")
-    repairs = runpy.run_path(str(ROOT / "benchmarks" / "evidence" / "calibration.py"))["repairs"]
+    repairs = evidence.script("calibration")["repairs"]
     flights, folder = data.load("late_flights"), ROOT / "datasets" / "late_flights"
     train, unseen = data.split(flights, test_size=0.5)
     validation, test = data.split(flights, unseen, test_size=0.5)
@@ -103,9 +114,7 @@ def calibrated_here():
 def test_calibration_does_on_another_split_what_the_table_says(calibrations, calibrated_here, model, repair):
     rows = calibrations.query("model == @model and repair == @repair and rows == 'all' and split != 'in order of time'")
     assert len(rows) == 20
-    spread = np.ptp(rows["log_loss"])
-    low, high = rows["log_loss"].min() - spread / 2, rows["log_loss"].max() + spread / 2
-    assert low <= calibrated_here[model, repair] <= high
+    assert evidence.lies_within(rows["log_loss"], calibrated_here[model, repair])
 
 
 def test_calibrations_that_keep_the_order_keep_the_auc(calibrations):

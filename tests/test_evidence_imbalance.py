@@ -1,26 +1,20 @@
 """What lesson 72 draws from its table: rows that are computed again lie in the table, and the table is whole."""
 
-import runpy
-
-import numpy as np
-import pandas as pd
+import evidence
 import pytest
 from sklearn.base import clone
 
 from helpers import crossval
-from helpers.notebook import ROOT
-
-FOLDER = ROOT / "benchmarks" / "evidence"
 
 
 @pytest.fixture(scope="module")
 def table():
-    return pd.read_csv(FOLDER / "imbalance.csv", comment="#")
+    return evidence.table("imbalance")
 
 
 @pytest.fixture(scope="module")
 def script():
-    return runpy.run_path(str(FOLDER / "imbalance.py"))
+    return evidence.script("imbalance")
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +41,7 @@ def test_the_recommended_pipeline_does_on_other_days_what_the_table_says(table, 
     prob = model.predict_proba(X.iloc[test])[:, 1]
     found, rows = script["scores"](y[test], prob, prob, 0.5), table[table["model"] == "recommended"]
     for score in ("ap", "ece", "cost_formula"):
-        spread = np.ptp(rows[score])
-        assert rows[score].min() - spread / 2 <= float(found[score]) <= rows[score].max() + spread / 2
+        assert evidence.lies_within(rows[score], float(found[score]))
 
 
 def test_every_fold_has_every_pipeline(table, script):

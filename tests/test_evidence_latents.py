@@ -1,29 +1,25 @@
 """The table that lesson 71 draws: rows that are computed again lie in it, and it is complete."""
 
-import runpy
-
+import evidence
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 
 from helpers import data
-from helpers.notebook import ROOT
 
-FOLDER = ROOT / "benchmarks" / "evidence"
 LEARNERS = ["logistic", "SVM"]
 
 
 @pytest.fixture(scope="module")
 def table():
-    return pd.read_csv(FOLDER / "latents.csv", comment="#")
+    return evidence.table("latents")
 
 
 @pytest.fixture(scope="module")
 def again():
     """Both questions about digits on another split, by the script's own functions, with 50 labels."""
     pytest.importorskip("keras")
-    script = runpy.run_path(str(FOLDER / "latents.py"))
+    script = evidence.script("latents")
     digits, digit, seed = data.load("digits"), load_digits().target, 77
     pool, judged = data.split(digits, test_size=1 / 3, seed=seed)
     learnt, rest = np.split(np.random.default_rng(seed).permutation(pool), [179])
@@ -46,8 +42,7 @@ def again():
 def test_a_layer_does_on_another_split_what_the_table_says(table, again, task, features, learner):
     rows = table.query("task == @task and features == @features and learner == @learner and amount == 50")["score"]
     assert len(rows) == 10
-    reach = max(np.ptp(rows), 0.01)
-    assert rows.min() - reach / 2 <= again[task, features, learner] <= rows.max() + reach / 2
+    assert evidence.lies_within(rows, again[task, features, learner], least=0.01)
 
 
 def test_every_repetition_has_every_row(table):

@@ -1,7 +1,6 @@
 """What lesson 70 draws from a table of evidence: rows that are computed again lie in the table's spread."""
 
-import runpy
-
+import evidence
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,26 +11,22 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from helpers import crossval, data
-from helpers.notebook import ROOT
-
-EVIDENCE = ROOT / "benchmarks" / "evidence"
 
 
 @pytest.fixture(scope="module")
 def table():
-    return pd.read_csv(EVIDENCE / "stacking.csv", comment="#")
+    return evidence.table("stacking")
 
 
 @pytest.fixture(scope="module")
 def script():
     pytest.importorskip("keras")
-    return runpy.run_path(str(EVIDENCE / "stacking.py"))
+    return evidence.script("stacking")
 
 
 def within(rows, column, value):
     assert len(rows) == 20
-    spread = np.ptp(rows[column])
-    assert rows[column].min() - spread / 2 <= value <= rows[column].max() + spread / 2
+    assert evidence.lies_within(rows[column], value)
 
 
 def test_every_split_has_every_row(table):

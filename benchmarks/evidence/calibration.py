@@ -10,16 +10,12 @@ nothing is chosen on them.
 
 from __future__ import annotations
 
-import csv
-import io
-import platform
 import runpy
 import sys
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
@@ -31,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
+from benchmarks.evidence_table import write_table
 from helpers import data, notebook
 
 SEEDS = range(20)
@@ -97,17 +94,11 @@ def main() -> None:
     notebook.setup({})
     splits = runpy.run_path(str(Path(__file__).with_name("decisions.py")))["splits"]()
     every = [row for name, (seed, split) in splits.items() for row in judged(name, seed, split)]
-    packages = ", ".join(f"{name} {version(name)}" for name in ("keras", "scikit-learn", "numpy"))
-    text = io.StringIO()
-    text.write(f"# seeds: {SEEDS.start} to {SEEDS.stop - 1} (days, networks, rows to calibrate on)\n")
-    text.write("# budget: 30 epochs for the overfit network, 20 for each other, about 10,000 rows to train on\n")
-    text.write(f"# versions: Python {platform.python_version()}, {packages}\n")
-    text.write(f"# date: {date.today()}; log loss on about 5,000 rows, natural logarithm; impossible: rows whose\n")
-    text.write("# outcome had a probability of exactly 0, clipped at 1 / (2 rows) for isotonic regression\n")
-    table = csv.DictWriter(text, fieldnames=list(every[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(every)
-    notebook.write_text(Path(__file__).with_suffix(".csv"), text.getvalue())
+    seeds = f"{SEEDS.start} to {SEEDS.stop - 1} (days, networks, rows to calibrate on)"
+    budget = "30 epochs for the overfit network, 20 for each other, about 10,000 rows to train on"
+    note = """log loss on about 5,000 rows, natural logarithm; impossible: rows whose
+outcome had a probability of exactly 0, clipped at 1 / (2 rows) for isotonic regression"""
+    write_table(__file__, pd.DataFrame(every), seeds=seeds, budget=budget, note=note)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,12 @@ compare.
 
 from __future__ import annotations
 
-import csv
-import io
-import platform
 import runpy
 import sys
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
@@ -29,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
+from benchmarks.evidence_table import write_table
 from helpers import data, decisions, notebook
 
 SEEDS = range(20)
@@ -108,18 +105,10 @@ def main() -> None:
     """Write the table."""
     notebook.setup({})
     every = [row for name, (seed, split) in splits().items() for row in costs(name, seed, split)]
-    packages = ", ".join(f"{name} {version(name)}" for name in ("keras", "scikit-learn", "numpy"))
-    text = io.StringIO()
-    text.write(f"# seeds: {SEEDS.start} to {SEEDS.stop - 1} (days, networks)\n")
-    text.write(
-        "# budget: 20 epochs for each of two networks per split, about 10,000 rows to train and 5,000 to choose\n"
-    )
-    text.write(f"# versions: Python {platform.python_version()}, {packages}\n")
-    text.write(f"# date: {date.today()}; costs in dollars per flight, a false alarm costs {COST_FP}\n")
-    table = csv.DictWriter(text, fieldnames=list(every[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(every)
-    notebook.write_text(Path(__file__).with_suffix(".csv"), text.getvalue())
+    note = f"costs in dollars per flight, a false alarm costs {COST_FP}"
+    budget = "20 epochs for each of two networks per split, about 10,000 rows to train and 5,000 to choose"
+    seeds = f"{SEEDS.start} to {SEEDS.stop - 1} (days, networks)"
+    write_table(__file__, pd.DataFrame(every), seeds=seeds, budget=budget, note=note)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,14 @@ threshold is the one of least cost on a third of the training days, by a model t
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-import platform
 import sys
 import warnings
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from imblearn.over_sampling import SMOTE, SMOTENC
 from imblearn.pipeline import make_pipeline
 from imblearn.under_sampling import RandomUnderSampler
@@ -39,6 +35,7 @@ from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
+from benchmarks.evidence_table import write_table
 from helpers import crossval, data, decisions, notebook
 
 FLIGHTS = data.load("cancellations")
@@ -163,17 +160,14 @@ def main() -> None:
     folds = crossval.repeated_folds(Y, DAYS, n_splits=SPLITS, n_repeats=REPEATS, seed=SEED)
     jobs = (delayed(judged)(number, *fold) for number, fold in enumerate(folds))
     every = [row for rows in Parallel(n_jobs=int(os.environ.get("JOBS", "2")))(jobs) for row in rows]
-    packages = ", ".join(f"{name} {version(name)}" for name in ("keras", "scikit-learn", "imbalanced-learn", "numpy"))
-    text = io.StringIO()
-    text.write(f"# seeds: {SEED} (folds, tuning), 0 (models, resampling)\n")
-    text.write(f"# budget: {SPLITS} folds, {REPEATS} times; {UPDATES} updates of {BATCH} rows for each network\n")
-    text.write(f"# versions: Python {platform.python_version()}, {packages}\n")
-    text.write(f"# date: {date.today()}; costs a row, for {COST_FP} a false alarm and {COST_FN} a miss; ECE: 10 bins\n")
-    text.write("# of equally many rows; corrected: from a prevalence of one half to that of the training rows\n")
-    table = csv.DictWriter(text, fieldnames=list(every[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(every)
-    notebook.write_text(Path(__file__).with_suffix(".csv"), text.getvalue())
+    note = f"""costs a row, for {COST_FP} a false alarm and {COST_FN} a miss; ECE: 10 bins
+of equally many rows; corrected: from a prevalence of one half to that of the training rows"""
+    budget = f"{SPLITS} folds, {REPEATS} times; {UPDATES} updates of {BATCH} rows for each network"
+    seeds, packages = (
+        f"{SEED} (folds, tuning), 0 (models, resampling)",
+        ("keras", "scikit-learn", "imbalanced-learn", "numpy"),
+    )
+    write_table(__file__, pd.DataFrame(every), seeds=seeds, budget=budget, note=note, packages=packages)
 
 
 if __name__ == "__main__":

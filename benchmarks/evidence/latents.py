@@ -10,17 +10,13 @@ one scale (divided by the root of their total variance), and chooses its gamma o
 
 from __future__ import annotations
 
-import csv
-import io
-import platform
 import sys
 from collections.abc import Iterator
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.datasets import load_digits
@@ -37,6 +33,7 @@ from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
+from benchmarks.evidence_table import write_table
 from helpers import data, estimators, notebook
 
 SEEDS = range(10)
@@ -214,21 +211,12 @@ def main() -> None:
     """Write the table."""
     notebook.setup({})
     every = [row for seed in notebook.progress(SEEDS, "repetition") for row in repetition(seed)]
-    packages = ", ".join(f"{name} {version(name)}" for name in ("keras", "scikit-learn", "numpy"))
-    text = io.StringIO()
-    text.write(
-        f"# seeds: {SEEDS.start} to {SEEDS.stop - 1} (split, networks, labels; each the mean of {DRAWS} draws)\n"
-    )
-    text.write(
-        "# budget: 1,150 updates of an autoencoder that describes, 1,000 of one that detects, 100 epochs of a network\n"
-    )
-    text.write(f"# versions: Python {platform.python_version()}, {packages}\n")
-    text.write(f"# date: {date.today()}; score: AUC, or average precision where amount is a share of anomalies;\n")
-    text.write("# amount: number of labels, or that share\n")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["task", "seed", "amount", "features", "learner", "score"])
-    table.writerows(every)
-    notebook.write_text(Path(__file__).with_suffix(".csv"), text.getvalue())
+    names = ["task", "seed", "amount", "features", "learner", "score"]
+    note = """score: AUC, or average precision where amount is a share of anomalies;
+amount: number of labels, or that share"""
+    budget = "1,150 updates of an autoencoder that describes, 1,000 of one that detects, 100 epochs of a network"
+    seeds = f"{SEEDS.start} to {SEEDS.stop - 1} (split, networks, labels; each the mean of {DRAWS} draws)"
+    write_table(__file__, pd.DataFrame(every, columns=names, dtype=object), seeds=seeds, budget=budget, note=note)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,7 @@ at the airport, two hours before a departure of its own, is joined as of it. Mea
 
 from __future__ import annotations
 
-import csv
-import io
-import platform
 import sys
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +36,7 @@ from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
+from benchmarks.evidence_table import write_table
 from helpers import crossval, data, notebook
 from helpers.estimators import KerasBinaryClassifier
 
@@ -195,18 +191,11 @@ def main() -> None:
         for number, (past, new) in enumerate(notebook.progress(SPLITS, "split")):
             every = same_table(past, new, 100 * number) + another(past, new, 100 * number)
             rows += [[number, *row[:4], f"{row[4]:.4f}", f"{row[5]:.4f}"] for row in every]
-    packages = ", ".join(f"{name} {version(name)}" for name in ("keras", "scikit-learn", "numpy"))
-    text = io.StringIO()
-    text.write("# seeds: 0 for the splits, 100 times the split's number for networks, folds and draws\n")
-    text.write(
-        "# budget: 20 epochs for each network, 4 for `300 rows` and `other table`; about 10,000 rows to learn from\n"
-    )
-    text.write(f"# versions: Python {platform.python_version()}, {packages}\n")
-    text.write(f"# date: {date.today()}; promised: AUC in five grouped folds of features made once (A alone: on its\n")
-    text.write("# training rows); auc, log_loss: on about 10,000 rows of new days (other table: five grouped folds)\n")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerows([names, *rows])
-    notebook.write_text(Path(__file__).with_suffix(".csv"), text.getvalue())
+    note = """promised: AUC in five grouped folds of features made once (A alone: on its
+training rows); auc, log_loss: on about 10,000 rows of new days (other table: five grouped folds)"""
+    budget = "20 epochs for each network, 4 for `300 rows` and `other table`; about 10,000 rows to learn from"
+    seeds = "0 for the splits, 100 times the split's number for networks, folds and draws"
+    write_table(__file__, pd.DataFrame(rows, columns=names), seeds=seeds, budget=budget, note=note)
 
 
 if __name__ == "__main__":
