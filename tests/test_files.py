@@ -249,7 +249,7 @@ def test_what_is_sanitized():
     """nbval drops a pair without a word if it is not written to its liking."""
     text = (ROOT / "tests" / "sanitize.cfg").read_text(encoding="utf-8")
     patterns = get_sanitize_patterns(text)
-    assert len(patterns) == len(re.findall(r"^regex", text, flags=re.MULTILINE)) == 4
+    assert len(patterns) == len(re.findall(r"^regex", text, flags=re.MULTILINE)) == 3
 
     def sanitize(line):
         for regex, replacement in patterns:
@@ -262,7 +262,6 @@ def test_what_is_sanitized():
     assert sanitize(shown.format("AA")) == sanitize(shown.format("BB"))
     assert sanitize("AUC 0.992, 13 of 120 decisions") == "AUC 0.992, 13 of 120 decisions"
     assert sanitize("3 samples") == "3 samples"
-    assert sanitize("<td>201 of 2559</td>") == sanitize("<td>196 of 2559</td>") != sanitize("<td>202 of 2559</td>")
 
 
 def test_a_changed_number_in_a_stored_output_is_noticed(tmp_path):
