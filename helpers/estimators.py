@@ -141,8 +141,9 @@ class KerasBinaryClassifier(_LogitClassifier):
 
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return the logits, of shape (n,)."""
-        rows = _checked_rows(self, X)
-        return compute_features(self.model_, rows)[:, 0]
+        X = _checked_rows(self, X)
+        # Neither `predict` nor a compiled function: cross-validation makes many models, each for one call.
+        return np.concatenate([np.asarray(self.model_(X[i : i + CHUNK]))[:, 0] for i in range(0, len(X), CHUNK)])
 
 
 class ScoreClassifier(_LogitClassifier):
