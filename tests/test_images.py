@@ -181,8 +181,8 @@ def test_dark_images_of_a_folder_are_refused_with_the_remedy(tmp_path):
 # --- images of pairs ---------------------------------------------------------------------------------------------
 
 RGB, PLANES = {"photometric": "rgb"}, {"photometric": "rgb", "planarconfig": "separate"}
-BLACK, IMAGEJ = {"photometric": "minisblack"}, {"imagej": True, "metadata": {"axes": "CYX"}}
-FEW_COLOURS, FIRST, FLAT = COLOURS // 100 * 99, np.moveaxis(DEEP_COLOURS, -1, 0), np.full_like(DEEP, 90)
+BLACK = {"photometric": "minisblack"}
+FEW_COLOURS, FLAT = COLOURS // 100 * 99, np.full_like(DEEP, 90)
 KINDS = [
     *(("png", pixels, {}, GREY) for pixels in (GREY, np.dstack([GREY, FLAT.astype("u1")]))),
     *(("png", pixels, {}, COLOURS) for pixels in (COLOURS, np.dstack([COLOURS, EMPTY]))),
@@ -400,6 +400,7 @@ TWICE.putpalette([0, 0, 0, 255, 0, 0, 255, 0, 0, 9, 9, 9])
 BAD = [
     *((n, "tif", np.stack([MASK] * 3), BLACK, "more than one page, or a stack") for n in (0, 1)),
     (0, "png", Image.fromarray(GREY), PAGES, "more than one page, or a stack"),
+    (0, "tif", np.moveaxis(DEEP_COLOURS, -1, 0), {"imagej": True, "metadata": {"axes": "CYX"}}, "more than one page"),
     (0, "tif", np.zeros((*SHAPE, 5), np.uint8), BLACK | {"planarconfig": "contig"}, "in no format that Pillow reads"),
     (0, "tif", COLOURS[..., :2], BLACK | {"planarconfig": "contig"}, "two channels: save one, or RGB"),
     (0, "tif", GREY / 7, {}, "in no format that Pillow reads, as 64 bits: save it as PNG or TIFF"),
