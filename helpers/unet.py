@@ -25,14 +25,15 @@ import tensorflow as tf
 from keras import layers, ops
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
+from skimage.segmentation import relabel_sequential, watershed
+
+from helpers import masks as masks_
 
 Shape = tuple[int | None, int | None, int]
 Images = Sequence[NDArray[Any]]
 
 
-def build_unet(
-    input_shape: Shape = (None, None, 1), *, base_filters: int = 16, n_classes: int = 1, bottleneck: str = "plain"
-) -> keras.Model:
+def build_unet(input_shape: Shape = (None, None, 1), *, base_filters: int = 16, n_classes: int = 2) -> keras.Model:
     """Build a U-Net that returns logits.
 
     Parameters
@@ -43,9 +44,6 @@ def build_unet(
         Filters at the highest resolution; they double with each of the two halvings that follow.
     n_classes : int
         Channels of the output: each a logit of its own for a sigmoid, or together those of a softmax.
-    bottleneck : {'plain', 'aspp'}
-        The lowest level: two convolutions, or DeepLab's atrous spatial pyramid, dilated convolutions side by side.
-        Without the pyramid's global average: with it no part of an image could be predicted for itself.
 
     Returns
     -------
@@ -55,37 +53,29 @@ def build_unet(
     Raises
     ------
     ValueError
-        A number below 1, or an unknown bottleneck.
+        A number below 1.
 
     Notes
     -----
     Ronneberger, Fischer and Brox (2015), with three changes that make it fast on a processor: the first convolution
     takes every second pixel, so that nearly all the work is done on a quarter of the pixels (objects should be several
-    pixels wide); batch normalisation; and skips that are added and not concatenated. The pyramid is Chen et al.'s
-    (2018).
+    pixels wide); batch normalisation; and skips that are added and not concatenated.
 
     Examples
     --------
-    >>> build_unet((None, None, 3), base_filters=4, n_classes=2).output_shape
-    (None, None, None, 2)
+    >>> build_unet((None, None, 3), base_filters=4, n_classes=3).output_shape
+    (None, None, None, 3)
     """
-    if min(base_filters, n_classes) < 1 or bottleneck not in ("plain", "aspp"):
-        found = f"{base_filters}, {n_classes}, {bottleneck!r}"
-        raise ValueError(f"base_filters and n_classes must be at least 1, bottleneck 'plain' or 'aspp'; got {found}.")
+    if min(base_filters, n_classes) < 1:
+        raise ValueError(f"base_filters and n_classes must be at least 1; got {base_filters} and {n_classes}.")
 
-    def convolve(x: Any, filters: int, size: int = 3, **options: int) -> Any:
-        x = layers.Conv2D(filters, size, padding="same", use_bias=False, **options)(x)
+    def convolve(x: Any, filters: int, **options: int) -> Any:
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False, **options)(x)
         # Hundreds of steps are few: Keras's momentum of 0.99 would still remember the first weights.
         return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
 
     def twice(x: Any, filters: int) -> Any:
         return convolve(convolve(x, filters), filters)
-
-    def pyramid(x: Any, filters: int) -> Any:
-        # Three quarters of the filters in each branch: as many weights as two plain convolutions.
-        each = 3 * filters // 4
-        branches = [convolve(x, each, 1), *(convolve(x, each, dilation_rate=rate) for rate in (1, 2, 4))]
-        return convolve(layers.Concatenate()(branches), filters, 1)
 
     image = keras.Input(input_shape, name="image")
     x = convolve(image, base_filters, strides=2)
@@ -94,7 +84,7 @@ def build_unet(
         x = twice(x, filters)
         skips.append(x)
         x = layers.MaxPooling2D()(x)
-    x = (twice if bottleneck == "plain" else pyramid)(x, 4 * base_filters)
+    x = twice(x, 4 * base_filters)
     for filters in (2 * base_filters, base_filters):
         x = layers.Conv2DTranspose(filters, 2, strides=2, use_bias=False)(x)
         x = twice(layers.Add()([x, skips.pop()]), filters)
@@ -179,18 +169,18 @@ def _cells_after(layer: Any, size: int, low: int, high: int) -> tuple[int, int, 
     return size * stride, low - size * before, high + size * after
 
 
-def targets(labels: ArrayLike, radius: int = 2) -> NDArray[np.int8]:
-    """Turn label images into what the network learns: the mask, and the markers of the objects.
+def targets(labels: ArrayLike, depth: float = 0.5) -> NDArray[np.int8]:
+    """Turn label images into what the network learns: the mask, and a marker in the middle of each object.
 
-    Markers are the objects without their boundaries. They do not touch where objects do, so that they can be counted,
-    and a watershed can start from them.
+    Markers do not touch where objects do, so that they can be counted, and a watershed can start from them. They shrink
+    with their object: an erosion by so many pixels would leave nothing of a small one.
 
     Parameters
     ----------
     labels : array-like of shape (height, width) or (n, height, width)
         0 is background, -1 is not known, each other value an object.
-    radius : int
-        How many pixels of an object's boundary are left out of its marker.
+    depth : float
+        In [0, 1): the marker holds the pixels farther from the object's boundary than this share of its deepest one.
 
     Returns
     -------
@@ -200,25 +190,31 @@ def targets(labels: ArrayLike, radius: int = 2) -> NDArray[np.int8]:
     Raises
     ------
     ValueError
-        Labels of another dtype or shape, such as those of 1 to 4 channels, values below -1, or a negative radius.
+        Labels of another dtype or shape, such as those of 1 to 4 channels, values below -1, or a depth out of range.
 
     Examples
     --------
-    >>> targets([[1, 1, 1, 2, 2, 2]], radius=1)[0, :, 1]
-    array([1, 1, 0, 0, 1, 1], dtype=int8)
+    >>> targets([[1] * 6 + [2] * 5] * 5)[2, :, 1]
+    array([0, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0], dtype=int8)
     """
     labels = np.asarray(labels)
     channels = labels.ndim == 3 and labels.shape[-1] in (1, 2, 3, 4)
     if labels.ndim not in (2, 3) or channels or labels.dtype.kind not in "iub" or labels.min(initial=0) < -1:
         found = f"{labels.dtype} of {labels.shape}{', which looks like channels: take one' if channels else ''}"
         raise ValueError(f"labels must be whole numbers from -1, of shape ([n,] height, width); got {found}.")
-    if radius < 0:
-        raise ValueError(f"radius must be at least 0 pixels; got {radius}.")
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    disk = (y**2 + x**2 <= radius**2).reshape((1,) * (labels.ndim - 2) + y.shape)
-    lowest = ndimage.minimum_filter(labels, footprint=disk, mode="nearest")
-    highest = ndimage.maximum_filter(labels, footprint=disk, mode="nearest")
-    stacked = np.stack([labels > 0, (labels > 0) & (lowest == highest)], axis=-1)
+    if not 0 <= depth < 1:
+        raise ValueError(f"depth must be in [0, 1); got {depth}.")
+    markers = np.zeros(labels.shape, dtype=bool)
+    for image in np.ndindex(labels.shape[:-2]):
+        # Consecutive numbers: there is a slice for each number up to the highest.
+        objects = np.unique(labels[image], return_inverse=True)[1].reshape(labels.shape[-2:])
+        objects = np.where(labels[image] > 0, objects + 1, 0)
+        for number, where in enumerate(ndimage.find_objects(objects), start=1):
+            if where is not None:
+                inside = np.pad(objects[where] == number, 1)
+                distance = ndimage.distance_transform_edt(inside)[1:-1, 1:-1]
+                markers[image][where] |= distance > depth * distance.max()
+    stacked = np.stack([labels > 0, markers], axis=-1)
     return np.where(labels[..., np.newaxis] < 0, -1, stacked).astype(np.int8)
 
 
@@ -252,7 +248,9 @@ def standardize(image: ArrayLike) -> NDArray[np.float32]:
     return ((image - mean) / np.where(std > 0, std, 1)).astype(np.float32)
 
 
-def random_crops(images: Images, masks: Images, side: int, batch_size: int = 8, seed: int = 0) -> tf.data.Dataset:
+def random_crops(
+    images: Images, masks: Images, side: int, batch_size: int = 8, seed: int = 0, weights: ArrayLike | None = None
+) -> tf.data.Dataset:
     """Return endless batches of square crops, taken at random from images of any size, turned and mirrored at random.
 
     The gap: Keras's ``RandomCrop`` takes one crop of a whole batch of images of one size.
@@ -264,7 +262,8 @@ def random_crops(images: Images, masks: Images, side: int, batch_size: int = 8, 
     side : int
         Of the crops, in pixels.
     batch_size, seed : int
-        In each round over the images, every image gives one crop.
+    weights : array-like of shape (n,), optional
+        How often each image is taken, beside the others. When left out, every image gives one crop in each round.
 
     Returns
     -------
@@ -288,9 +287,17 @@ def random_crops(images: Images, masks: Images, side: int, batch_size: int = 8, 
             wanted = "of one height and width and of shape (height, width, channels), with the first's channels"
             raise ValueError(f"image and mask {number} must be {wanted}; got {image.shape} and {mask.shape}.")
 
+    if weights is not None and np.shape(weights) != (len(images),):
+        raise ValueError(f"weights must be {len(images)} numbers, one for each image; got {np.shape(weights)}.")
+    p = None if weights is None else np.asarray(weights) / np.sum(weights)
+
     def batches() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         random = np.random.default_rng(seed)
-        endless = itertools.chain.from_iterable(random.permutation(len(images)) for _ in itertools.count())
+        number = len(images)
+        rounds = (
+            random.permutation(number) if p is None else random.choice(number, number, p=p) for _ in itertools.count()
+        )
+        endless = itertools.chain.from_iterable(rounds)
         # Each batch is drawn before its crops.
         while batch := list(itertools.islice(endless, batch_size)):
             crops = np.stack([_crop((images[i], masks[i]), side, random) for i in batch])
@@ -352,49 +359,25 @@ def _known(y_true: Any, logits: Any) -> tuple[Any, Any, Any]:
     return ops.cast(y_true, logits.dtype) * known, ops.sigmoid(logits) * known, known / ops.where(share > 0, share, 1)
 
 
-def dice_loss(y_true: Any, logits: Any) -> Any:
-    """Return one minus the soft Dice coefficient of each image and channel, from logits: shape (n, channels).
-
-    The gap: ``keras.losses.dice`` costs 1 for an empty mask whatever is predicted, and teaches nothing there.
-    ValueError: masks and logits differ in shape. Masks below 0 weigh nothing.
-    """
-    y_true, probabilities, _ = _known(y_true, logits)
-    intersection = ops.sum(y_true * probabilities, axis=(1, 2))
-    # One pixel more in both: an empty mask, predicted empty, costs nothing.
-    return 1 - (2 * intersection + 1) / (ops.sum(y_true + probabilities, axis=(1, 2)) + 1)
-
-
 def bce_jaccard(y_true: Any, logits: Any) -> Any:
-    """Return binary cross-entropy plus one minus the soft intersection over union: shape (n, channels).
+    """Return binary cross-entropy plus one minus the soft intersection over union, from logits: shape (n, channels).
 
-    ValueError and masks below 0: as in `dice_loss`.
+    The gap: ``keras.losses.Dice`` takes probabilities, and by default one score of the whole batch; per image, an empty
+    mask costs 1 whatever is predicted. ValueError: masks and logits differ in shape. Masks below 0 weigh nothing.
     """
     y_true, probabilities, weights = _known(y_true, logits)
     intersection = ops.sum(y_true * probabilities, axis=(1, 2))
     union = ops.sum(y_true + probabilities, axis=(1, 2)) - intersection
     cross_entropy = ops.mean(weights * tf.nn.sigmoid_cross_entropy_with_logits(y_true, logits), axis=(1, 2))
-    # One pixel more, as in `dice_loss`.
+    # One pixel more in both: an empty mask, predicted empty, costs nothing.
     return cross_entropy + 1 - (intersection + 1) / (union + 1)
-
-
-def weighted_bce(weight: float) -> Callable[[Any, Any], Any]:
-    """Return a binary cross-entropy, from logits, in which a pixel of an object counts `weight` times.
-
-    ValueError and masks below 0: as in `dice_loss`.
-    """
-
-    def loss(y_true: Any, logits: Any) -> Any:
-        y_true, _, weights = _known(y_true, logits)
-        return ops.mean(weights * tf.nn.weighted_cross_entropy_with_logits(y_true, logits, weight), axis=(1, 2))
-
-    return loss
 
 
 def iou_metric(y_true: Any, logits: Any) -> Any:
     """Return the intersection over union of the first channel, for each image, with a logit above 0 as foreground.
 
     For ``model.compile(metrics=[iou_metric])``. Two empty masks agree: 1. ValueError and masks below 0: as in
-    `dice_loss`.
+    `bce_jaccard`.
     """
     true = _known(y_true[..., :1], logits[..., :1])[0][..., 0] > 0.5
     predicted = ops.logical_and(logits[..., 0] > 0, y_true[..., 0] >= 0)
@@ -403,86 +386,101 @@ def iou_metric(y_true: Any, logits: Any) -> Any:
     return ops.where(union > 0, intersection / ops.maximum(union, 1), 1.0)
 
 
-def compile_model(model: keras.Model, loss: Any) -> None:
-    """Compile a model with Nadam and `iou_metric`, and make the optimizer's variables now.
+def train(
+    images: Images,
+    labels: Images,
+    *,
+    steps: int = 1000,
+    crop: int = 128,
+    seed: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> keras.Model:
+    """Train a U-Net for masks and markers, for objects about 6 to 60 pixels across; `predict_objects` takes it on.
 
-    The gap: ``fit`` makes them in its first step, which is therefore traced twice; of these networks that takes longer
-    than a hundred steps.
-
-    Parameters
-    ----------
-    model : keras.Model
-    loss : callable or keras.losses.Loss
-        From masks and logits.
-    """
-    model.compile(keras.optimizers.Nadam(), loss, metrics=[iou_metric])
-    model.optimizer.build(model.trainable_variables)
-
-
-def reset_weights(model: keras.Model, seed: int) -> None:
-    """Give a compiled model new random weights and its optimizer a new start; what was traced stays.
+    The gap: Keras trains any model, and leaves all that decides here to you. Measured one by one on photographs of
+    nuclei (`benchmarks/evidence/mask_training.csv`): what is standardised and how, what the markers are, that an image
+    with many objects is shown more often, the loss, and a learning rate that rises to 0.01 and falls to 0.
 
     Parameters
     ----------
-    model : keras.Model
-        From `compile_model`.
+    images : sequence of ndarray of shape (height, width, channels)
+        As they are: `standardize` is applied here, and in `predict_objects` and `export`. Sizes may differ.
+    labels : sequence of ndarray of shape (height, width)
+        See `targets`.
+    steps : int
+        Of 8 crops each. 1,000 take about 80 seconds on two cores.
+    crop : int
+        Side of a crop in pixels, rounded up to a multiple of 8.
     seed : int
         Of Python, NumPy and TensorFlow, from here on.
+    callbacks : sequence of keras.callbacks.Callback
+        For ``fit``; an epoch has 50 steps.
+
+    Returns
+    -------
+    keras.Model
+        Of logits of shape (n, height, width, 2).
+
+    Raises
+    ------
+    ValueError
+        Images and labels do not fit, hold no object at all, or a number is below 1.
     """
+    if steps < 1 or not any(np.any(np.asarray(image) > 0) for image in labels):
+        raise ValueError(f"steps must be at least 1, and a label image hold an object; got {steps} steps.")
     keras.utils.set_random_seed(seed)
-    # Around the same layers and not compiled: of a compiled model Keras would look up the loss by its name, in vain.
-    bare = keras.Model(model.inputs, model.outputs)
-    model.set_weights(keras.models.clone_model(bare).get_weights())
-    fresh = type(model.optimizer).from_config(model.optimizer.get_config())
-    fresh.build(model.trainable_variables)
-    for old, new in zip(model.optimizer.variables, fresh.variables, strict=True):
-        old.assign(new)
+    model = build_unet((None, None, images[0].shape[-1]))
+    warmup = -(-steps // 10)
+    rate = keras.optimizers.schedules.CosineDecay(0.0, max(steps - warmup, 1), warmup_target=1e-2, warmup_steps=warmup)
+    model.compile(keras.optimizers.Nadam(rate), bce_jaccard, metrics=[iou_metric])
+    # Else ``fit`` makes the variables in its first step, which is traced twice: as long as a hundred steps.
+    model.optimizer.build(model.trainable_variables)
+    crops = random_crops(
+        [standardize(image) for image in images],
+        [targets(image) for image in labels],
+        -(-crop // 8) * 8,
+        seed=seed,
+        weights=[len(np.unique(image)) for image in labels],
+    )
+    epoch = min(steps, 50)
+    model.fit(
+        crops, steps_per_epoch=epoch, epochs=-(-steps // epoch), verbose=0, shuffle=False, callbacks=list(callbacks)
+    )
+    return model
 
 
-class OneCycle(keras.callbacks.Callback):
-    """Let the learning rate rise over the first tenth of a fit, and fall along a cosine to 0 over the rest.
-
-    A callback and not one of Keras's schedules: it reads the number of steps from the fit, so that the same traced
-    step serves a long training and a short one.
+def predict_objects(
+    model: keras.Model, image: ArrayLike, *, threshold: float = 0.5, min_depth: float = 0.4
+) -> NDArray[np.int32]:
+    """Return the objects of an image, also where they touch: a watershed from the markers, within the mask.
 
     Parameters
     ----------
-    highest : float
-        Batch normalisation lets these networks learn at 0.01, ten times Keras's default.
+    model : keras.Model
+        From `train`.
+    image : array-like of shape (height, width, channels)
+        As it is, of any size.
+    threshold : float
+        Of the mask's probability.
+    min_depth : float
+        Markers that have run into each other are split, too; see `helpers.masks.split_touching`.
 
-    Examples
-    --------
-    >>> rates = [OneCycle(1.0).rate(step, 100) for step in (0, 5, 10, 55, 99)]
-    >>> [round(rate, 2) for rate in rates]
-    [0.0, 0.5, 1.0, 0.5, 0.0]
+    Returns
+    -------
+    ndarray of shape (height, width), dtype int32
+        0 is background, 1, 2, … are the objects. What has no marker of at least 4 pixels is none.
+
+    Raises
+    ------
+    ValueError
+        Another number of channels, or `min_depth` is not above 0.
     """
-
-    def __init__(self, highest: float = 1e-2) -> None:
-        super().__init__()
-        self.highest = highest
-
-    def rate(self, step: int, steps: int) -> float:
-        """Return the learning rate of a step, counted from 0."""
-        rising = max(steps // 10, 1)
-        if step < rising:
-            return self.highest * step / rising
-        return self.highest * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1))) / 2
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Count from 0, and keep the rate that the optimizer has."""
-        if self.params["steps"] is None:
-            raise ValueError("OneCycle must know the number of steps: give fit its steps_per_epoch.")
-        self._step, self._before = 0, float(self.model.optimizer.learning_rate.numpy())
-
-    def on_train_end(self, logs: Any = None) -> None:
-        """Give the rate back: that of the last step is next to nothing."""
-        self.model.optimizer.learning_rate.assign(self._before)
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Set the rate of the step that follows."""
-        steps = self.params["epochs"] * self.params["steps"]
-        self.model.optimizer.learning_rate.assign(self.rate(self._step + 1, steps + 1))
-        self._step += 1
+    logits = predict_tiled(model, standardize(image))
+    probability = 1 / (1 + np.exp(-logits))
+    seeds = masks_.split_touching(probability[..., 1] > 0.5, min_depth=min_depth)
+    seeds = np.where(np.bincount(seeds.ravel())[seeds] < 4, 0, seeds)
+    inside = (probability[..., 0] > threshold) | (seeds > 0)
+    return relabel_sequential(watershed(-probability[..., 1], seeds, mask=inside))[0].astype(np.int32)
 
 
 def predict_tiled(
@@ -534,7 +532,7 @@ def predict_tiled(
     Examples
     --------
     >>> predict_tiled(build_unet(base_filters=4), np.zeros((30, 50, 1)), tile=16).shape
-    (30, 50, 1)
+    (30, 50, 2)
     """
     radius, stride = receptive_field(model)
     image = image if hasattr(image, "shape") else np.asarray(image)

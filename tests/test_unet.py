@@ -29,8 +29,8 @@ def trained(model):
 @pytest.fixture(scope="module")
 def models():
     return {
-        "plain": trained(unet.build_unet(base_filters=4, n_classes=2)),
-        "aspp": trained(unet.build_unet((None, None, 3), base_filters=4, bottleneck="aspp")),
+        "plain": trained(unet.build_unet(base_filters=4)),
+        "colour": trained(unet.build_unet((None, None, 3), base_filters=4, n_classes=1)),
     }
 
 
@@ -38,7 +38,7 @@ def models():
 
 
 def test_the_output_has_the_size_of_the_image_and_holds_logits(models):
-    for name, channels, classes in (("plain", 1, 2), ("aspp", 3, 1)):
+    for name, channels, classes in (("plain", 1, 2), ("colour", 3, 1)):
         output = models[name](10 * picture(2, 48, 64, channels)).numpy()
         assert output.shape == (2, 48, 64, classes)
         assert output.min() < 0 < 1 < output.max()
@@ -65,7 +65,6 @@ def textbook(image):
 
 MODELS = {
     "plain": (lambda: unet.build_unet(base_filters=2), (48, 8)),
-    "aspp": (lambda: unet.build_unet(base_filters=2, bottleneck="aspp"), (64, 8)),
     "textbook": (lambda: of(textbook), (14, 4)),
     "wide": (lambda: of(lambda x: conv(3, dilation_rate=4)(conv((1, 4))(x))), (6, 1)),
 }
@@ -102,7 +101,7 @@ def whole(model, image):
     return model.predict_on_batch(padded[None].astype(np.float32))[0][: image.shape[0], : image.shape[1]]
 
 
-@pytest.mark.parametrize("name", ["plain", "aspp"])
+@pytest.mark.parametrize("name", ["plain", "colour"])
 def test_tiles_are_equal_to_the_whole_up_to_rounding(models, name):
     for size in ((1, 1), (37, 53), (160, 131)):
         image = picture(*size, models[name].input_shape[-1])
@@ -144,19 +143,20 @@ def test_the_mean_of_eight_orientations_turns_with_the_image():
 # --- targets and standardize -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("radius", [0, 1, 3])
-def test_markers_are_the_eroded_objects_and_do_not_touch(radius):
+@pytest.mark.parametrize("depth", [0, 0.5, 0.8])
+def test_markers_are_the_middles_of_objects_and_do_not_touch(depth):
     labels = np.zeros((20, 30), np.int32)
-    labels[4:16, 3:14], labels[0:16, 14:27] = 7, 300
-    answer = unet.targets(np.stack([labels, np.ones_like(labels)]), radius)
+    labels[4:16, 3:14], labels[0:16, 14:27], labels[18, 5] = 7, 300, 2
+    answer = unet.targets(np.stack([labels, np.ones_like(labels)]), depth)
     assert (answer.dtype, answer.shape) == (np.int8, (2, 20, 30, 2))
-    disk = np.hypot(*np.mgrid[-radius : radius + 1, -radius : radius + 1]) <= radius
-    eroded = sum(ndimage.binary_erosion(labels == n, disk, border_value=True) for n in (7, 300))
-    assert np.array_equal(answer[0], np.stack([labels > 0, eroded], axis=-1))
-    assert answer[1].all(), "the image's edge takes nothing away"
+    far = {n: ndimage.distance_transform_edt(np.pad(labels == n, 1))[1:-1, 1:-1] for n in (2, 7, 300)}
+    expected = sum(distance > depth * distance.max() for distance in far.values())
+    assert np.array_equal(answer[0], np.stack([labels > 0, expected], axis=-1))
+    assert answer[0, 18, 5].all(), "a single pixel is a marker, too"
+    assert ndimage.label(answer[0, ..., 1])[1] == (2 if depth == 0 else 3), "at 0, objects that touch are one"
     void = np.where(np.indices(labels.shape)[1] > 20, -1, labels)
-    assert (unet.targets(void, radius)[void < 0] == -1).all()
-    assert np.array_equal(unet.targets(void, radius)[..., 0][void >= 0], labels[void >= 0] > 0)
+    assert (unet.targets(void, depth)[void < 0] == -1).all()
+    assert np.array_equal(unet.targets(void, depth)[..., 0][void >= 0], labels[void >= 0] > 0)
 
 
 def test_each_channel_of_each_image_has_mean_0_and_deviation_1():
@@ -220,10 +220,14 @@ REFUSED = {
     "tile must be at least 1.*got 0, 48, 'float32'": lambda m: unet.predict_tiled(m, IMAGES[0], tile=0),
     r"out must be of shape \(8, 8, 2\) and float32; got": lambda m: unet.predict_tiled(m, IMAGES[0], out=IMAGES[0]),
     r"dtype 'uint8' is .* not within \[0, 1\]": lambda m: unet.predict_tiled(m, IMAGES[0] - 30, dtype="uint8"),
+    "weights must be 2 numbers": lambda _: unet.random_crops(IMAGES, IMAGES, 8, weights=[1]),
+    r"depth must be in \[0, 1\); got 1": lambda _: unet.targets(np.zeros((4, 4), int), 1),
+    "base_filters and n_classes must be at least 1; got 0 and 2": lambda _: unet.build_unet(base_filters=0),
+    "a label image hold an object; got 5 steps": lambda _: unet.train(IMAGES, np.zeros((2, 8, 8), int), steps=5),
     "labels must be whole numbers.*got float64": lambda _: unet.targets(np.zeros((4, 4))),
     r"got int64 of \(8, 9, 3\), which looks like channels": lambda _: unet.targets(np.zeros((8, 9, 3), int)),
     "whole numbers from -1": lambda _: unet.targets(np.full((8, 9), -2)),
-    r"one shape; got \(8, 8, 1\) and \(1, 8, 8, 1\)": lambda _: unet.dice_loss(IMAGES[0], IMAGES[0][None] / 9),
+    r"one shape; got \(8, 8, 1\) and \(1, 8, 8, 1\)": lambda _: unet.bce_jaccard(IMAGES[0], IMAGES[0][None] / 9),
     r"one shape; got \(1, 8, 8\) and \(1, 8, 8, 1\)": lambda _: unet.bce_jaccard(*bare()),
     r"one shape; got \(1, 8, 1\) and": lambda _: unet.iou_metric(*bare()),
     "there are 2 images and 1 masks; one mask": lambda _: unet.random_crops(IMAGES, IMAGES[:1], 8),
@@ -278,35 +282,24 @@ def logits_and_masks():
     return true, random.normal(0, 2, true.shape).astype(np.float32)
 
 
-LOSSES = {
-    unet.dice_loss: lambda both, total, bce: 1 - (2 * both + 1) / (total + 1),
-    unet.bce_jaccard: lambda both, total, bce: bce(1) + 1 - (both + 1) / (total - both + 1),
-    unet.weighted_bce(5.0): lambda both, total, bce: bce(5),
-}
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_losses_are_those_of_numpy_teach_from_empty_masks_and_stay_finite(loss):
+def test_the_loss_is_that_of_numpy_teaches_from_empty_masks_and_stays_finite():
     true, logits = logits_and_masks()
     p, axes = expit(logits.astype(float)), (1, 2)
-
-    def bce(weight):
-        return -(weight * true * np.log(p) + (1 - true) * np.log(1 - p)).mean(axes)
-
-    expected = LOSSES[loss]((true * p).sum(axes), (true + p).sum(axes), bce)
-    np.testing.assert_allclose(loss(true, logits), expected, rtol=1e-5)
-    np.testing.assert_allclose(loss(true, 40 * true - 20), 0, atol=1e-4)
+    bce = -(true * np.log(p) + (1 - true) * np.log(1 - p)).mean(axes)
+    both, total = (true * p).sum(axes), (true + p).sum(axes)
+    np.testing.assert_allclose(unet.bce_jaccard(true, logits), bce + 1 - (both + 1) / (total - both + 1), rtol=1e-5)
+    np.testing.assert_allclose(unet.bce_jaccard(true, 40 * true - 20), 0, atol=1e-4)
     empty = np.zeros_like(true)
     for y_true, values in ((true, 1e4 * np.sign(logits)), (true, empty - 50), (empty, empty)):
         variable = tf.Variable(values)
         with tf.GradientTape() as tape:
-            cost = loss(y_true, variable)
+            cost = unet.bce_jaccard(y_true, variable)
         gradient = tape.gradient(cost, variable).numpy()
         assert np.isfinite([*np.ravel(cost), *np.ravel(gradient)]).all()
     assert (gradient > 1e-4).all()
 
 
-@pytest.mark.parametrize("loss", [*LOSSES, unet.iou_metric])
+@pytest.mark.parametrize("loss", [unet.bce_jaccard, unet.iou_metric])
 def test_pixels_that_are_not_known_weigh_nothing(loss):
     true, logits = logits_and_masks()
     void = np.zeros_like(true)
@@ -332,35 +325,49 @@ def test_the_metric_is_the_iou_of_each_image():
 
 # --- training ----------------------------------------------------------------------------------------------------
 
-X = picture(8, 16, 16, 1, seed=3)
-Y = (ndimage.gaussian_filter(X, (0, 2, 2, 0)) > 0).astype(np.float32)
+
+@pytest.fixture(scope="module")
+def discs():
+    """Images of touching discs on a dark ground, and their labels."""
+    random, images, labels = np.random.default_rng(0), [], []
+    y, x = np.mgrid[:64, :64]
+    for _ in range(8):
+        label = np.zeros((64, 64), np.int32)
+        for at in random.uniform(8, 48, (3, 2)):
+            for shift in (0, 11):
+                label[np.hypot(y - at[0], x - at[1] - shift) < 6] = label.max() + 1
+        images.append((40 + 60 * (label > 0) + random.normal(0, 6, label.shape)).astype(np.uint8)[..., None])
+        labels.append(label)
+    return images, labels
 
 
-def test_new_weights_are_a_new_beginning_that_traces_nothing_and_the_rate_rises_and_falls_once():
-    traced, rates, runs, cycle = [], [], [], unet.OneCycle(0.02)
-    # A small model: tracing the U-Net's gradients takes long, and nothing here is particular to it.
-    model = of(lambda x: layers.Conv2D(1, 1)(layers.ReLU()(layers.BatchNormalization()(conv()(x)))))
-    unet.compile_model(model, lambda y_true, logits: traced.append(1) or unet.bce_jaccard(y_true, logits))
-    rate = model.optimizer.learning_rate
-    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: rates.append(float(rate)))
-    rate.assign(0.003)
-    for seed in (1, 2, 1):
-        unet.reset_weights(model, seed)
-        start = model.get_weights()[0]
-        assert model.optimizer.iterations == 0
-        assert all(not np.any(v) for v in model.optimizer.variables if "moment" in v.path or "velocity" in v.path)
-        losses = model.fit(X, Y, 1, 4, 0, [cycle, note]).history["loss"]
-        assert losses[-1] < losses[0]
-        runs.append((start, losses[-1], len(traced)))
-    assert np.array_equal(runs[0][0], runs[2][0])
-    assert not np.allclose(runs[0][0], runs[1][0])
-    assert runs[0][1:] == (pytest.approx(runs[2][1], rel=1e-3), runs[2][2])
-    assert float(rate) == pytest.approx(0.003), "given back"
-    assert max(rates[:32]) == rates[2] == pytest.approx(0.02)
-    assert (np.diff(np.sign(np.diff(rates[:32]))) != 0).sum() == 1
-    assert 0 < rates[31] < 0.02 / 15
-    with pytest.raises(ValueError, match="give fit its steps_per_epoch"):
-        model.fit(unet.random_crops(IMAGES, IMAGES, 16), verbose=0, shuffle=False, callbacks=[cycle])
+def counted(true, found):
+    none = masks.ObjectCounts(0, 0, 0)
+    return sum((masks.count_objects(*pair) for pair in zip(true, found, strict=True)), none)
+
+
+def test_training_finds_objects_that_touch_and_reports_each_epoch(discs):
+    images, labels = discs
+    history = keras.callbacks.History()
+    model = unet.train(images[:6], labels[:6], steps=100, crop=60, callbacks=[history])
+    assert len(history.history["iou_metric"]) == 2
+    assert history.history["loss"][-1] < history.history["loss"][0]
+    found = [unet.predict_objects(model, image) for image in images[6:]]
+    assert all(image.dtype == np.int32 and image.shape == (64, 64) for image in found)
+    counts = counted(labels[6:], found)
+    assert counts.f1 > 0.8
+    joined = [ndimage.label(image > 0)[0] for image in found]
+    apart = counted(labels[6:], joined)
+    assert apart.f1 < counts.f1, "without markers, those that touch are one"
+    odd = unet.predict_objects(model, images[7][:41, :53])
+    assert odd.shape == (41, 53) and odd.max() == len(np.unique(odd)) - 1
+
+
+def test_images_with_more_weight_are_shown_more_often():
+    images = numbered((16, 16), (16, 16))
+    crops = unet.random_crops(images, images, 16, batch_size=8, weights=[1, 3]).take(100)
+    second = np.mean([image[:, 0, 0, 0] >= 10_000 for image, _ in crops.as_numpy_iterator()])
+    assert 0.7 < second < 0.8
 
 
 # --- export ------------------------------------------------------------------------------------------------------
