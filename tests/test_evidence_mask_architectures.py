@@ -37,15 +37,12 @@ def test_the_networks_have_the_weights_of_the_table(table, script):
         assert (table.loc[table["architecture"] == name, "weights"] == script["build"](name).count_params()).all()
 
 
-def test_deeplab_trains_and_finds(script):
-    """Steps of half the crops on drawings: every layer learns, and the objects have the size of the image."""
+def test_deeplab_gives_objects_in_the_size_of_the_image_and_cannot_be_tiled(script):
     cells, network = data.load("cells"), script["build"]("DeepLabV3+")
-    before = [weight.numpy() for weight in network.trainable_weights]
-    script["train"](network, cells.X[:6], cells.y[:6], 3, 1e-2, 128, seed=0)
-    changed = [(old != new.numpy()).any() for old, new in zip(before, network.trainable_weights, strict=True)]
-    assert np.mean(changed) > 0.8
     inside, objects = script["objects"](network, cells.X[0])
     assert inside.shape == objects.shape == cells.y[0].shape
+    with pytest.raises(ValueError, match="GlobalAveragePooling2D"):
+        unet.receptive_field(network)
 
 
 def test_a_frozen_encoder_learns_nothing_and_a_random_one_knows_nothing(script):

@@ -194,7 +194,7 @@ def rows_of_split(photographs: Any, split: int, parts: list[str]) -> Iterator[di
         yield row | score(model, [photographs.X[i] for i in unseen], [photographs.y[i] for i in unseen])
 
 
-def write(rows: list[dict[str, Any]]) -> None:
+def write(rows: list[Any]) -> None:
     """Write the rows that there are."""
     note = """100 photographs of BBBC038 (2018 Data Science Bowl, CC0), 70 to train, 30 to test;
 cpu_seconds: of training, all cores together (on two, about half); iou, f1: pooled over the test images;
@@ -220,7 +220,7 @@ def main() -> None:
     photographs = images.open_pairs(options.photographs / "images", options.photographs / "masks")
     path = Path(__file__).with_suffix(".csv")
     old = pd.read_csv(path, comment="#", dtype=object) if path.exists() else pd.DataFrame(columns=["part"])
-    rows = old[~old["part"].isin(options.parts)].to_dict("records")
+    rows: list[Any] = old[~old["part"].isin(options.parts)].to_dict("records")
     if "cost" in options.parts:
         rows = [*(json.loads(notebook.fresh_process(__file__, "--cost", name)) for name in RECIPES), *rows]
         write(rows)
