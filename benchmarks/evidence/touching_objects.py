@@ -119,14 +119,12 @@ def from_mask(mask: Any) -> dict[str, Any]:
 def objects_of(network: str, logits: Any) -> dict[str, Any]:
     """Return what can be made of a network's output: a label image for each way."""
     classes, (mask, second) = softmax(logits, axis=-1), np.moveaxis(expit(logits.astype(float)), -1, 0)[:2]
+    marker = second > 0.5
     if network == "border class":
-        mask, second = 1 - classes[..., 0], classes[..., 1]
-        seeds = {network: seeds_of(classes.argmax(axis=-1) == 1, False)}
-    elif network == "distance map":
+        mask, second, marker = 1 - classes[..., 0], classes[..., 1], classes.argmax(axis=-1) == 1
+    seeds = {network: seeds_of(marker, False), f"{network}, split by shape": seeds_of(marker, True)}
+    if network == "distance map":
         seeds = {network: label(h_maxima(ndimage.gaussian_filter(second, 1), 0.05) * (mask > 0.5))}
-    else:
-        ways = {network: False, f"{network}, split by shape": True}
-        seeds = {way: seeds_of(second > 0.5, by_shape) for way, by_shape in ways.items()}
     found = {way: watershed(-second, seed, mask=(mask > 0.5) | (seed > 0)) for way, seed in seeds.items()}
     return found | (from_mask(mask > 0.5) if network == "markers, half of the depth" else {})
 
