@@ -347,6 +347,20 @@ def test_the_network_of_textures_takes_small_images_from_0_to_1():
         assert (abs(logits[1]) > 7).mean() > 0.9 > (abs(logits[255]) > 7).mean()
 
 
+def test_the_network_of_cells_finds_the_objects_of_drawings_that_it_has_not_seen():
+    """What lessons 43 and 44 rest on: masks and markers, nearly without a miss."""
+    keras = pytest.importorskip("keras")
+    from helpers import masks, unet
+
+    cells = data.load("cells")
+    network = keras.saving.load_model(ROOT / "datasets" / "cells" / "markers.keras")
+    found = [unet.predict_objects(network, image) for image in cells.X[700:760]]
+    counts = [masks.count_objects(*pair) for pair in zip(cells.y[700:760], found, strict=True)]
+    assert sum(counts, masks.ObjectCounts(0, 0, 0)).f1 > 0.98
+    ious = [masks.iou(true > 0, labels > 0) for true, labels in zip(cells.y[700:760], found, strict=True)]
+    assert 0.94 < np.mean(ious) < 0.96
+
+
 def test_the_network_of_breast_cancer_takes_standardised_rows_and_has_seen_the_training_rows():
     """What lessons on inference rest on: without the scaler every row is positive, and the ranking hardly moves."""
     keras = pytest.importorskip("keras")
