@@ -131,7 +131,7 @@ def stopping(epochs: int = 40) -> Iterator[dict[str, Any]]:
         for number in (12, 60, 600):
             row = {"part": "stopping", "images": number, "repeat": repeat, "rate": recipe.rate}
             X, Y = drawings(number, repeat)
-            watched = itertools.product([("val_loss", "min"), ("val_iou_metric", "max")], (2, 10))
+            watched = itertools.product([("val_loss", "min"), ("val_iou_metric", "max")], (2, 5, 10))
             rules = [Rule(name, mode=mode, patience=n, restore_best_weights=True) for (name, mode), n in watched]
             model, stream = restarted(recipe, repeat, 0), crops(list(unet.standardize(X)), Y, recipe, repeat)
             options = {"steps_per_epoch": 10, "epochs": epochs, "verbose": 0, "shuffle": False}
