@@ -74,7 +74,8 @@ def of_photograph(seed: int) -> Iterator[Row]:
         def score(cut: float, parts: list[Any]) -> float:
             return float(np.mean([masks.iou(y_true[part], above[part] > cut) for part in parts]))
 
-        cut = max(np.arange(-1, 3, 0.1), key=lambda cut, rest=rest: score(cut, rest))
+        cuts = np.arange(-1, 3, 0.1)
+        cut = cuts[np.argmax([score(value, rest) for value in cuts])]
         yield "photograph IoU", seed, "local threshold, from the rest", quarter, f"{score(cut, [where]):.4f}"
         others = [[array[other] for other in rest] for array in (image, mask)]
         for case in ("U-Net, trained on the rest", "U-Net, fine-tuned on the rest"):
