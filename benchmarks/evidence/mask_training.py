@@ -2,6 +2,7 @@
 
 python benchmarks/evidence/mask_training.py     writes mask_training.csv beside it, in about 40 minutes on one core
     --photographs DIR     also on photographs: DIR/images and DIR/masks; without it, their rows stay as they are
+    --resume              computes only the rows that the table lacks
 
 Each row changes one thing of the reference, and takes the same number of steps. A repetition has its own training
 images, initial weights and crops, the same for all treatments. Nothing is chosen on the test images: learning rates and
@@ -30,10 +31,11 @@ from benchmarks.evidence_table import write_table
 from benchmarks.mask_recipes import LOSSES, Recipe, crops, probabilities, restarted, trained
 from helpers import data, images, masks, unet
 
-STEPS, REPEATS, SPLITS = 200, 4, 3
+STEPS, REPEATS, SPLITS = 200, 3, 3
 CELLS = data.load("cells")
 VALIDATION, TEST = range(600, 650), range(700, 800)
 KEYS = ["part", "treatment", "images", "repeat"]
+DONE = set[tuple[Any, ...]]()  # with --resume
 HEAD: dict[str, Any] = {
     "seeds": f"0 to {REPEATS - 1} (training images, weights, crops), 100 (learning rates); splits 0 to {SPLITS - 1}",
     "budget": f"{STEPS} steps (stopping: 400) of 6 crops of 64 pixels; photographs: 8 of 96",
@@ -94,6 +96,8 @@ def choose_rates() -> Iterator[dict[str, Any]]:
     """Yield the validation IoU of each learning rate, once, on 60 images that are no repetition's."""
     for name, (recipe, rates) in RATES.items():
         for rate in rates:
+            if ("rates", name, 60, 100, rate) in DONE:
+                continue
             recipe = replace(recipe, rate=rate)
             model = trained(recipe, *drawings(60, 100), 100, STEPS)
             iou = ious(probabilities(model, recipe, CELLS.X[VALIDATION]), CELLS.y[VALIDATION], 0.5).mean()
@@ -106,6 +110,8 @@ def on_numbers(rates: dict[str, float]) -> Iterator[dict[str, Any]]:
     for repeat in range(REPEATS):
         for name, recipe in treatments(rates).items():
             for number in (12, 60, 600):
+                if ("drawings", name, number, repeat, recipe.rate) in DONE:
+                    continue
                 model = trained(recipe, *drawings(number, repeat), repeat, STEPS)
                 row = {"part": "drawings", "treatment": name, "images": number, "repeat": repeat, "rate": recipe.rate}
                 yield row | {"steps": STEPS} | on_drawings(model, recipe)
@@ -129,6 +135,8 @@ def stopping(epochs: int = 40) -> Iterator[dict[str, Any]]:
     judges = unet.standardize(CELLS.X[few]), (CELLS.y[few] > 0)[..., np.newaxis].astype(np.float32)
     for repeat in range(REPEATS):
         for number in (12, 60, 600):
+            if ("stopping", "falling rate, all steps", number, repeat, 0.01) in DONE:
+                continue
             row = {"part": "stopping", "images": number, "repeat": repeat, "rate": recipe.rate}
             X, Y = drawings(number, repeat)
             watched = itertools.product([("val_loss", "min"), ("val_iou_metric", "max")], (2, 5, 10))
@@ -162,6 +170,8 @@ def on_photographs(folder: Path, rates: dict[str, float]) -> Iterator[dict[str, 
         train, test = order[:70], order[70:]
         for name in [*names, BROKEN[0]]:
             recipe = replace(treatments(rates)[name], channels=2, side=96, batch=8)
+            if ("photographs", name, 70, split, recipe.rate) in DONE:
+                continue
             X, labels = ([values[i] for i in train] for values in (photographs.X, photographs.y))
             model = trained(recipe, X, [unet.targets(of) for of in labels], split, STEPS)
             p = probabilities(model, recipe, [photographs.X[i] for i in test])
@@ -177,26 +187,29 @@ def main() -> None:
     """Write the table, row by row: a run that is cut keeps what it has."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--photographs", type=Path)
-    folder = parser.parse_args().photographs
-    path = Path(__file__).with_suffix(".csv")
+    parser.add_argument("--resume", action="store_true")
+    options, path = parser.parse_args(), Path(__file__).with_suffix(".csv")
+    old = pd.read_csv(path, comment="#") if path.exists() else pd.DataFrame(columns=KEYS)
     # Whoever has no photographs keeps the rows that were made of them.
-    old = pd.read_csv(path, comment="#").query("part == 'photographs'") if path.exists() and not folder else None
-    rows: list[Any] = [] if old is None else old.to_dict("records")
+    stays = options.resume or (old["part"] == "photographs") & (options.photographs is None)
+    rows: list[Any] = old[np.broadcast_to(stays, len(old))].to_dict("records")
+    DONE.update(tuple(row[key] for key in [*KEYS, "rate"]) for row in rows if options.resume)
     columns = [*KEYS, "rate", "steps", "iou", "iou_tuned", "f1"]
 
     def keep(found: Iterator[dict[str, Any]]) -> None:
         for row in found:
             rows.append(row)
-            table = pd.DataFrame(rows).reindex(columns=columns).sort_values(KEYS[:1] + KEYS[2:], kind="stable")
-            write_table(__file__, table.astype({"steps": int}).round(4), **HEAD)
+            table = pd.DataFrame(rows).reindex(columns=columns).drop_duplicates([*KEYS, "rate"], keep="last")
+            table = table.sort_values(KEYS[:1] + KEYS[2:], kind="stable").astype({"steps": int})
+            write_table(__file__, table.round(4), **HEAD)
 
     keep(choose_rates())
     tried = pd.DataFrame([row for row in rows if row["part"] == "rates"]).sort_values("iou")
     rates: Any = tried.drop_duplicates("treatment", keep="last").set_index("treatment")["rate"].to_dict()
     keep(on_numbers(rates))
     keep(stopping())
-    if folder:
-        keep(on_photographs(folder, rates))
+    if options.photographs:
+        keep(on_photographs(options.photographs, rates))
 
 
 if __name__ == "__main__":
