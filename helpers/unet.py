@@ -25,9 +25,10 @@ import tensorflow as tf
 from keras import layers, ops
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
+from scipy.special import expit
 from skimage.segmentation import relabel_sequential, watershed
 
-from helpers import masks as masks_
+from helpers.masks import split_touching
 
 Shape = tuple[int | None, int | None, int]
 Images = Sequence[NDArray[Any]]
@@ -204,18 +205,20 @@ def targets(labels: ArrayLike, depth: float = 0.5) -> NDArray[np.int8]:
         raise ValueError(f"labels must be whole numbers from -1, of shape ([n,] height, width); got {found}.")
     if not 0 <= depth < 1:
         raise ValueError(f"depth must be in [0, 1); got {depth}.")
-    markers = np.zeros(labels.shape, dtype=bool)
-    for image in np.ndindex(labels.shape[:-2]):
-        # Consecutive numbers: there is a slice for each number up to the highest.
-        objects = np.unique(labels[image], return_inverse=True)[1].reshape(labels.shape[-2:])
-        objects = np.where(labels[image] > 0, objects + 1, 0)
-        for number, where in enumerate(ndimage.find_objects(objects), start=1):
-            if where is not None:
-                inside = np.pad(objects[where] == number, 1)
-                distance = ndimage.distance_transform_edt(inside)[1:-1, 1:-1]
-                markers[image][where] |= distance > depth * distance.max()
-    stacked = np.stack([labels > 0, markers], axis=-1)
+    markers = [depths(labels[image]) > depth for image in np.ndindex(labels.shape[:-2])]
+    stacked = np.stack([labels > 0, np.reshape(markers, labels.shape)], axis=-1)
     return np.where(labels[..., np.newaxis] < 0, -1, stacked).astype(np.int8)
+
+
+def depths(labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Return how deep each pixel lies in its object: 0 outside, 1 in the middle; shape (height, width) as `labels`."""
+    found = np.zeros(labels.shape)
+    # Consecutive numbers: there is a slice for each number up to the highest.
+    objects, _, _ = relabel_sequential(np.maximum(labels, 0))
+    for number, where in enumerate(ndimage.find_objects(objects), start=1):
+        distance = ndimage.distance_transform_edt(np.pad(objects[where] == number, 1))[1:-1, 1:-1]
+        found[where] += distance / distance.max()
+    return found
 
 
 def standardize(image: ArrayLike) -> NDArray[np.float32]:
@@ -397,9 +400,9 @@ def train(
 ) -> keras.Model:
     """Train a U-Net for masks and markers, for objects about 6 to 60 pixels across; `predict_objects` takes it on.
 
-    The gap: Keras trains any model, and leaves all that decides here to you. Measured one by one on photographs of
-    nuclei (`benchmarks/evidence/mask_training.csv`): what is standardised and how, what the markers are, that an image
-    with many objects is shown more often, the loss, and a learning rate that rises to 0.01 and falls to 0.
+    The gap: Keras trains any model, and leaves all that decides here to you: what is standardised, what the markers
+    are (compared in `benchmarks/evidence/touching_objects.csv`), that an image with many objects is shown more often,
+    the loss, and a learning rate that rises to 0.01 and falls to 0.
 
     Parameters
     ----------
@@ -414,7 +417,7 @@ def train(
     seed : int
         Of Python, NumPy and TensorFlow, from here on.
     callbacks : sequence of keras.callbacks.Callback
-        For ``fit``; an epoch has 50 steps.
+        For ``fit``; an epoch has about 50 steps.
 
     Returns
     -------
@@ -430,29 +433,51 @@ def train(
         raise ValueError(f"steps must be at least 1, and a label image hold an object; got {steps} steps.")
     keras.utils.set_random_seed(seed)
     model = build_unet((None, None, images[0].shape[-1]))
+    pairs = [standardize(image) for image in images], [targets(image) for image in labels]
+    weights = [len(np.unique(image)) for image in labels]
+    crops = random_crops(*pairs, -(-crop // 8) * 8, seed=seed, weights=weights)
+    fit(model, crops, steps, epochs=max(steps // 50, 1), metrics=[iou_metric], callbacks=callbacks)
+    return model
+
+
+def fit(
+    model: keras.Model,
+    crops: tf.data.Dataset,
+    steps: int,
+    *,
+    epochs: int = 1,
+    rate: float = 1e-2,
+    loss: Any = bce_jaccard,
+    metrics: Sequence[Any] = (),
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> None:
+    """Compile a model and train it, with a learning rate that rises to `rate` in a tenth of the steps and falls to 0.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Of logits; any architecture.
+    crops : tf.data.Dataset
+        From `random_crops`.
+    steps, epochs : int
+        An epoch has ``steps // epochs`` steps.
+    rate : float
+    loss, metrics, callbacks
+        For ``compile`` and ``fit``.
+    """
     warmup = -(-steps // 10)
-    rate = keras.optimizers.schedules.CosineDecay(0.0, max(steps - warmup, 1), warmup_target=1e-2, warmup_steps=warmup)
-    model.compile(keras.optimizers.Nadam(rate), bce_jaccard, metrics=[iou_metric])
+    rates = keras.optimizers.schedules.CosineDecay(0.0, max(steps - warmup, 1), warmup_target=rate, warmup_steps=warmup)
+    model.compile(keras.optimizers.Nadam(rates), loss, metrics=list(metrics))
     # Else ``fit`` makes the variables in its first step, which is traced twice: as long as a hundred steps.
     model.optimizer.build(model.trainable_variables)
-    crops = random_crops(
-        [standardize(image) for image in images],
-        [targets(image) for image in labels],
-        -(-crop // 8) * 8,
-        seed=seed,
-        weights=[len(np.unique(image)) for image in labels],
-    )
-    epoch = min(steps, 50)
-    model.fit(
-        crops, steps_per_epoch=epoch, epochs=-(-steps // epoch), verbose=0, shuffle=False, callbacks=list(callbacks)
-    )
-    return model
+    options = {"steps_per_epoch": steps // epochs, "epochs": epochs, "verbose": 0, "shuffle": False}
+    model.fit(crops, callbacks=list(callbacks), **options)
 
 
 def predict_objects(
     model: keras.Model, image: ArrayLike, *, threshold: float = 0.5, min_depth: float = 0.4
 ) -> NDArray[np.int32]:
-    """Return the objects of an image, also where they touch: a watershed from the markers, within the mask.
+    """Return the objects of an image, also where they touch: `find_objects` of what the model predicts.
 
     Parameters
     ----------
@@ -460,6 +485,29 @@ def predict_objects(
         From `train`.
     image : array-like of shape (height, width, channels)
         As it is, of any size.
+    threshold, min_depth : float
+        See `find_objects`.
+
+    Returns
+    -------
+    ndarray of shape (height, width), dtype int32
+        0 is background, 1, 2, … are the objects.
+
+    Raises
+    ------
+    ValueError
+        Another number of channels, or `min_depth` is not above 0.
+    """
+    return find_objects(predict_tiled(model, standardize(image)), threshold=threshold, min_depth=min_depth)
+
+
+def find_objects(logits: NDArray[Any], *, threshold: float = 0.5, min_depth: float = 0.4) -> NDArray[np.int32]:
+    """Return the objects of an image: a watershed from the predicted markers, within the predicted mask.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (height, width, 2)
+        Of mask and markers.
     threshold : float
         Of the mask's probability.
     min_depth : float
@@ -473,14 +521,13 @@ def predict_objects(
     Raises
     ------
     ValueError
-        Another number of channels, or `min_depth` is not above 0.
+        `min_depth` is not above 0.
     """
-    logits = predict_tiled(model, standardize(image))
-    probability = 1 / (1 + np.exp(-logits))
-    seeds = masks_.split_touching(probability[..., 1] > 0.5, min_depth=min_depth)
+    mask, marker = np.moveaxis(expit(logits), -1, 0)
+    seeds = split_touching(marker > 0.5, min_depth=min_depth)
     seeds = np.where(np.bincount(seeds.ravel())[seeds] < 4, 0, seeds)
-    inside = (probability[..., 0] > threshold) | (seeds > 0)
-    return relabel_sequential(watershed(-probability[..., 1], seeds, mask=inside))[0].astype(np.int32)
+    objects = watershed(-marker, seeds, mask=(mask > threshold) | (seeds > 0))
+    return relabel_sequential(objects)[0].astype(np.int32)
 
 
 def predict_tiled(

@@ -363,6 +363,21 @@ def test_training_finds_objects_that_touch_and_reports_each_epoch(discs):
     assert odd.shape == (41, 53) and odd.max() == len(np.unique(odd)) - 1
 
 
+def test_every_step_is_taken_and_the_rate_rises_once_and_falls_to_0():
+    model, rates = of(lambda x: layers.Conv2D(2, 1)(conv()(x))), []
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: rates.append(float(model.optimizer.learning_rate))
+    )
+    crops = unet.random_crops(IMAGES, [np.repeat(image % 2, 2, axis=-1) for image in IMAGES], 8)
+    for epochs in (1, 3):
+        rates.clear()
+        unet.fit(model, crops, 40, epochs=epochs, rate=0.02, callbacks=[note])
+        assert len(rates) == 40 // epochs * epochs
+        assert max(rates) == rates[3] == pytest.approx(0.02)
+        assert (np.diff(np.sign(np.diff(rates))) != 0).sum() == 1
+        assert rates[-1] < 0.02 / 100
+
+
 def test_images_with_more_weight_are_shown_more_often():
     images = numbered((16, 16), (16, 16))
     crops = unet.random_crops(images, images, 16, batch_size=8, weights=[1, 3]).take(100)

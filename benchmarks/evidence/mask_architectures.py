@@ -30,7 +30,6 @@ import numpy as np
 import pandas as pd
 import psutil
 from keras import layers
-from skimage.segmentation import watershed
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
@@ -128,27 +127,20 @@ def train(
     model: keras.Model, X: Any, labels: Any, steps: int, rate: float, crop: int, seed: int, callbacks: Any = ()
 ) -> float:
     """Train as `helpers.unet.train` does; return the seconds of all cores together."""
-    warmup = -(-steps // 10)
-    rates = keras.optimizers.schedules.CosineDecay(0.0, max(steps - warmup, 1), warmup_target=rate, warmup_steps=warmup)
-    model.compile(keras.optimizers.Nadam(rates), unet.bce_jaccard)
-    model.optimizer.build(model.trainable_variables)
     weights = [len(np.unique(image)) for image in labels]
     batch = 8 * 128**2 // crop**2
     inputs, outputs = [channels(model, image) for image in X], [unet.targets(image) for image in labels]
     crops = unet.random_crops(inputs, outputs, crop, batch, seed=seed, weights=weights)
     started = time.process_time()
-    model.fit(crops, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=list(callbacks))
+    unet.fit(model, crops, steps, rate=rate, callbacks=callbacks)
     return time.process_time() - started
 
 
 def objects(model: keras.Model, image: Any) -> tuple[Any, Any]:
     """Return mask and objects as `helpers.unet.predict_objects` makes them, of models that it cannot pad."""
     logits = model.predict_on_batch(channels(model, image)[np.newaxis])[0]
-    probability = 1 / (1 + np.exp(-logits))
-    seeds = masks.split_touching(probability[..., 1] > 0.5, min_depth=0.4)
-    seeds = np.where(np.bincount(seeds.ravel())[seeds] < 4, 0, seeds)
-    inside = (probability[..., 0] > 0.5) | (seeds > 0)
-    return inside, watershed(-probability[..., 1], seeds, mask=inside)
+    found = unet.find_objects(logits)
+    return (logits[..., 0] > 0) | (found > 0), found
 
 
 def score(model: keras.Model, X: Any, labels: Any) -> dict[str, str]:

@@ -48,15 +48,6 @@ def eroded(labels: Any, pixels: int) -> Any:
     return np.where(highest == lowest, labels, 0)
 
 
-def depths(labels: Any) -> Any:
-    """Return the distance of each pixel to its object's boundary, 1 in the object's middle."""
-    found = np.zeros(labels.shape)
-    for number in np.unique(labels[labels > 0]):
-        distance = ndimage.distance_transform_edt(np.pad(labels == number, 1))[1:-1, 1:-1]
-        found += distance / distance.max()
-    return found
-
-
 def softmax_jaccard(y_true: Any, logits: Any) -> Any:
     """Return what `unet.bce_jaccard` does, for classes that exclude each other."""
     probability = ops.softmax(logits)
@@ -78,7 +69,7 @@ NETWORKS: dict[str, tuple[Any, Any]] = {
     "markers, eroded by 2 px": (lambda y: np.stack([y > 0, eroded(y, 2) > 0], -1), unet.bce_jaccard),
     "markers, half of the depth": (unet.targets, unet.bce_jaccard),
     "border class": (lambda y: np.eye(3)[np.where(find_boundaries(y, mode="inner"), 2, y > 0)], softmax_jaccard),
-    "distance map": (lambda y: np.stack([y > 0, depths(y)], -1), mask_and_depth),
+    "distance map": (lambda y: np.stack([y > 0, unet.depths(y)], -1), mask_and_depth),
 }
 
 
@@ -88,13 +79,9 @@ def learn(X: Any, y: Any, network: str, crop: int, seed: int) -> keras.Model:
     keras.utils.set_random_seed(seed)
     made = [np.asarray(to_targets(labels), dtype=np.float32) for labels in y]
     model = unet.build_unet((None, None, X[0].shape[-1]), n_classes=made[0].shape[-1])
-    warmup = STEPS // 10
-    rate = keras.optimizers.schedules.CosineDecay(0.0, STEPS - warmup, warmup_target=1e-2, warmup_steps=warmup)
-    model.compile(keras.optimizers.Nadam(rate), loss)
-    model.optimizer.build(model.trainable_variables)
     weights = [len(np.unique(labels)) for labels in y]
     crops = unet.random_crops([unet.standardize(x) for x in X], made, crop, BATCH, seed, weights)
-    model.fit(crops, steps_per_epoch=50, epochs=STEPS // 50, verbose=0, shuffle=False)
+    unet.fit(model, crops, STEPS, loss=loss)
     return model
 
 
