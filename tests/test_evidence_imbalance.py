@@ -8,16 +8,6 @@ from helpers import crossval
 
 
 @pytest.fixture(scope="module")
-def table():
-    return evidence.table("imbalance")
-
-
-@pytest.fixture(scope="module")
-def script():
-    return evidence.script("imbalance")
-
-
-@pytest.fixture(scope="module")
 def fold(script):
     return crossval.repeated_folds(script["Y"], script["DAYS"], n_splits=script["SPLITS"], seed=script["SEED"])[0]
 

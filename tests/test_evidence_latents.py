@@ -11,11 +11,6 @@ LEARNERS = ["logistic", "SVM"]
 
 
 @pytest.fixture(scope="module")
-def table():
-    return evidence.table("latents")
-
-
-@pytest.fixture(scope="module")
 def again():
     """Both questions about digits on another split, by the script's own functions, with 50 labels."""
     pytest.importorskip("keras")

@@ -2,7 +2,6 @@
 
 import runpy
 
-import evidence
 import numpy as np
 import pytest
 
@@ -10,17 +9,6 @@ from helpers import data, unet
 from helpers.notebook import ROOT
 
 FOLDER = ROOT / "datasets" / "encoder"
-
-
-@pytest.fixture(scope="module")
-def table():
-    return evidence.table("mask_architectures")
-
-
-@pytest.fixture(scope="module")
-def script():
-    pytest.importorskip("keras")
-    return evidence.script("mask_architectures")
 
 
 def test_every_split_has_every_row(table, script):

@@ -3,7 +3,6 @@
 import evidence
 import numpy as np
 import pandas as pd
-import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict, cross_val_score
@@ -11,17 +10,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from helpers import crossval, data
-
-
-@pytest.fixture(scope="module")
-def table():
-    return evidence.table("stacking")
-
-
-@pytest.fixture(scope="module")
-def script():
-    pytest.importorskip("keras")
-    return evidence.script("stacking")
 
 
 def within(rows, column, value):

@@ -1,6 +1,5 @@
 """The table that lesson 43 draws: it is complete, and rows that need no training are what the script computes again."""
 
-import evidence
 import keras
 import numpy as np
 import pytest
@@ -11,16 +10,6 @@ from helpers.notebook import ROOT
 
 SCORES = ["F1", "IoU", *(f"AP{cut}" for cut in range(50, 100, 5))]
 COUNTS = ["objects", "found", "false", "merged", "nothing there", "outline", "circles", "circles found"]
-
-
-@pytest.fixture(scope="module")
-def table():
-    return evidence.table("touching_objects")
-
-
-@pytest.fixture(scope="module")
-def script():
-    return evidence.script("touching_objects")
 
 
 @pytest.fixture(scope="module")

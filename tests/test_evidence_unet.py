@@ -8,11 +8,6 @@ from helpers import data, masks
 from helpers.notebook import ROOT
 
 
-@pytest.fixture(scope="module")
-def table():
-    return evidence.table("unet")
-
-
 def test_another_training_reaches_what_the_table_says(table):
     pytest.importorskip("keras")
     found = {
