@@ -22,7 +22,7 @@ def make() -> keras.Model:
     cells = data.load("cells")
     network = unet.train(cells.X[:TRAINING], cells.y[:TRAINING], steps=STEPS, crop=96)
     # Without the optimizer's state and the loss, which prediction does not need.
-    return keras.Model(network.inputs, network.outputs)
+    return keras.Model(network.inputs[0], network.outputs[0])
 
 
 if __name__ == "__main__":
