@@ -20,8 +20,9 @@ from IPython.core.pylabtools import print_figure
 from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
+from skimage.color import label2rgb
 from sklearn.utils import column_or_1d
 
 from helpers import decisions
@@ -65,7 +66,29 @@ def img_tag(described: Described) -> str:
     return f'<img alt="{html.escape(described[1])}" src="data:image/png;base64,{data}">'
 
 
-def image_strip(images: Sequence[ArrayLike], titles: Sequence[str]) -> Described:
+def coloured(image: ArrayLike, labels: ArrayLike) -> NDArray[np.floating]:
+    """Paint each object over its image, in a colour of its own.
+
+    The gap: ``skimage.color.label2rgb`` takes grey values from 0 to 1, and gives what is not known (-1) a colour, too.
+
+    Parameters
+    ----------
+    image : array-like of shape (height, width, channels)
+        Of any range: it is stretched from its darkest to its brightest hundredth.
+    labels : array-like of shape (height, width)
+        0 for the background, below 0 where nobody knows.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), from 0 to 1
+    """
+    grey = np.asarray(image, dtype=np.float64).mean(axis=-1)
+    low, high = np.percentile(grey, (1, 99))
+    grey = np.clip((grey - low) / ((high - low) or 1), 0, 1)
+    return label2rgb(np.maximum(labels, 0), grey, alpha=0.5, bg_label=0)
+
+
+def image_strip(images: Sequence[ArrayLike], titles: Sequence[str], alt_text: str = "") -> Described:
     """Draw images side by side, each at its own proportions.
 
     Parameters
@@ -74,6 +97,8 @@ def image_strip(images: Sequence[ArrayLike], titles: Sequence[str]) -> Described
         uint8, or float in [0, 1].
     titles : sequence of str
         One for each image.
+    alt_text : str
+        What is seen; when left out, the titles.
 
     Returns
     -------
@@ -81,8 +106,8 @@ def image_strip(images: Sequence[ArrayLike], titles: Sequence[str]) -> Described
     """
     if len(images) != len(titles):
         raise ValueError(f"there are {len(images)} images and {len(titles)} titles; one title for each is needed.")
-    figure, alt_text = _side_by_side(images, titles, 1.75, 2.15)
-    return figure, f"Images, from left to right: {alt_text}."
+    figure, listed = _side_by_side(images, titles, 1.75, 2.15)
+    return figure, alt_text or f"Images, from left to right: {listed}."
 
 
 def _side_by_side(images: Sequence[ArrayLike], titles: Sequence[str], width: float, height: float) -> Described:

@@ -172,6 +172,19 @@ def test_outlines_lie_on_their_image_and_an_empty_mask_has_none():
         plots.image_strip([mask], ["a", "b"])
 
 
+def test_each_object_has_a_colour_of_its_own_over_a_stretched_image_and_what_is_not_known_has_none():
+    image, labels = np.tile(np.arange(900, 1000)[:, np.newaxis], (100, 1, 1)), np.zeros((100, 100), int)
+    labels[10:20, 10:20], labels[10:20, 20:30], labels[10:20, 30:40] = 1, 7, -1
+    painted = plots.coloured(image, labels)
+    assert painted.shape == (100, 100, 3) and painted.min() == 0 and painted.max() <= 1
+    assert np.ptp(painted, axis=-1)[labels <= 0].max() == 0, "grey where no object is"
+    # The same row of grey values under both, so that a difference is the colour's.
+    assert np.abs(painted[15, 12] - painted[15, 22]).max() > 0.2
+    assert np.ptp(plots.coloured(np.full_like(image, 7), 0 * labels)) == 0, "a constant image"
+    assert plots.image_strip([painted], ["objects"], "two cells")[1] == "two cells"
+    assert plots.image_strip([painted], ["objects"])[1] == "Images, from left to right: objects."
+
+
 def test_confusion_matrices_name_the_classes_and_the_two_kinds_of_errors():
     y_true, y_prob = [0, 0, 0, 1, 1], np.array([0.1, 0.4, 0.6, 0.4, 0.9])
     matrices = {f"threshold {t}": confusion_matrix(y_true, y_prob >= t) for t in (0.5, 0.3)}
