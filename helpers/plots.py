@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
-from skimage.color import label2rgb
+from skimage.color import hsv2rgb, label2rgb
 from sklearn.utils import column_or_1d
 
 from helpers import decisions
@@ -69,7 +69,7 @@ def img_tag(described: Described) -> str:
 def coloured(image: ArrayLike, labels: ArrayLike) -> NDArray[np.floating]:
     """Paint each object over its image, in a colour of its own.
 
-    The gap: ``skimage.color.label2rgb`` takes grey values from 0 to 1, and gives what is not known (-1) a colour, too.
+    The gap: ``skimage.color.label2rgb`` has ten colours, takes grey values from 0 to 1, and paints -1, too.
 
     Parameters
     ----------
@@ -85,7 +85,11 @@ def coloured(image: ArrayLike, labels: ArrayLike) -> NDArray[np.floating]:
     grey = np.asarray(image, dtype=np.float64).mean(axis=-1)
     low, high = np.percentile(grey, (1, 99))
     grey = np.clip((grey - low) / ((high - low) or 1), 0, 1)
-    return label2rgb(np.maximum(labels, 0), grey, alpha=0.5, bg_label=0)
+    shown = np.maximum(labels, 0)
+    # Steps of the golden ratio around the circle of hues: no two alike, and following numbers far apart.
+    hues = np.arange(1, shown.max(initial=1) + 1) * 0.618 % 1
+    colours = hsv2rgb(np.stack([hues, np.full_like(hues, 0.8), np.ones_like(hues)], axis=-1))
+    return label2rgb(shown, grey, colors=list(colours), alpha=0.5, bg_label=0)
 
 
 def image_strip(images: Sequence[ArrayLike], titles: Sequence[str], alt_text: str = "") -> Described:
