@@ -1,6 +1,8 @@
 """Tables of evidence, the scripts that made them, and whether a value that is computed again lies among theirs."""
 
+import os
 import runpy
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,9 @@ def table(name):
 
 
 def script(name):
-    return runpy.run_path(str(FOLDER / f"{name}.py"))
+    # A script sets the environment that it measures in; the processes that other tests start inherit ours.
+    with mock.patch.dict(os.environ):
+        return runpy.run_path(str(FOLDER / f"{name}.py"))
 
 
 def lies_within(rows, value, least=0.0):
