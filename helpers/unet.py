@@ -667,19 +667,27 @@ def export(model: keras.Model, folder: str | os.PathLike[str]) -> None:
 
     def serve(images: Any, scale: Any) -> dict[str, Any]:
         size = tf.shape(images)[1:3]
-        scaled = tf.cast(tf.round(tf.cast(size, tf.float32) * scale), tf.int32)
-        # What `standardize` does, as exact.
-        resized = tf.cast(tf.image.resize(images, tf.maximum(scaled, stride), antialias=True), tf.float64)
-        mean, variance = tf.nn.moments(resized, (1, 2), keepdims=True)
+
+        def resized(images: Any, by: Any) -> Any:
+            scaled = tf.cast(tf.round(tf.cast(size, tf.float32) * by), tf.int32)
+            return tf.image.resize(images, tf.maximum(scaled, stride))
+
+        # LiteRT and OpenVINO lack the antialias filter: in two steps, no pixel is skipped down to a quarter.
+        standard = resized(resized(images, tf.sqrt(scale)), scale)
+        # What `standardize` does in float64: a second mean takes what rounding left of the first.
+        for _ in range(2):
+            standard -= tf.reduce_mean(standard, (1, 2), keepdims=True)
         # Resizing rounds: a constant channel would vary by that, and be scaled up to a standard deviation of 1.
-        varied = tf.reduce_max(images, (1, 2), keepdims=True) > tf.reduce_min(images, (1, 2), keepdims=True)
-        std = tf.where(varied & (variance > 0), tf.sqrt(variance), np.inf)
-        standard = tf.cast((resized - mean) / std, tf.float32)
+        low, high = (of(images, (1, 2), keepdims=True) for of in (tf.reduce_min, tf.reduce_max))
+        deviation = tf.sqrt(tf.reduce_mean(standard**2, (1, 2), keepdims=True))
+        standard = tf.math.divide_no_nan(standard, tf.where(high > low, deviation, np.inf))
         inside = tf.shape(standard)[1:3]
-        missing = -inside % stride
-        padded = tf.pad(standard, [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]], mode="REFLECT")
-        output = tf.sigmoid(model(padded, training=False))[:, : inside[0], : inside[1]]
-        return {"probabilities": tf.image.resize(output, size, antialias=True)}
+        for axis in (1, 2):
+            last = inside[axis - 1] - 1
+            places = tf.range((last // stride + 1) * stride)
+            standard = tf.gather(standard, last - tf.abs(last - places), axis=axis)
+        output = tf.sigmoid(model(standard, training=False))[:, : inside[0], : inside[1]]
+        return {"probabilities": tf.image.resize(output, size)}
 
     archive = keras.export.ExportArchive()
     archive.track(model)

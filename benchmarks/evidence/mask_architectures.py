@@ -8,7 +8,7 @@ FOLDER nothing is written. Split k permutes the sorted names by default_rng(k); 
 
 Every network learns masks and markers as `helpers.unet.train` teaches them: its targets, loss, optimizer, schedule and
 crops of as many pixels. The peak of the learning rate of two (0.01 against 0.003) was chosen on the last 15 training
-images of split 0. Rows are written as they come; ``--parts images`` makes some anew, and keeps the others.
+images of split 0. Rows are written as they come; ``--resume`` makes those that the table lacks.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from benchmarks.evidence_table import write_table
 from helpers import images, masks, notebook, unet
 
 ENCODER = notebook.ROOT / "datasets" / "encoder" / "encoder.keras"
-SPLITS, TRAINING, FEW = range(3), 70, (5, 20)
-PARTS = ["cost", "networks", "images", "time"]
+SPLITS, TRAINING, FEW, LONG = range(3), 70, (5, 20), (2000, 4000)
+KEYS = ["part", "architecture", "split", "images", "steps"]
 # Steps that take about 40 CPU-seconds, peak of the learning rate, side of a crop; of a larger crop fewer in a batch.
 RANDOM = "same encoder, random weights"
 RECIPES = {
     "U-Net of helpers.unet": (250, 1e-2, 128),
     "textbook U-Net": (10, 1e-3, 128),
-    "DeepLabV3+": (105, 1e-2, 256),
+    "DeepLabV3+": (135, 1e-2, 256),
     "pre-trained encoder": (160, 1e-2, 128),
     "pre-trained encoder, frozen": (300, 1e-2, 128),
     RANDOM: (160, 1e-2, 128),
@@ -169,14 +169,16 @@ def cost(name: str, side: int = 1024) -> dict[str, object]:
     return {"part": "cost", "architecture": name, **found}
 
 
-def rows_of_split(photographs: Any, split: int, parts: list[str]) -> Iterator[dict[str, object]]:
+def rows_of_split(photographs: Any, split: int, done: set[tuple[Any, ...]]) -> Iterator[dict[str, object]]:
     """Yield the rows of one split: all networks, three of them on fewer images, one after fewer and more steps."""
     order = np.random.default_rng(split).permutation(len(photographs))
     known, unseen = order[:TRAINING], order[TRAINING:]
     jobs = [("networks", name, TRAINING, RECIPES[name][0]) for name in RECIPES if "textbook" not in name or not split]
     jobs += [("images", name, n, RECIPES[name][0]) for n in FEW for name in list(RECIPES)[3:]]
-    jobs += [("time", "U-Net of helpers.unet", TRAINING, steps) for steps in (125, 500, 1000)]
-    for part, name, n, steps in (job for job in jobs if job[0] in parts):
+    jobs += [("time", "U-Net of helpers.unet", TRAINING, steps) for steps in (125, 500, 1000, *LONG[split:])]
+    for part, name, n, steps in jobs:
+        if (part, name, split, n, steps) in done:
+            continue
         keras.utils.set_random_seed(split)
         model, few = build(name), known[:n]
         given = [photographs.X[i] for i in few], [photographs.y[i] for i in few]
@@ -191,10 +193,10 @@ def write(rows: list[Any]) -> None:
     note = """100 photographs of BBBC038 (2018 Data Science Bowl, CC0), 70 to train, 30 to test;
 cpu_seconds: of training, all cores together (on two, about half); iou, f1: pooled over the test images;
 cpu_ms, mib: of a prediction of 1,024 by 1,024 pixels, mib beyond what the loaded network holds"""
-    seeds, budget = "0 to 2 (split, weights, crops)", "31 to 41 CPU-seconds for each network; in part time as told"
+    seeds, budget = "0 to 2 (split, weights, crops)", "35 to 41 CPU-seconds for each network; in part time as told"
     packages = ("keras", "tensorflow-cpu", "scikit-image", "numpy")
     # Whole numbers that may be missing.
-    table = pd.DataFrame(rows).convert_dtypes()
+    table = pd.DataFrame(rows).convert_dtypes().sort_values(["part", "split"], kind="stable")
     write_table(__file__, table, seeds=seeds, budget=budget, note=note, packages=packages)
 
 
@@ -202,7 +204,7 @@ def main() -> None:
     """Write the table, or print the cost of one network."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--photographs", type=Path)
-    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--resume", action="store_true")
     parser.add_argument("--cost", choices=list(RECIPES))
     options = parser.parse_args()
     if options.cost:
@@ -211,12 +213,16 @@ def main() -> None:
         return print("nothing is written: --photographs names a folder with images and masks; see the docstring")
     photographs = images.open_pairs(options.photographs / "images", options.photographs / "masks")
     path = Path(__file__).with_suffix(".csv")
-    old = pd.read_csv(path, comment="#", dtype=object) if path.exists() else pd.DataFrame(columns=["part"])
-    rows: list[Any] = old[~old["part"].isin(options.parts)].to_dict("records")
-    if "cost" in options.parts:
-        rows = [*(json.loads(notebook.fresh_process(__file__, "--cost", name)) for name in RECIPES), *rows]
-        write(rows)
-    for row in (row for split in SPLITS for row in rows_of_split(photographs, split, options.parts)):
+    old = (
+        pd.read_csv(path, comment="#").convert_dtypes()
+        if path.exists() and options.resume
+        else pd.DataFrame(columns=KEYS)
+    )
+    rows: list[Any] = old.astype(object).where(old.notna(), None).to_dict("records")
+    if "cost" not in set(old["part"]):
+        rows = [json.loads(notebook.fresh_process(__file__, "--cost", name)) for name in RECIPES]
+    done = {tuple(row[key] for key in KEYS) for row in rows}
+    for row in (row for split in SPLITS for row in rows_of_split(photographs, split, done)):
         rows.append(row)
         write(rows)
 
