@@ -38,7 +38,7 @@ from benchmarks.evidence_table import write_table
 from helpers import images, masks, notebook, unet
 
 ENCODER = notebook.ROOT / "datasets" / "encoder" / "encoder.keras"
-SPLITS, TRAINING, FEW, LONG = range(3), 70, (5, 20), (2000, 4000)
+SPLITS, TRAINING, FEW, LONG = range(3), 70, (5, 20), (2000,)
 KEYS = ["part", "architecture", "split", "images", "steps"]
 # Steps that take about 40 CPU-seconds, peak of the learning rate, side of a crop; of a larger crop fewer in a batch.
 RANDOM = "same encoder, random weights"

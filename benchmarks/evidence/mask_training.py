@@ -30,7 +30,7 @@ from benchmarks.evidence_table import write_table
 from benchmarks.mask_recipes import LOSSES, Recipe, crops, probabilities, restarted, trained
 from helpers import data, images, masks, unet
 
-STEPS, REPEATS, SPLITS = 200, 3, 3
+STEPS, REPEATS, SPLITS = 200, 5, 3
 CELLS = data.load("cells")
 VALIDATION, TEST = range(600, 650), range(700, 800)
 KEYS = ["part", "treatment", "images", "repeat"]
@@ -45,11 +45,11 @@ of the 2018 Data Science Bowl, CC0: 70 to train, 30 to test, IoU and F1 of objec
 }
 
 
-GENTLE, STEEP = (0.001, 0.003, 0.01), (0.03, 0.1, 0.3)
-# What is chosen among three learning rates; the rest takes Adam's.
+GENTLE, STEEP = (0.001, 0.003, 0.01), (0.03, 0.1, 0.3, 1.0)
+# What is chosen among learning rates, with a worse one on either side; the rest takes Adam's.
 RATES = {
     "reference": (Recipe(), (0.003, 0.01, 0.03)),
-    "AdamW": (Recipe(optimizer="AdamW"), (0.003, 0.01, 0.03)),
+    "AdamW": (Recipe(optimizer="AdamW"), (0.003, 0.01, 0.03, 0.1)),
     "SGD with momentum": (Recipe(optimizer="SGD with momentum"), STEEP),
     "no batch norm": (Recipe(batch_norm=False), GENTLE),
     "no batch norm, /255": (Recipe(batch_norm=False, pixels="/255"), GENTLE),
