@@ -4,7 +4,7 @@ python datasets/new_york_temperatures/make_network.py          writes only those
 python datasets/new_york_temperatures/make_network.py --force  overwrites: two savings of equal weights differ in bytes
 
 Each sees the last 72 hours at Kennedy airport and forecasts the next 24. They have learnt from the first 60 % of the
-year. network_0.keras to network_4.keras differ in their seed only. zeros.keras is network_0 with one change: its output
+year. network_0.keras to network_4.keras differ in their seed only. zeros_0.keras is network_0 with one change: its output
 layer starts from zeros, where Keras would draw random weights.
 """
 
@@ -56,7 +56,7 @@ if __name__ == "__main__":
     kennedy = data.load("new_york_temperatures").column("JFK")
     X, y = windows(kennedy, int(0.6 * len(kennedy)))
     wanted: dict[str, dict[str, Any]] = {f"network_{seed}.keras": {"seed": seed} for seed in range(5)}
-    for name, options in {**wanted, "zeros.keras": {"start": "zeros"}}.items():
+    for name, options in {**wanted, "zeros_0.keras": {"start": "zeros"}}.items():
         path = Path(__file__).with_name(name)
         if path.exists() and "--force" not in sys.argv:
             print(f"{name} is there already; --force overwrites it.")
