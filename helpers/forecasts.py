@@ -275,9 +275,11 @@ def _weighted_mean(x: Floats, window: Window, weights: Floats) -> Floats:
     n, last = x.shape[-1], int(window.steps[-1])
 
     def total(values: Floats) -> Floats:
-        if values.ndim > 1 and n <= SHORT:
+        if values.ndim == 1:
+            return np.convolve(values, weights[::-1])[last : last + n]
+        if n <= SHORT:
             return values @ convolution_matrix(weights[::-1], n)[last : last + n].T
-        return np.apply_along_axis(np.convolve, -1, values, weights[::-1])[..., last : last + n]
+        return np.apply_along_axis(total, -1, values)
 
     return _ratio(x, total)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,20 +30,27 @@ SEEDS, MONTHS, WINDOWS = range(5), range(5, 13), (1, 3, 5, 7, 9, 13)
 SOURCE = data.load("new_york_temperatures")
 RECIPE = runpy.run_path(str(notebook.ROOT / "datasets" / "new_york_temperatures" / "make_network.py"))
 HISTORY, HORIZON = RECIPE["HISTORY"], RECIPE["HORIZON"]
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 
+@cache
 def examples(airport: str, month: int) -> tuple[Floats, Floats]:
     """Return histories and readings of all forecasts that lie within a month."""
     y = SOURCE.column(airport)
     months = pd.DatetimeIndex(SOURCE.X).month
     # What a forecaster has: no filled hour, no replaced value and no limit knows the future.
-    step = np.nanstd(np.diff(y[months < MONTHS.start - 1]))
-    seen = pd.Series(forecasts.replace_outliers(y, 7, min_deviation=8 * step, causal=True)).ffill().bfill().to_numpy()
+    limit = 8 * float(np.nanstd(np.diff(y[months < MONTHS.start - 1])))
+    seen = pd.Series(forecasts.replace_outliers(y, 7, min_deviation=limit, causal=True)).ffill().bfill().to_numpy()
     inside = np.flatnonzero(months == month)
     first, last = max(inside[0], HISTORY), inside[-1] + 1
     X = sliding_window_view(seen, HISTORY)[first - HISTORY : last - HORIZON - HISTORY + 1]
     return X, sliding_window_view(y, HORIZON)[first : last - HORIZON + 1]
+
+
+@cache
+def learnt_from(airport: str, end: int) -> tuple[Floats, Floats]:
+    X, y = RECIPE["windows"](SOURCE.column(airport), end)
+    return X, y
 
 
 def rmse(forecast: Floats, truth: Floats) -> float:
@@ -57,7 +65,7 @@ def trained(airport: str, month: int, seed: int, start: str, steps: int = 600, *
     """Train a network on the hours before the month before this one; return its forecasts of the two."""
     end = int(np.flatnonzero(pd.DatetimeIndex(SOURCE.X).month == month - 1)[0])
     names = SOURCE.feature_names if pooled else (airport,)
-    X, y = map(np.concatenate, zip(*(RECIPE["windows"](SOURCE.column(name), end) for name in names), strict=True))
+    X, y = map(np.concatenate, zip(*(learnt_from(name, end) for name in names), strict=True))
     network = RECIPE["make"](X, y, seed, start=start, steps=steps)
     asked = (examples(airport, m)[0].astype("float32") for m in (month - 1, month))
     return [network.predict(x, batch_size=4096, verbose=0).astype(np.float64) for x in asked]
@@ -66,11 +74,11 @@ def trained(airport: str, month: int, seed: int, start: str, steps: int = 600, *
 def unlearned(airport: str, month: int) -> dict[str, list[Floats]]:
     """Return the forecasts of ridge regression, naive and seasonal naive."""
     end = int(np.flatnonzero(pd.DatetimeIndex(SOURCE.X).month == month - 1)[0])
-    X, y = (part.astype(np.float64) for part in RECIPE["windows"](SOURCE.column(airport), end))
+    X, y = (part.astype(np.float64) for part in learnt_from(airport, end))
     ridge = RidgeCV(np.logspace(-2, 4, 13)).fit(X - X[:, -1:], y - X[:, -1:])
     asked = [examples(airport, m)[0] for m in (month - 1, month)]
     return {
-        "ridge": [ridge.predict(x - x[:, -1:]) + x[:, -1:] for x in asked],
+        "ridge regression": [ridge.predict(x - x[:, -1:]) + x[:, -1:] for x in asked],
         "naive": [np.repeat(x[:, -1:], HORIZON, axis=1) for x in asked],
         "seasonal naive": [x[:, -HORIZON:] for x in asked],
     }
@@ -92,10 +100,10 @@ def judged(airport: str, month: int, model: str, seed: int, forecast: list[Float
 def month_of(airport: str, month: int) -> list[dict[str, object]]:
     """Return all rows of a month."""
     found = {(name, 0): forecast for name, forecast in unlearned(airport, month).items()}
-    for name, start in {"network": "glorot_uniform", "zeros": "zeros"}.items():
+    for name, start in {"one network": "glorot_uniform", "output from zeros": "zeros"}.items():
         each = [trained(airport, month, seed, start) for seed in SEEDS]
         found |= {(name, seed): forecast for seed, forecast in zip(SEEDS, each, strict=True)}
-        found[f"mean of five, {name}", 0] = [np.mean(part, axis=0) for part in zip(*each, strict=True)]
+        found[f"{name}, mean of five", 0] = [np.mean(part, axis=0) for part in zip(*each, strict=True)]
     found["five times the steps", 0] = trained(airport, month, 0, "glorot_uniform", 3000)
     found["three airports", 0] = trained(airport, month, 0, "glorot_uniform", pooled=True)
     return [row for (model, seed), forecast in found.items() for row in judged(airport, month, model, seed, forecast)]
