@@ -4,8 +4,8 @@ python datasets/new_york_temperatures/make_network.py          writes only those
 python datasets/new_york_temperatures/make_network.py --force  overwrites: two savings of equal weights differ in bytes
 
 Each sees the last 72 hours at Kennedy airport and forecasts the next 24. They have learnt from the first 60 % of the
-year. network_0.keras to network_4.keras differ in their seed only. zeros_0.keras is network_0 with one change: its output
-layer starts from zeros, where Keras would draw random weights.
+year. network_0.keras to network_4.keras differ in their seed only. zeros_0.keras is network_0 with one change: its
+output layer starts from zeros, where Keras would draw random weights.
 """
 
 import sys
