@@ -36,7 +36,8 @@ def make(X: np.ndarray, y: np.ndarray, seed: int = 0, *, start: str = "glorot_un
     network = keras.Model(values, output * scale + last)
     network.compile(keras.optimizers.Adam(1e-3), "mse", steps_per_execution=40)
     if steps:
-        network.fit(X, y, epochs=int(np.ceil(steps * BATCH / len(X))), batch_size=BATCH, verbose=0)
+        epochs = min(100, int(np.ceil(steps * BATCH / len(X))))  # of short series no more
+        network.fit(X, y, epochs=epochs, batch_size=BATCH, verbose=0)
     # Without the optimizer's state and the loss, which prediction does not need.
     return keras.Model(network.inputs, network.outputs)
 
