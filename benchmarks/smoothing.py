@@ -1,58 +1,75 @@
-"""Notebook 52: five ways to smooth, ours beside what one would take from NumPy, SciPy or pandas.
+"""Lesson 52: four ways to smooth, ours beside what one would take from NumPy, SciPy or pandas.
 
 Called by bench.py; as a script it prints the table.
 """
 
 from __future__ import annotations
 
-import math
-import time
+import timeit
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d, median_filter
-from scipy.signal import savgol_filter
+from scipy.ndimage import correlate1d, gaussian_filter1d, median_filter
 
 from helpers.forecasts import smooth
 
 Floats = NDArray[np.floating]
 Way = Callable[[Floats, int], Floats]
 
-# Of a centred exponential mean no library has a function: the causal one is measured.
-ALTERNATIVES: dict[str, tuple[str, Way]] = {
-    "mean": ("pandas, rolling", lambda y, w: pd.Series(y).rolling(w, center=True, min_periods=1).mean().to_numpy()),
-    "exponential": ("pandas, ewm", lambda y, w: pd.Series(y).ewm(span=w).mean().to_numpy()),
-    "median": ("SciPy, median_filter", lambda y, w: median_filter(y, w)),
-    "savgol": ("SciPy, savgol_filter", lambda y, w: savgol_filter(y, w, 2)),
-    "gaussian": ("SciPy, gaussian_filter1d", lambda y, w: gaussian_filter1d(y, w / 6, radius=w // 2)),
+
+def rolling(y: Floats, window: int) -> pd.api.typing.Rolling:
+    """Windows of pandas, which shrink at the ends as ours do; series in columns."""
+    return pd.DataFrame(y.T).rolling(window, center=True, min_periods=1)
+
+
+def convolved(y: Floats, window: int) -> Floats:
+    """Each series by np.convolve, divided by what of a window exists."""
+    inside = np.convolve(np.ones(y.shape[-1]), np.ones(window), "same")
+    return np.apply_along_axis(np.convolve, -1, y, np.ones(window), "same") / inside
+
+
+# All but those of pandas make up values beyond the ends; there nothing is compared.
+ALTERNATIVES: dict[str, dict[str, Way]] = {
+    "mean": {
+        "np.convolve": convolved,
+        "pandas": lambda y, w: rolling(y, w).mean().to_numpy().T,
+        "SciPy, correlate1d": lambda y, w: correlate1d(y, np.full(w, 1 / w)),
+    },
+    "gaussian": {"SciPy, gaussian_filter1d": lambda y, w: gaussian_filter1d(y, w / 6, radius=w // 2)},
+    "median": {
+        "pandas": lambda y, w: rolling(y, w).median().to_numpy().T,
+        "SciPy, median_filter": lambda y, w: median_filter(y, (1,) * (y.ndim - 1) + (w,)),
+    },
+    "exponential": {"pandas, ewm": lambda y, w: pd.DataFrame(y.T).ewm(span=w).mean().to_numpy().T},
 }
+# The series and the forecasts of the lesson, and longer ones.
+SIZES = (((1, 8730), 7), ((1723, 24), 7), ((1, 10**5), 51), ((1, 10**6), 51))
 
 
-def seconds(call: Callable[[], Floats], turns: int = 5) -> float:
-    """Return the least time of some calls."""
-    times = []
-    for _ in range(turns):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def milliseconds(call: Callable[[], Floats]) -> float:
+    """Return the least time of several calls."""
+    return 1000 * min(timeit.repeat(call, number=1, repeat=7))
 
 
 def smoothing_rows() -> Iterator[str]:
     """Yield the rows of a table: milliseconds, and where a window is complete the largest difference."""
-    yield "| method | values, window | helpers.forecasts.smooth | alternative | | largest difference inside |"
+    yield "| method | series × values, window | helpers.forecasts.smooth | alternative | | largest difference inside |"
     yield "|---|---|---|---|---|---|"
-    for method, (name, theirs) in ALTERNATIVES.items():
-        for n, window in ((10**3, 7), (10**5, 7), (10**5, 51), (10**6, 51)):
-            y = 20 + np.random.default_rng(0).normal(size=n)
-            ours = partial(smooth, method=method, causal=method == "exponential")
-            difference = np.abs(ours(y, window) - theirs(y, window))[window:-window].max()
-            times = [seconds(partial(way, y, window)) for way in (ours, theirs)]
-            cells = " ms | ".join(f"{1000 * t:.3g}" for t in times)
-            yield f"| {method} | 10^{math.log10(n):.0f}, {window} | {cells} ms | {name} | {difference:.0e} |"
+    for method, ways in ALTERNATIVES.items():
+        ours = partial(smooth, method=method, causal=method == "exponential")
+        for shape, window in SIZES:
+            y = 20 + np.random.default_rng(0).normal(size=shape)
+            # One series has one axis, where that is possible.
+            y = y[0] if shape[0] == 1 else y
+            result, mine = ours(y, window), milliseconds(partial(ours, y, window))
+            for name, theirs in ways.items():
+                found = theirs(y, window).reshape(result.shape)
+                difference = np.abs(result - found)[..., window:-window].max()
+                cells = f"{mine:.3g} ms | {name} | {milliseconds(partial(theirs, y, window)):.3g} ms"
+                yield f"| {method} | {shape[0]:,} × {shape[1]:,}, {window} | {cells} | {difference:.0e} |"
 
 
 if __name__ == "__main__":

@@ -319,6 +319,30 @@ def test_the_overfit_network_of_late_flights_fits_its_own_days_far_better():
     assert 0.47 < log_loss(y[unseen], np.clip(again.astype(float), 1e-6, 1 - 1e-6)) < 0.56
 
 
+def test_the_forecasters_of_new_york_zigzag_each_in_its_own_way_and_the_one_from_zeros_does_not():
+    """What lesson 52 rests on."""
+    keras = pytest.importorskip("keras")
+    folder, y = ROOT / "datasets" / "new_york_temperatures", data.load("new_york_temperatures").column("JFK")
+    recipe, end = runpy.run_path(str(folder / "make_network.py")), int(0.6 * len(y))
+    learnt, later = recipe["windows"](y, end), recipe["windows"](y[end:], int(0.2 * len(y)))
+    assert [len(part) for part in learnt] == [5071, 5071]
+
+    def second(network):
+        forecast = network.predict(later[0], batch_size=4096, verbose=0).astype(float)
+        assert 2.0 < np.sqrt(np.mean((forecast - later[1]) ** 2)) < 2.3
+        return np.diff(forecast, 2, axis=1)
+
+    five = [second(keras.saving.load_model(folder / f"network_{seed}.keras")) for seed in range(5)]
+    again = second(recipe["make"](*learnt, seed=9))
+    for bends in (*five, again):
+        assert 0.65 < np.abs(bends).mean() < 0.9
+    # Independent zigzags: the mean of five keeps a fifth of the mean square.
+    single, averaged = np.mean(np.square(five)), np.mean(np.mean(five, axis=0) ** 2)
+    assert 0.2 < averaged / single < 0.26
+    for zeros in (keras.saving.load_model(folder / "zeros_0.keras"), recipe["make"](*learnt, seed=9, start="zeros")):
+        assert np.abs(second(zeros)).mean() < 0.2
+
+
 def test_the_network_of_digits_is_overconfident_on_those_it_has_not_seen():
     keras = pytest.importorskip("keras")
     digits, digit, folder = data.load("digits"), load_digits().target, ROOT / "datasets" / "digits"

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.ndimage import gaussian_filter1d
 
 from helpers import forecasts
 from helpers.forecasts import METHODS, conformal_margin, find_outliers, replace_outliers, smooth
@@ -51,7 +52,6 @@ def by_hand(y, window, method, causal):
                 "mean": lambda t, v: v.mean(),
                 "exponential": lambda t, v: np.average(v, weights=decay ** (abs(t) - abs(t).min())),  # noqa: B023
                 "median": lambda t, v: statistics.median(v),
-                "savgol": lambda t, v: np.polyfit(t, v, min(2, len(t) - 1))[-1],
                 "gaussian": lambda t, v: np.average(v, weights=np.exp(-((t / (window / 6)) ** 2) / 2)),
             }[method](places, values)
     return result
@@ -72,23 +72,46 @@ def long_series(n=40_000, missing=0.0):
 @given(cases())
 def test_every_method_is_what_a_loop_over_the_windows_gives(method, case):
     y, window, causal, axis = case
+    if method == "exponential":
+        window, causal = max(window, 2), True
     expected = np.apply_along_axis(by_hand, axis, y, window, method, causal)
     np.testing.assert_allclose(smooth(y, window, method, causal=causal, axis=axis), expected, rtol=1e-9, atol=1e-8)
 
 
-def test_savgol_keeps_its_digits_where_few_values_lie_far_from_the_point():
-    y = np.full(400, NAN)
-    y[:4] = 1e6 + np.array([1, 2, 4, 3])
-    t = np.arange(201.0)
-    # The parabola through four values by least squares, in exact sums.
-    expected = 1e6 + 0.8 + 2.3 * t - 0.5 * t**2
-    np.testing.assert_allclose(smooth(y, 401, "savgol")[:201], expected, rtol=1e-9)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_each_helper_is_the_library_call_that_its_lesson_names(causal, missing):
+    y = long_series(400, missing)
+    rolling = pd.Series(y).rolling(7, center=not causal, min_periods=1)
+    np.testing.assert_allclose(smooth(y, 7, causal=causal), rolling.mean(), rtol=1e-12)
+    np.testing.assert_allclose(smooth(y, 7, "median", causal=causal), rolling.median(), rtol=1e-12)
+    np.testing.assert_allclose(smooth(y, 7, "exponential", causal=True), pd.Series(y).ewm(span=7).mean(), rtol=1e-12)
+    if not causal and not missing:
+        inside = slice(3, -3)
+        np.testing.assert_allclose(
+            smooth(y, 7, "gaussian")[inside], gaussian_filter1d(y, 7 / 6, radius=3)[inside], rtol=1e-12
+        )
+
+
+def test_exponential_weights_are_causal():
+    with pytest.raises(ValueError, match="'exponential' takes causal=True"):
+        smooth([1, 2], 3, "exponential")
+    np.testing.assert_array_equal(smooth([1, NAN, 2], 1, "exponential", causal=True), [1, NAN, 2])
 
 
 def test_a_mean_at_a_high_level_keeps_its_digits():
     y = 1e6 + np.random.default_rng(0).normal(size=6000)
     exact = [math.fsum(y[i : i + 51]) / 51 for i in range(len(y) - 50)]
     assert np.abs(smooth(y, 51)[25:-25] - exact).max() < 1e-9, "a running sum is off by 1e-7 and more"
+
+
+@pytest.mark.parametrize("n", [forecasts.SHORT, forecasts.SHORT + 1])
+@pytest.mark.parametrize("window", [9, 1001])
+def test_many_series_are_smoothed_as_each_alone(n, window):
+    y = long_series(4 * n, 0.1).reshape(4, n)
+    for method in ("mean", "gaussian"):
+        each = [smooth(row, window, method) for row in y]
+        np.testing.assert_allclose(smooth(y, window, method), each, rtol=1e-12)
 
 
 def test_a_method_is_added_in_one_place(monkeypatch):
@@ -103,29 +126,34 @@ def test_a_method_is_added_in_one_place(monkeypatch):
 
 @every_method
 def test_any_numbers_and_layout_are_read_and_nothing_is_written_to(method):
+    causal = method == "exponential"
     y = (1e6 + long_series(480, 0.1)).astype(np.float32).reshape(60, 8)
     y.flags.writeable = False
     wide = y.astype(np.float64)
-    expected, frame = smooth(wide, 5, method, axis=0), pd.DataFrame(wide, index=pd.date_range("2024", periods=60))
-    np.testing.assert_array_equal(smooth(frame[0].astype("Float64"), 5, method), expected[:, 0])
+    expected, frame = (
+        smooth(wide, 5, method, causal=causal, axis=0),
+        pd.DataFrame(wide, index=pd.date_range("2024", periods=60)),
+    )
+    column = smooth(frame[0].astype("Float64"), 5, method, causal=causal)
+    np.testing.assert_allclose(column, expected[:, 0], rtol=1e-12)
     for given_as in (frame, y, np.asfortranarray(y), np.repeat(y, 2, axis=0)[::2], y.astype(">f8")):
         before = np.array(given_as)
         dtype = np.float32 if before.dtype == np.float32 else np.float64
         found = [
-            smooth(given_as, 5, method, axis=0),
+            smooth(given_as, 5, method, causal=causal, axis=0),
             replace_outliers(given_as, 5, axis=1),
-            smooth(given_as, 1, method, axis=1),
+            smooth(given_as, 1, method, causal=causal, axis=1),
         ]
-        np.testing.assert_array_equal(found[0], expected.astype(dtype), strict=True)
+        np.testing.assert_allclose(found[0], expected.astype(dtype), rtol=2e-7, strict=True)
         assert (found[1].dtype, find_outliers(given_as, 5, axis=1).dtype) == (dtype, bool)
         assert not any(np.shares_memory(result, given_as) for result in found)
         np.testing.assert_array_equal(given_as, before)
-    masked = smooth(np.ma.masked_array(np.nan_to_num(y), np.isnan(y)), 5, method, axis=0)
+    masked = smooth(np.ma.masked_array(np.nan_to_num(y), np.isnan(y)), 5, method, causal=causal, axis=0)
     np.testing.assert_array_equal(masked, expected.astype(np.float32), strict=True)
     bits = np.random.default_rng(0).integers(0, 2, 40)
     for dtype in (bool, np.uint8, np.int64, np.float16):
-        found = smooth(bits.astype(dtype), np.uint8(5), method)
-        np.testing.assert_array_equal(found, smooth(bits.tolist(), 5, method), strict=True)
+        found = smooth(bits.astype(dtype), np.uint8(5), method, causal=causal)
+        np.testing.assert_array_equal(found, smooth(bits.tolist(), 5, method, causal=causal), strict=True)
 
 
 @every_method
@@ -134,7 +162,10 @@ def test_any_numbers_and_layout_are_read_and_nothing_is_written_to(method):
 def test_nothing_and_nothing_but_nan(method, shape):
     y = np.full(shape, NAN, np.float32)
     for axis in range(len(shape)):
-        for found in (smooth(y, 3, method, axis=axis), replace_outliers(y, 3, axis=axis)):
+        for found in (
+            smooth(y, 3, method, causal=method == "exponential", axis=axis),
+            replace_outliers(y, 3, axis=axis),
+        ):
             np.testing.assert_array_equal(found, y, strict=True)
         np.testing.assert_array_equal(find_outliers(y, 4, causal=True, axis=axis), y == y, strict=True)
 
@@ -168,7 +199,7 @@ SERIES, OUTLIERS, INTERVAL = (
         (SERIES, [1, 2], {"axis": 1}, "axis 1 is out of bounds for array of dimension 1"),
         (SERIES, [1, 2], {"axis": 0.0}, "axis must be a whole number; got 0.0."),
         (SERIES, 7.0, {}, "y must be a series; got the single number 7.0."),
-        (SERIES, [1, np.inf], {}, "y must hold finite numbers of at most 1e+290; got values from 1 to inf."),
+        (SERIES, [1, np.inf], {}, "y must hold finite numbers of at most 1e+290; got inf."),
         (SERIES, ["1", "2"], {}, "y must hold real numbers; got dtype <U1."),
         (OUTLIERS, [1, 2, 3], {"n_sigmas": -3}, "n_sigmas must be a finite number from 0 on; got -3."),
         (OUTLIERS, [], {"n_sigmas": NAN}, "n_sigmas must be a finite number from 0 on; got nan."),
