@@ -3,10 +3,10 @@
 python benchmarks/evidence/mask_steps.py                      makes the rows of the drawings anew
 python benchmarks/evidence/mask_steps.py --photographs DIR    those of photographs: DIR/images and DIR/masks
 
-Networks are stopped early, so that their masks are noisy. Sizes of steps follow from the objects of the training images; nothing is
-chosen on the images that judge. Splits are those of touching_objects.py: split k of the photographs permutes their
-sorted names by default_rng(k) and trains on the first 70; that of the drawings trains on 300 of the first 600, and
-judges on 100 of the others.
+Networks are stopped early, so that their masks are noisy. Sizes of steps follow from the objects of the training
+images; nothing is chosen on the images that judge. Splits are those of touching_objects.py: split k of the photographs
+permutes their sorted names by default_rng(k) and trains on the first 70; that of the drawings trains on 300 of the
+first 600, and judges on 100 of the others.
 """
 
 from __future__ import annotations
