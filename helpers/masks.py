@@ -147,7 +147,9 @@ def remove_small_regions(mask: ArrayLike, min_size: int, connectivity: int = 1) 
     values = _mask(mask, "mask", batch=True)
     regions = _label_regions(values, connectivity)
     large = np.bincount(regions.ravel(), minlength=1) >= min_size
-    return values * np.take(large, regions)
+    large[0] = False
+    kept = np.take(large, regions)
+    return kept if values.dtype == bool else values * kept
 
 
 def fill_holes(mask: ArrayLike, max_size: int | None = None, connectivity: int = 1) -> NDArray[Any]:
