@@ -147,7 +147,9 @@ def remove_small_regions(mask: ArrayLike, min_size: int, connectivity: int = 1) 
     values = _mask(mask, "mask", batch=True)
     regions = _label_regions(values, connectivity)
     large = np.bincount(regions.ravel(), minlength=1) >= min_size
-    return values * large[regions]
+    large[0] = False
+    kept = np.take(large, regions)
+    return kept if values.dtype == bool else values * kept
 
 
 def fill_holes(mask: ArrayLike, max_size: int | None = None, connectivity: int = 1) -> NDArray[Any]:
@@ -621,12 +623,16 @@ def count_objects(labels_true: ArrayLike, labels_pred: ArrayLike, iou_threshold:
 def _label_regions(values: NDArray[Any], connectivity: int) -> NDArray[np.integer]:
     """Number connected pixels of one value, through all images of a batch; 0 is the background."""
     _check_number(connectivity, "connectivity", "1 (shared sides) or 2 (corners too)", 1, 2, Integral)
-    # Images below each other, with a row of background between them: nothing connects them.
+    if _has_one_value(values):
+        # SciPy is faster, and would take values that touch for one region. Nothing connects images of a batch.
+        neighbours = ndimage.generate_binary_structure(2, connectivity)
+        if values.ndim > 2:
+            neighbours = np.pad(neighbours[np.newaxis], [(1, 1), (0, 0), (0, 0)])
+        return np.asarray(ndimage.label(values, neighbours)[0])
+    # Images below each other, with a row of background between them.
     padded = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(0, 1), (0, 0)])
-    rows = padded.reshape(np.prod(padded.shape[:-1]), padded.shape[-1])
-    # Of bool, scikit-image lets SciPy do it, which is faster and would take values that touch for one region.
-    regions = label(rows > 0 if _has_one_value(values) else rows, connectivity=connectivity)
-    return regions.reshape(padded.shape)[..., :-1, :]
+    regions = label(padded.reshape(-1, padded.shape[-1]), connectivity=connectivity)
+    return np.asarray(regions).reshape(padded.shape)[..., :-1, :]
 
 
 def _has_one_value(values: NDArray[Any]) -> bool:

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 from scipy.special import expit
-from skimage import measure, morphology
+from skimage import filters, measure, morphology
 from skimage.draw import disk
 from sklearn.metrics import f1_score, jaccard_score
 from sklearn.model_selection import ParameterGrid
@@ -201,6 +201,35 @@ def test_holes_are_those_of_scipy_and_scikit_image(given):
     # Scikit-image fills small regions at the border too: in a frame that is larger, they are none.
     framed = morphology.remove_small_holes(np.pad(mask, 3), max_size=max_size, connectivity=connectivity)
     assert np.array_equal(fill_holes(mask, max_size, connectivity), framed[3:-3, 3:-3])
+
+
+def adversarial():
+    """Masks that labelling has failed on: one region of many turns, corners only, rings, noise near percolation."""
+    snake = np.arange(33)[:, np.newaxis] % 4 == np.zeros(32, int)
+    snake[2::8, -1] = snake[1::8, -1] = snake[3::8, -1] = True
+    snake[5::8, 0] = snake[6::8, 0] = snake[7::8, 0] = True
+    y, x = np.indices((32, 33))
+    away = np.maximum(abs(y - 15), abs(x - 16))
+    noise = [np.random.default_rng(round(100 * share)).random((60, 70)) < share for share in (0.2, 0.41, 0.59, 0.9)]
+    return [snake, ~snake, (x + y) % 2 == 0, x == y, away % 3 == 0, away % 2 == 0, (x % 2 == 0) | (y == 31), *noise]
+
+
+@pytest.mark.parametrize("connectivity", [1, 2])
+@pytest.mark.parametrize("number", range(11))
+def test_steps_of_adversarial_masks_are_those_of_scikit_image(number, connectivity):
+    mask = adversarial()[number]
+    sizes = np.unique(np.bincount(measure.label(mask, connectivity=connectivity).ravel())[1:])
+    for size in {1, 2, 3, *sizes, *(sizes + 1)}:
+        kept = morphology.remove_small_objects(mask, max_size=size - 1, connectivity=connectivity)
+        # Two images of a batch whose borders touch, of bool and of numbers.
+        for batch in (np.stack([mask, mask]), 200 * np.stack([mask, mask]).astype(np.uint8)):
+            found = masks.remove_small_regions(batch, int(size), connectivity)
+            assert np.array_equal(found, np.where(kept, batch, 0))
+        framed = morphology.remove_small_holes(np.pad(mask, 70), max_size=size, connectivity=connectivity)
+        assert np.array_equal(fill_holes(mask, int(size), connectivity), framed[70:-70, 70:-70])
+    y_prob = np.where(mask, 0.5 + np.random.default_rng(0).random(mask.shape) / 2.5, 0.1)
+    expected = filters.apply_hysteresis_threshold(y_prob, 0.4, 0.88)
+    assert connectivity == 2 or np.array_equal(hysteresis(y_prob, 0.4, 0.88), expected)
 
 
 # --- opening and closing -----------------------------------------------------------------------------------------
