@@ -28,11 +28,19 @@ DEPTHS = (0.01, 0.1, 0.3, 1.0)
 SIZES = np.arange(0, 151, 15)
 DEFAULT, HALF = (2, 2, 0), (2, 0, 5)
 ORDERS = ("split, remove", "remove, split")
-# Of each network and order, how many of the pool choose.
-PLAN = {("early", ORDERS[0]): POOL, ("early", ORDERS[1]): 200, ("unet", ORDERS[0]): 100, ("markers", ORDERS[0]): 100}
-NOTE = f"""up to {POOL} drawings to choose on, {JUDGES} to judge on, 96 x 96 pixels, none seen in training;
+# Of each network and order, how many drawings choose, and how many judge.
+PLAN = {
+    ("early", ORDERS[0]): (POOL, JUDGES),
+    ("early", ORDERS[1]): (200, JUDGES),
+    ("unet", ORDERS[0]): (100, 150),
+    ("markers", ORDERS[0]): (100, 150),
+}
+# Settings for which the orders are compared: removing before the split has to split again for each size.
+BOTH = np.zeros((len(THRESHOLDS), len(DEPTHS), len(SIZES)), dtype=bool)
+BOTH[2:4, :2] = True
+NOTE = f"""up to {POOL} drawings to choose on, {JUDGES} to judge on (of unet and markers 150), none seen in training;
 wide: {len(THRESHOLDS)} thresholds, {len(DEPTHS)} depths, {len(SIZES)} sizes;
-threshold: only the thresholds, depth 0.3, nothing removed;
+threshold: only the thresholds, depth 0.3, nothing removed; order: thresholds 0.5, 0.7, depths 0.01, 0.1, all sizes;
 default: threshold 0.5, depth 0.3, nothing removed; half: 0.5, 0.01, removed below 75, half a typical cell;
 all: chosen on all drawings to choose on;
 best: the best on the drawings that judge, which nobody can choose; best for ...: what all of another network choose"""
@@ -54,16 +62,18 @@ def matches(true: Any, found: Any) -> tuple[Any, Any]:
 
 def counts(true: Any, prob: Any, order: str) -> Any:
     """Return tp, fp and fn of one image for each threshold, depth and size."""
-    result = np.zeros((len(THRESHOLDS), len(DEPTHS), len(SIZES), 3), dtype=np.int16)
+    result = np.zeros((*BOTH.shape, 3), dtype=np.int16)
     for (i, threshold), (j, depth) in itertools.product(enumerate(THRESHOLDS), enumerate(DEPTHS)):
+        if order == ORDERS[1] and not BOTH[i, j, 0]:
+            continue
         mask, known = prob >= threshold, dict[int, Any]()
         for k, size in enumerate(SIZES):
-            cleaned = masks.remove_small_regions(mask, int(size)) if order == "remove, split" else mask
+            cleaned = masks.remove_small_regions(mask, int(size)) if order == ORDERS[1] else mask
             left = int(cleaned.sum())  # Larger sizes remove more: as many pixels are the same pixels.
             if left not in known:
                 known[left] = matches(true, masks.split_touching(cleaned, min_depth=depth))
             areas, right = known[left]
-            stays = areas >= (size if order == "split, remove" else 0)
+            stays = areas >= (size if order == ORDERS[0] else 0)
             tp = int((stays & right).sum())
             result[i, j, k] = tp, stays.sum() - tp, true.max() - tp
     return result
@@ -77,8 +87,9 @@ def f1(table: Any) -> Any:
 
 def best_of(scores: Any, grid: str) -> tuple[int, int, int]:
     """Return the place of the best setting of a grid, of equal ones the first."""
-    allowed = np.full(scores.shape, grid == "wide")
-    allowed[:, DEFAULT[1], DEFAULT[2]] = True
+    allowed = BOTH if grid == "order" else np.full(scores.shape, grid == "wide")
+    if grid == "threshold":
+        allowed[:, DEFAULT[1], DEFAULT[2]] = True
     i, j, k = np.unravel_index(np.where(allowed, scores, -1).argmax(), scores.shape)
     return int(i), int(j), int(k)
 
@@ -94,8 +105,9 @@ def rows_of(network: str, order: str, pool: Any, judges: Any) -> Iterator[dict[s
     for images in AMOUNTS:
         for number in range(min(every // images, MOST)):
             here = f1(pool[..., number * images : (number + 1) * images, :])
-            places = {grid: best_of(here, grid) for grid in ("wide", "threshold")}
-            places |= {"default": DEFAULT, "half": HALF}
+            places = {"order": best_of(here, "order"), "half": HALF}
+            if order == ORDERS[0]:
+                places |= {grid: best_of(here, grid) for grid in ("wide", "threshold")} | {"default": DEFAULT}
             for grid, place in places.items():
                 row = {"network": network, "order": order, "images": images, "draw": number, "grid": grid}
                 yield row | setting(place) | {"validation": here[place], "test": on_test[place]}
@@ -117,12 +129,13 @@ def transfers(pools: dict[str, Any], tests: dict[str, Any]) -> Iterator[dict[str
 def tabulate(drawn: Any, network: str, order: str) -> tuple[Any, Any]:
     """Return the counts of the drawings that choose, and of those that judge."""
     model = keras.saving.load_model(notebook.ROOT / "datasets" / "cells" / f"{network}.keras")
-    numbers = [*range(PLAN[network, order]), *range(POOL, POOL + JUDGES)]
+    choose, judge = PLAN[network, order]
+    numbers = [*range(choose), *range(POOL, POOL + judge)]
     X = np.stack([unet.standardize(drawn[i][0][..., np.newaxis]) for i in numbers])
     prob = expit(model.predict(X, verbose=0)[..., 0].astype(float))
     pairs = notebook.progress(list(zip(numbers, prob, strict=True)), f"{network}, {order}")
     table = np.stack([counts(drawn[i][1], one, order) for i, one in pairs], axis=-2)
-    return table[..., :-JUDGES, :], table[..., -JUDGES:, :]
+    return table[..., :choose, :], table[..., choose:, :]
 
 
 def main() -> None:
