@@ -42,7 +42,7 @@ NOTE = f"""up to {POOL} drawings to choose on, {JUDGES} to judge on (of unet and
 wide: {len(THRESHOLDS)} thresholds, {len(DEPTHS)} depths, {len(SIZES)} sizes;
 threshold: only the thresholds, depth 0.3, nothing removed; order: thresholds 0.5, 0.7, depths 0.01, 0.1, all sizes;
 default: threshold 0.5, depth 0.3, nothing removed; half: 0.5, 0.01, removed below 75, half a typical cell;
-all: chosen on all drawings to choose on;
+each size: threshold 0.5, depth 0.01; all: chosen on all drawings to choose on;
 best: the best on the drawings that judge, which nobody can choose; best for ...: what all of another network choose"""
 
 
@@ -111,10 +111,12 @@ def rows_of(network: str, order: str, pool: Any, judges: Any) -> Iterator[dict[s
             for grid, place in places.items():
                 row = {"network": network, "order": order, "images": images, "draw": number, "grid": grid}
                 yield row | setting(place) | {"validation": here[place], "test": on_test[place]}
-    for grid, scores in {"all": f1(pool), "best": on_test}.items():
-        place = best_of(scores, "wide")
-        row = {"network": network, "order": order, "images": every, "draw": 0, "grid": grid}
-        yield row | setting(place) | {"validation": f1(pool)[place], "test": on_test[place]}
+    on_pool = f1(pool)
+    places = {("all", 0): best_of(on_pool, "wide"), ("best", 0): best_of(on_test, "wide")}
+    places |= {("each size", k): (*HALF[:2], k) for k in range(len(SIZES))}
+    for (grid, number), place in places.items():
+        row = {"network": network, "order": order, "images": every, "draw": number, "grid": grid}
+        yield row | setting(place) | {"validation": on_pool[place], "test": on_test[place]}
 
 
 def transfers(pools: dict[str, Any], tests: dict[str, Any]) -> Iterator[dict[str, Any]]:
