@@ -112,9 +112,8 @@ def rows_of(network: str, order: str, pool: Any, judges: Any) -> Iterator[dict[s
                 row = {"network": network, "order": order, "images": images, "draw": number, "grid": grid}
                 yield row | setting(place) | {"validation": here[place], "test": on_test[place]}
     on_pool = f1(pool)
-    places = {("all", 0): best_of(on_pool, "wide"), ("best", 0): best_of(on_test, "wide")}
-    places |= {("each size", k): (*HALF[:2], k) for k in range(len(SIZES))}
-    for (grid, number), place in places.items():
+    best = [("all", 0, best_of(on_pool, "wide")), ("best", 0, best_of(on_test, "wide"))]
+    for grid, number, place in [*best, *(("each size", k, (*HALF[:2], k)) for k in range(len(SIZES)))]:
         row = {"network": network, "order": order, "images": every, "draw": number, "grid": grid}
         yield row | setting(place) | {"validation": on_pool[place], "test": on_test[place]}
 
