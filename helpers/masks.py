@@ -18,9 +18,8 @@ taken for background in the truth and in the prediction: it counts for neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -30,11 +29,8 @@ from scipy import ndimage
 from skimage.measure import label
 from skimage.morphology import reconstruction
 from skimage.segmentation import relabel_sequential, watershed
-from sklearn.model_selection import ParameterGrid
 
 Step = Callable[..., Any]
-Metric = Callable[[Any, Any], float]
-Outcome = tuple[dict[str, Any], list[Step], Sequence[Any]]
 Spacing = float | Sequence[float]
 LARGEST = float(np.finfo(float).max)
 
@@ -306,107 +302,6 @@ def _h_maxima(inside: NDArray[Any], min_depth: float, sampling: NDArray[Any]) ->
     maxima, number = ndimage.label(rise > 1e-9 * min_depth, np.ones((3, 3)))
     heights = np.asarray(ndimage.maximum(rise, maxima, np.arange(number + 1)))
     return np.where(heights[maxima] > 0.999 * min_depth, maxima, 0), -depth
-
-
-class Tuned(NamedTuple):
-    """What `tune` has found.
-
-    Attributes
-    ----------
-    pipeline : list of callable
-        The steps with their parameters, ready for `apply_pipeline`.
-    parameters : dict
-        The best ones, of the form ``{"remove_small_regions__min_size": 20}``.
-    score : float
-        Their mean score over the images. It was chosen as the best: judge on others.
-    candidates : list of dict
-        All parameters that were tried.
-    scores : ndarray of shape (n_candidates, n_images)
-        The score of each image.
-    """
-
-    pipeline: list[Step]
-    parameters: dict[str, Any]
-    score: float
-    candidates: list[dict[str, Any]]
-    scores: NDArray[np.float64]
-
-
-def apply_pipeline(pipeline: Sequence[Step], y_prob: ArrayLike) -> Any:
-    """Give each step what the one before it has returned.
-
-    Examples
-    --------
-    >>> apply_pipeline([binarize, partial(remove_small_regions, min_size=2)], [[0.9, 0.8, 0.1, 0.7]])
-    array([[ True,  True, False, False]])
-    """
-    return reduce(lambda values, step: step(values), pipeline, y_prob)
-
-
-def tune(
-    pipeline: Sequence[Step], grid: Mapping[str, Any], metric: Metric, y_true: Sequence[Any], y_prob: Sequence[Any]
-) -> Tuned:
-    """Choose the parameters of a pipeline on validation images. The first of equally good candidates is taken.
-
-    The gap: scikit-learn's search wants estimators, and would do the first step anew for each value of the last one.
-
-    Parameters
-    ----------
-    pipeline : sequence of callable
-        Each is given what the one before it has returned, and its parameters by name.
-    grid : mapping of str to sequence
-        Values to try, named as in scikit-learn: function, two underscores, parameter.
-    metric : callable
-        ``metric(truth, result)``, of which more is better; its mean over the images counts.
-    y_true, y_prob : sequence of array-like
-        The truth for the metric, and what the first step gets; one entry for each image. None of them may be an image
-        of the final test: the best of many scores is too high for other images. The scores here leave out pixels whose
-        truth is -1; another metric has to.
-
-    Returns
-    -------
-    Tuned
-
-    Raises
-    ------
-    ValueError
-        There is no image, the two differ in number, a name in the grid does not fit exactly one step, or has no
-        value, or a score is no finite number.
-
-    Examples
-    --------
-    >>> tuned = tune([binarize], {"binarize__threshold": [0.3, 0.5, 0.7]}, iou, [[[0, 1, 1]]], [[[0.2, 0.6, 0.4]]])
-    >>> tuned.parameters, tuned.score
-    ({'binarize__threshold': 0.3}, 1.0)
-    """
-    if len(y_true) != len(y_prob) or not len(y_true):
-        raise ValueError(f"y_true and y_prob must be of one length, at least 1; got {len(y_true)} and {len(y_prob)}.")
-    functions = [step.func if isinstance(step, partial) else step for step in pipeline]
-    names = [getattr(function, "__name__", type(function).__name__) for function in functions]
-    unknown = [key for key in grid if "__" not in key or names.count(key.partition("__")[0]) != 1]
-    if unknown:
-        wanted = f"of the form step__parameter, with one step of the pipeline {names}"
-        raise ValueError(f"the grid's names must be {wanted}; got {', '.join(map(repr, unknown))}.")
-    outcomes: Iterable[Outcome] = [({}, [], y_prob)]
-    for step, name in zip(pipeline, names, strict=True):
-        choices = ParameterGrid({key: grid[key] for key in grid if key.partition("__")[0] == name})
-        outcomes = _after(step, choices, outcomes)
-    scored = [(chosen, bound, list(map(metric, y_true, results))) for chosen, bound, results in outcomes]
-    candidates, pipelines, scores = (list(values) for values in zip(*scored, strict=True))
-    table = np.array(scores, dtype=float)
-    if not np.isfinite(table).all():
-        raise ValueError("the metric must give a finite number for each image; say what it is for an empty one.")
-    best = int(table.mean(axis=1).argmax())
-    return Tuned(pipelines[best], candidates[best], float(table[best].mean()), candidates, table)
-
-
-def _after(step: Step, choices: ParameterGrid, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-    """Yield each candidate, its pipeline and its results, one by one: a result serves all choices of later steps."""
-    for chosen, before, images in outcomes:
-        for choice in choices:
-            parameters = {key.partition("__")[2]: value for key, value in choice.items()}
-            bound = partial(step, **parameters) if choice else step
-            yield chosen | choice, [*before, bound], [bound(image) for image in images]
 
 
 def iou(y_true: ArrayLike, y_pred: ArrayLike) -> float:

@@ -69,23 +69,6 @@ def write_pairs(image_dir, mask_dir):
     return image_dir, mask_dir
 
 
-def write_annotated(folder):
-    """A folder of images and a folder of masks, in one."""
-    write_pairs(folder / "own" / "images", folder / "own" / "masks")
-    return folder / "own"
-
-
-def write_probabilities(folder):
-    """What a network might have said of those images, as grey pictures."""
-    images, masks = write_pairs(folder / "pictures", folder / "own" / "masks")
-    (folder / "own" / "probabilities").mkdir()
-    for path in images.iterdir():
-        Image.open(path).convert("L").point(lambda value: min(255, 2 * max(0, value - 50))).save(
-            masks.parent / "probabilities" / path.name
-        )
-    return folder / "own"
-
-
 def write_series(folder):
     """Hourly values as readers have them: lines out of order, some missing, a gap, a wrong one, a column of words."""
     rng = np.random.default_rng(0)
@@ -105,6 +88,4 @@ KINDS = {
     "image folder": write_images,
     "text file": write_text,
     "time series": write_series,
-    "`images`": write_annotated,
-    "`probabilities`": write_probabilities,
 }

@@ -1,4 +1,4 @@
-"""Masks against scikit-image, SciPy, scikit-learn and brute force: steps, splitting, tuning and scores."""
+"""Masks against scikit-image, SciPy, scikit-learn and brute force: steps, splitting and scores."""
 
 from functools import partial
 from itertools import product
@@ -14,7 +14,6 @@ from scipy.special import expit
 from skimage import filters, measure, morphology
 from skimage.draw import disk
 from sklearn.metrics import f1_score, jaccard_score
-from sklearn.model_selection import ParameterGrid
 
 from helpers import data, masks
 from helpers.masks import ObjectCounts, binarize, count_objects, fill_holes, hysteresis, iou, opening, split_touching
@@ -340,81 +339,6 @@ def test_each_pixel_goes_to_the_marker_that_is_nearest_in_the_units_of_the_spaci
     nearest = objects[np.ravel_multi_index(points.T, (40, 40))[distances.argmin(axis=1)]]
     assert clear.sum() > 1000
     assert np.array_equal(objects[clear], nearest[clear])
-
-
-# --- pipelines ---------------------------------------------------------------------------------------------------
-
-
-def probabilities(seed, shape=(24, 30)):
-    field = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), 2)
-    noise = np.random.default_rng(seed + 100).normal(0, 0.8, shape)
-    return expit(30 * field + noise), field > 0.02
-
-
-Y_PROB, Y_TRUE = map(list, zip(*map(probabilities, range(5)), strict=True))
-PIPELINE = [binarize, masks.remove_small_regions, fill_holes]
-NAMES = ["binarize__threshold", "remove_small_regions__min_size", "fill_holes__max_size"]
-GRID = dict(zip(reversed(NAMES), ([0, 3, 20], [1, 5, 20], [0.3, 0.5, 0.7]), strict=True))
-
-
-@pytest.mark.parametrize("metric", [iou, lambda truth, result: -float(result.any())])
-def test_tune_gives_what_trying_everything_gives(metric):
-    tuned = masks.tune(PIPELINE, GRID, metric, Y_TRUE, Y_PROB)
-    assert len(tuned.candidates) == 27
-    assert all(choice in tuned.candidates for choice in ParameterGrid(GRID))
-    for choice, scores in zip(tuned.candidates, tuned.scores, strict=True):
-        results = Y_PROB
-        for step, name in zip(PIPELINE, NAMES, strict=True):
-            results = [step(result, choice[name]) for result in results]
-        assert scores.tolist() == list(map(metric, Y_TRUE, results))
-    means = tuned.scores.mean(axis=1)
-    assert tuned.score == means.max()
-    assert tuned.parameters == tuned.candidates[means.argmax()], "of equal ones the first"
-    results = [masks.apply_pipeline(tuned.pipeline, image) for image in Y_PROB]
-    assert list(map(metric, Y_TRUE, results)) == tuned.scores[means.argmax()].tolist()
-
-
-def test_each_step_runs_once_for_each_choice_before_it():
-    calls = []
-
-    def first(image, a):
-        calls.append("first")
-        return image + a
-
-    def second(image, b, c):
-        calls.append("second")
-        return image + b * c
-
-    grid = {"second__b": [1, 2, 3], "first__a": [10, 20], "second__c": [5, 7]}
-    tuned = masks.tune([first, second], grid, lambda truth, result: truth - result, [0, 1], [5, 6])
-    assert (calls.count("first"), calls.count("second")) == (2 * 2, 2 * 2 * 6)
-    assert tuned.parameters == {"first__a": 10, "second__b": 1, "second__c": 5}
-
-
-def test_partials_are_steps_and_a_name_may_stand_twice_if_it_is_not_tuned():
-    opens = partial(partial(opening, spacing=0.5), radius=0.5)
-    steps = [partial(hysteresis, high=0.8), opens, fill_holes, opens]
-    tuned = masks.tune(steps, {"hysteresis__low": [0.2, 0.6]}, iou, Y_TRUE, np.stack(Y_PROB))
-    twice = opening(fill_holes(opening(hysteresis(Y_PROB[0], tuned.parameters["hysteresis__low"], 0.8), 1)), 1)
-    assert np.array_equal(masks.apply_pipeline(tuned.pipeline, Y_PROB[0]), twice)
-    empty = masks.tune([binarize], {}, iou, Y_TRUE, Y_PROB)
-    assert (empty.candidates, empty.pipeline, empty.scores.shape) == ([{}], [binarize], (1, 5))
-
-
-def test_grids_images_and_metrics_that_do_not_fit_are_refused():
-    for pipeline, grid, message in (
-        (PIPELINE, {"binarise__threshold": [0.5]}, r"the grid's names .* 'binarize', .*; got 'binarise__threshold'"),
-        ([*PIPELINE, fill_holes], {"fill_holes__max_size": [1]}, "with one step of the pipeline"),
-        (PIPELINE, {"binarize__threshold": []}, "'binarize__threshold' need.* non-empty sequence"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            masks.tune([lambda image: pytest.fail("ran"), *pipeline], grid, iou, Y_TRUE, Y_PROB)
-    for true, prob in (([], []), (Y_TRUE[:2], Y_PROB[:3])):
-        message = f"^y_true and y_prob must be of one length, at least 1; got {len(true)} and {len(prob)}"
-        refused(partial(masks.tune, [binarize], {}, iou, true, prob), message)
-    for score in (np.nan, np.inf):
-        metric = partial(lambda truth, result, score: score if truth is Y_TRUE[3] else 0.5, score=score)
-        refused(partial(masks.tune, PIPELINE, GRID, metric, Y_TRUE, Y_PROB), "^the metric must give a finite number")
 
 
 # --- scores of masks ---------------------------------------------------------------------------------------------

@@ -193,7 +193,10 @@ def write(rows: list[Any]) -> None:
     note = """100 photographs of BBBC038 (2018 Data Science Bowl, CC0), 70 to train, 30 to test;
 cpu_seconds: of training, all cores together (on two, about half); iou, f1: pooled over the test images;
 cpu_ms, mib: of a prediction of 1,024 by 1,024 pixels, mib beyond what the loaded network holds"""
-    seeds, budget = "0 to 2 (split, weights, crops)", "about 40 CPU-seconds (32 to 45) for each network; in part time as told"
+    seeds, budget = (
+        "0 to 2 (split, weights, crops)",
+        "about 40 CPU-seconds (32 to 45) for each network; in part time as told",
+    )
     packages = ("keras", "tensorflow-cpu", "scikit-image", "numpy")
     # Whole numbers that may be missing.
     table = pd.DataFrame(rows).convert_dtypes().sort_values(["part", "split"], kind="stable")

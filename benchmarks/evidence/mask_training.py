@@ -5,8 +5,8 @@ python benchmarks/evidence/mask_training.py     writes mask_training.csv beside 
     --resume              computes only the rows that the table lacks
 
 Each row changes one thing of the reference, and takes the same number of steps. A repetition has its own training
-images, initial weights and crops, the same for all treatments. Nothing is chosen on the test images: learning rates and
-thresholds are chosen on validation drawings.
+images (600 are all there are), initial weights and crops, the same for all treatments. Nothing is chosen on the test
+images: learning rates and thresholds are chosen on validation drawings.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def make(X: np.ndarray, y: np.ndarray, seed: int = 0, *, start: str = "glorot_un
 
 def windows(y: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the histories and the hours after each that lie before a step, without outliers, gaps and filled hours."""
-    clean = forecasts.replace_outliers(y[:end], 7, min_deviation=4 * np.nanstd(np.diff(y[:end])))
+    clean = forecasts.replace_outliers(y[:end], 7, min_deviation=float(4 * np.nanstd(np.diff(y[:end]))))
     filled = pd.Series(clean).ffill().bfill().to_numpy()
     X = sliding_window_view(filled, HISTORY)[:-HORIZON]
     after = sliding_window_view(clean, HORIZON)[HISTORY:]
