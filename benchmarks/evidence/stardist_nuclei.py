@@ -65,7 +65,7 @@ def rows_of_split(photographs: Path, split: int, folder: str) -> Iterator[str]:
     train, late, test = ([[part[i] for i in rows] for part in (X, y)] for rows in np.split(order, [60, 70]))
     options = {"train_patch_size": (128, 128), "train_batch_size": 4, "train_learning_rate": 1e-3}
     options |= {"train_reduce_lr": {"factor": 0.5, "patience": 40, "min_delta": 0}, "train_tensorboard": False}
-    config = Config2D(32, grid=(2, 2), train_epochs=1000, train_steps_per_epoch=10, train_checkpoint=None,
+    config = Config2D(n_rays=32, grid=(2, 2), train_epochs=1000, train_steps_per_epoch=10, train_checkpoint=None,
                       train_checkpoint_last=None, train_checkpoint_epoch=None, **options)  # fmt: skip
     model, rows, marks = StarDist2D(config, name=str(split), basedir=folder), list[str](), list(MARKS)
 
