@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -374,64 +374,6 @@ def boundary_iou(y_true: ArrayLike, y_pred: ArrayLike, width: float = 2) -> floa
     borders = [mask & (_distance(mask) <= width) for mask in (true, predicted)]
     # A full mask has no border, as an empty one, and they do not agree.
     return iou(*borders) if any(border.any() for border in borders) else iou(true, predicted)
-
-
-class BoundaryDistance(NamedTuple):
-    """How far apart the boundaries of two masks are, in the units of `spacing`.
-
-    Attributes
-    ----------
-    hd95 : float
-        The 95th percentile of the distances from one boundary to the other, the larger of both directions.
-    mean : float
-        The mean of the distances of both directions.
-    maximum : float
-        The Hausdorff distance.
-    """
-
-    hd95: float
-    mean: float
-    maximum: float
-
-
-def boundary_distance(y_true: ArrayLike, y_pred: ArrayLike, *, spacing: Spacing = 1.0) -> BoundaryDistance:
-    """Measure how far apart the boundaries of two masks are.
-
-    The boundary of a mask are its pixels with a neighbour, side by side, that is not in it; the border of the image
-    bounds it too, as in DeepMind's surface-distance and in MedPy. Two empty masks are 0 apart, an empty one and another
-    infinitely far.
-
-    Parameters
-    ----------
-    y_true, y_pred : array-like of shape (height, width)
-        As in `iou`.
-    spacing : float or sequence of two floats
-        Height and width of a pixel.
-
-    Returns
-    -------
-    BoundaryDistance
-
-    Raises
-    ------
-    ValueError
-        As in `iou`; or the spacing does not fit.
-
-    Examples
-    --------
-    >>> boundary_distance([[1, 1, 0, 0]], [[1, 1, 1, 0]], spacing=0.5).mean
-    0.1
-    """
-    masks = _images(y_true=y_true, y_pred=y_pred)
-    sampling = _spacing(spacing)
-    if not all(mask.any() for mask in masks):
-        return BoundaryDistance(*[np.inf if any(mask.any() for mask in masks) else 0.0] * 3)
-    first, second = (mask & ~ndimage.binary_erosion(mask) for mask in masks)
-    forward = ndimage.distance_transform_edt(~second, sampling)[first]
-    backward = ndimage.distance_transform_edt(~first, sampling)[second]
-    distances = np.concatenate([forward, backward])
-    hd95 = max(np.percentile(forward, 95), np.percentile(backward, 95))
-    return BoundaryDistance(float(hd95), float(distances.mean()), float(distances.max()))
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def test_numbers_that_do_not_fit_are_refused(name):
 
 
 def test_a_spacing_that_does_not_fit_is_refused():
-    for step in (partial(opening, radius=1), split_touching, partial(masks.boundary_distance, FULL)):
+    for step in (partial(opening, radius=1), split_touching):
         for wrong in [0, -1, (1, 0), (1, np.nan), (1, 2, 3), [], (1, "2"), {1}, np.inf, "1", None, True]:
             refused(partial(step, FULL, spacing=wrong), "^spacing must be one size above 0, or one for each of 2 axes")
 
@@ -100,7 +100,7 @@ NO_MASKS = [
 def test_what_is_no_mask_is_refused_and_the_argument_named(wrong, message):
     for step in (*STEPS.values(), split_touching):
         refused(partial(step, wrong), f"^mask must be .*{message}")
-    for score, name in zip((*SCORES, masks.boundary_distance, count_objects), ["y"] * 4 + ["labels"], strict=True):
+    for score, name in zip((*SCORES, count_objects), ["y"] * 3 + ["labels"], strict=True):
         refused(partial(score, wrong, FULL), f"^{name}_true must be .*{message}")
         refused(partial(score, FULL, wrong), f"^{name}_pred must be .*{message}")
         refused(partial(score, FULL, -1 * FULL), f"^{name}_pred must be .*got negative numbers")
@@ -109,7 +109,7 @@ def test_what_is_no_mask_is_refused_and_the_argument_named(wrong, message):
 
 
 def test_single_images_of_one_shape_and_of_0_and_1():
-    for call in (*SCORES, masks.boundary_distance, lambda a, b: split_touching(b, markers=a), count_objects):
+    for call in (*SCORES, lambda a, b: split_touching(b, markers=a), count_objects):
         refused(partial(call, FULL, FULL[:, :1]), r" and .* must have the same shape; got \(6, .\) and \(6, .\)")
         refused(partial(call, FULL[None], FULL[None]), r"of shape \(height, width\), not empty, .* got \(1, 6, 9\)")
         refused(partial(call, FULL[:0], FULL[:0]), r"got \(0, 9\)")
@@ -364,7 +364,7 @@ def test_scores_are_symmetric_python_floats_of_masks_of_any_kind(score):
     assert score(FULL, EMPTY) == score(EMPTY, FULL) == score(a, a & False) == 0
 
 
-@pytest.mark.parametrize("score", [*SCORES, count_objects, lambda *masks_: masks.boundary_distance(*masks_).maximum])
+@pytest.mark.parametrize("score", [*SCORES, count_objects])
 def test_pixels_whose_truth_is_not_known_count_for_neither(score):
     true, found, void = blobs(0), blobs(0, smooth=2.3), blobs(2)
     expected = score(true & ~void, found & ~void)
@@ -382,36 +382,6 @@ def test_boundary_iou_is_the_iou_of_what_an_erosion_takes_away(width):
         first, second = (m & ~ndimage.binary_erosion(m, disc(width, (1, 1)), border_value=1) for m in (a, b))
         assert masks.boundary_iou(a, b, width) == (first & second).sum() / (first | second).sum()
     assert masks.boundary_iou(FULL, np.pad(FULL[1:-1, 1:-1], 1), width) == 0, "the border of the image is none"
-
-
-def distances_by_pairs(a, b, spacing):
-    """Return what all pixels of one boundary against all of the other give."""
-    inner = [mask & ~ndimage.binary_erosion(np.pad(mask, 1))[1:-1, 1:-1] for mask in (a, b)]
-    pairs = cdist(*(np.argwhere(pixels) * spacing for pixels in inner))
-    forward, backward = pairs.min(axis=1), pairs.min(axis=0)
-    every = np.concatenate([forward, backward])
-    return [max(np.percentile(forward, 95), np.percentile(backward, 95)), every.mean(), every.max()]
-
-
-@examples
-@given(st.data())
-def test_boundary_distances_are_those_of_all_pairs_of_boundary_pixels(given):
-    shape = given.draw(array_shapes(min_dims=2, max_dims=2, max_side=7))
-    a, b = (given.draw(arrays(bool, shape)) for _ in range(2))
-    spacing = given.draw(st.sampled_from([1.0, 0.25, [0.7, 1.9]]))
-    for first, second in ((a, b), (blobs(int(a.sum())), blobs(int(b.sum()) + 30))):
-        found = masks.boundary_distance(first, second, spacing=spacing)
-        apart = [np.inf if first.any() or second.any() else 0.0] * 3
-        expected = distances_by_pairs(first, second, spacing) if first.any() and second.any() else apart
-        assert [found.hd95, found.mean, found.maximum] == pytest.approx(expected, rel=1e-12, abs=1e-12)
-
-
-def test_boundary_distances_of_one_far_speck_and_of_empty_masks():
-    for other, apart in ((EMPTY, 0), (FULL, np.inf)):
-        assert masks.boundary_distance(EMPTY, other) == masks.BoundaryDistance(apart, apart, apart)
-    a, b = np.zeros((3, 210), bool), np.zeros((3, 210), bool)
-    a[1, :100] = b[1, :101] = b[1, 200] = True
-    assert masks.boundary_distance(a, b) == masks.BoundaryDistance(0, 102 / 202, 101)
 
 
 # --- objects that are counted ------------------------------------------------------------------------------------
