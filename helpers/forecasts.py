@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import convolution_matrix
+from scipy.ndimage import correlate1d
 from scipy.signal import lfilter
 
 from helpers.decisions import FROM_0, SHARE, Floats, check_numbers, check_real
@@ -38,8 +38,6 @@ Axis = int | None
 
 # Values of windows laid out side by side: with a few copies they stay in a processor's cache.
 LAID_OUT = 65_536
-# Up to so many steps a matrix smooths many series at once faster than any filter.
-SHORT = 256
 # Beyond this, the sum of a window may overflow.
 LARGEST = 1e290
 # The standard deviation of normal values, over their median absolute deviation.
@@ -272,16 +270,10 @@ def _ratio(x: Floats, total: Callable[[Floats], Floats]) -> Floats:
 
 def _weighted_mean(x: Floats, window: Window, weights: Floats) -> Floats:
     """Return the weighted mean of what is present in each window."""
-    n, last = x.shape[-1], int(window.steps[-1])
-
-    def total(values: Floats) -> Floats:
-        if values.ndim == 1:
-            return np.convolve(values, weights[::-1])[last : last + n]
-        if n <= SHORT:
-            return values @ convolution_matrix(weights[::-1], n)[last : last + n].T
-        return np.apply_along_axis(total, -1, values)
-
-    return _ratio(x, total)
+    reach = max(-window.steps[0], window.steps[-1])
+    around = np.zeros(2 * reach + 1)
+    around[window.steps + reach] = weights
+    return _ratio(x, lambda values: correlate1d(values, around, mode="constant"))
 
 
 def _by_windows(x: Floats, window: Window, take: Callable[[Floats], Floats]) -> Floats:
