@@ -14,7 +14,9 @@ FOLDER = ROOT / "datasets" / "encoder"
 def test_every_split_has_every_row(table, script):
     runs = table[table["part"] != "cost"]
     assert not runs.duplicated(["part", "architecture", "split", "images", "steps"]).any()
-    counted = runs[runs["architecture"] != "textbook U-Net"].groupby("split").size()
+    # One split has the textbook's network, and the longest training.
+    alike = (runs["architecture"] != "textbook U-Net") & ~runs["steps"].isin(script["LONG"])
+    counted = runs[alike].groupby("split").size()
     assert list(counted.index) == [0, 1, 2] and counted.nunique() == 1
     assert runs[["iou", "f1"]].stack().between(0, 1).all()
     assert set(table.loc[table["part"] == "cost", "architecture"]) == set(script["RECIPES"])
