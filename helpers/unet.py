@@ -677,10 +677,7 @@ def export(model: keras.Model, folder: str | os.PathLike[str]) -> None:
         # What `standardize` does in float64: a second mean takes what rounding left of the first.
         for _ in range(2):
             standard -= tf.reduce_mean(standard, (1, 2), keepdims=True)
-        # Resizing rounds: a constant channel would vary by that, and be scaled up to a standard deviation of 1.
-        low, high = (of(images, (1, 2), keepdims=True) for of in (tf.reduce_min, tf.reduce_max))
-        deviation = tf.sqrt(tf.reduce_mean(standard**2, (1, 2), keepdims=True))
-        standard = tf.math.divide_no_nan(standard, tf.where(high > low, deviation, np.inf))
+        standard = tf.math.divide_no_nan(standard, tf.sqrt(tf.reduce_mean(standard**2, (1, 2), keepdims=True)))
         inside = tf.shape(standard)[1:3]
         for axis in (1, 2):
             last = inside[axis - 1] - 1

@@ -346,6 +346,14 @@ def counted(true, found):
     return sum((masks.count_objects(*pair) for pair in zip(true, found, strict=True)), none)
 
 
+def test_a_marker_of_fewer_than_four_pixels_is_no_object():
+    logits = np.full((20, 30, 2), -5.0)
+    logits[2:8, 2:8, 0] = logits[2:8, 12:18, 0] = logits[12:18, 2:8, 0] = 5
+    logits[4:6, 4:6, 1] = logits[4, 13:16, 1] = 5
+    objects = unet.find_objects(logits)
+    assert objects.max() == 1 and (objects > 0).sum() == 36 and objects[4, 4] == 1
+
+
 def test_training_finds_objects_that_touch_and_reports_each_epoch(discs):
     images, labels = discs
     history = keras.callbacks.History()
