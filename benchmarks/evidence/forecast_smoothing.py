@@ -87,7 +87,8 @@ def unlearned(airport: str, month: int) -> dict[str, list[Floats]]:
 def judged(airport: str, month: int, model: str, seed: int, forecast: list[Floats]) -> list[dict[str, object]]:
     """Return a row as issued, one with a fixed smoother, and one with a window chosen on the month before."""
     before, truth = (examples(airport, m)[1] for m in (month - 1, month))
-    scores = [rmse(forecasts.smooth(forecast[0], window, "gaussian"), before) for window in WINDOWS]
+    # Rounded: of windows that change nothing, as those of a constant forecast, the first is taken.
+    scores = np.round([rmse(forecasts.smooth(forecast[0], window, "gaussian"), before) for window in WINDOWS], 9)
     rows = []
     for smoothing, window in {"none": 1, "gaussian 9": 9, "chosen": WINDOWS[int(np.argmin(scores))]}.items():
         guess = forecasts.smooth(forecast[1], window, "gaussian")
