@@ -54,13 +54,10 @@ class Window(NamedTuple):
     steps : ndarray of int
         Places in the window, relative to the value: 0 is the value itself, -1 the one before. A window that reaches
         beyond the series is cut to its length.
-    causal : bool
-        The window ends with its value.
     """
 
     size: int
     steps: NDArray[np.int64]
-    causal: bool
 
 
 def smooth(y: ArrayLike, window: int, method: str = "mean", *, causal: bool = False, axis: Axis = None) -> Floats:
@@ -257,7 +254,7 @@ def _check(y: ArrayLike, window: int, causal: bool, axis: Axis) -> tuple[Floats,
     def restore(result: NDArray[Any]) -> NDArray[Any]:
         return np.moveaxis(result, -1, axis).astype(bool if result.dtype == bool else dtype, copy=False)
 
-    return series, Window(size, np.arange(-before, after + 1), bool(causal)), restore
+    return series, Window(size, np.arange(-before, after + 1)), restore
 
 
 def _ratio(x: Floats, total: Callable[[Floats], Floats]) -> Floats:
