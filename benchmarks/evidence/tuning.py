@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import itertools
 import runpy
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
 from scipy.special import expit
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from benchmarks.evidence_table import write_table
 from helpers import masks, notebook, unet
