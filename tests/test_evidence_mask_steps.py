@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from skimage.measure import label
 
+from benchmarks.cell_images import SPLITS
 from helpers import data, masks
 
 
@@ -17,7 +18,7 @@ def test_every_way_is_there_for_every_split(table, script):
     assert set(table["images"]) == {"drawings", "photographs"}
     assert not table.duplicated(["images", "split", "way"]).any()
     for (_, split), part in table.groupby(["images", "split"]):
-        assert split in script["SPLITS"]
+        assert split in SPLITS
         assert part["way"].tolist() == list(script["steps_of"](150.0))
         assert (part["found"] + part["missed"]).nunique() == part["small"].nunique() == 1
     assert (table["small found"] <= table[["small", "found"]].min(axis=1)).all()

@@ -61,9 +61,14 @@ def jitter(forecast: Floats) -> float:
     return float(np.abs(np.diff(forecast, 2, axis=1)).mean())
 
 
+def begin(month: int) -> int:
+    """Return the first hour of a month."""
+    return int(np.flatnonzero(pd.DatetimeIndex(SOURCE.X).month == month)[0])
+
+
 def trained(airport: str, month: int, seed: int, start: str, steps: int = 600, *, pooled: bool = False) -> list[Floats]:
     """Train a network on the hours before the month before this one; return its forecasts of the two."""
-    end = int(np.flatnonzero(pd.DatetimeIndex(SOURCE.X).month == month - 1)[0])
+    end = begin(month - 1)
     names = SOURCE.feature_names if pooled else (airport,)
     X, y = map(np.concatenate, zip(*(learnt_from(name, end) for name in names), strict=True))
     network = RECIPE["make"](X, y, seed, start=start, steps=steps)
@@ -73,7 +78,7 @@ def trained(airport: str, month: int, seed: int, start: str, steps: int = 600, *
 
 def unlearned(airport: str, month: int) -> dict[str, list[Floats]]:
     """Return the forecasts of ridge regression, naive and seasonal naive."""
-    end = int(np.flatnonzero(pd.DatetimeIndex(SOURCE.X).month == month - 1)[0])
+    end = begin(month - 1)
     X, y = (part.astype(np.float64) for part in learnt_from(airport, end))
     ridge = RidgeCV(np.logspace(-2, 4, 13)).fit(X - X[:, -1:], y - X[:, -1:])
     asked = [examples(airport, m)[0] for m in (month - 1, month)]

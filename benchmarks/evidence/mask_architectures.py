@@ -34,11 +34,12 @@ from keras import layers
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from benchmarks import images as bench_images
+from benchmarks.cell_images import SPLITS, parts, pooled
 from benchmarks.evidence_table import write_table
-from helpers import images, masks, notebook, unet
+from helpers import images, notebook, unet
 
 ENCODER = notebook.ROOT / "datasets" / "encoder" / "encoder.keras"
-SPLITS, TRAINING, FEW, LONG = range(3), 70, (5, 20), (2000,)
+TRAINING, FEW, LONG = 70, (5, 20), (2000,)
 KEYS = ["part", "architecture", "split", "images", "steps"]
 # Steps that take about 40 CPU-seconds, peak of the learning rate, side of a crop; of a larger crop fewer in a batch.
 RANDOM = "same encoder, random weights"
@@ -123,16 +124,14 @@ def channels(model: keras.Model, image: Any) -> Any:
     return np.repeat(unet.standardize(image), model.inputs[0].shape[-1], axis=-1)
 
 
-def train(
-    model: keras.Model, X: Any, labels: Any, steps: int, rate: float, crop: int, seed: int, callbacks: Any = ()
-) -> float:
+def train(model: keras.Model, X: Any, labels: Any, steps: int, rate: float, crop: int, seed: int) -> float:
     """Train as `helpers.unet.train` does; return the seconds of all cores together."""
     weights = [len(np.unique(image)) for image in labels]
     batch = 8 * 128**2 // crop**2
     inputs, outputs = [channels(model, image) for image in X], [unet.targets(image) for image in labels]
     crops = unet.random_crops(inputs, outputs, crop, batch, seed=seed, weights=weights)
     started = time.process_time()
-    unet.fit(model, crops, steps, rate=rate, callbacks=callbacks)
+    unet.fit(model, crops, steps, rate=rate)
     return time.process_time() - started
 
 
@@ -143,13 +142,10 @@ def objects(model: keras.Model, image: Any) -> tuple[Any, Any]:
     return (logits[..., 0] > 0) | (found > 0), found
 
 
-def score(model: keras.Model, X: Any, labels: Any) -> dict[str, str]:
+def score(model: keras.Model, X: Any, labels: Any) -> dict[str, float]:
     """Return IoU and F1 of objects, pooled over images."""
-    found = [objects(model, image) for image in X]
-    both = sum(int(((y > 0) & mask).sum()) for y, (mask, _) in zip(labels, found, strict=True))
-    either = sum(int(((y > 0) | mask).sum()) for y, (mask, _) in zip(labels, found, strict=True))
-    counts = [masks.count_objects(y, one) for y, (_, one) in zip(labels, found, strict=True)]
-    return {"iou": f"{both / either:.4f}", "f1": f"{sum(counts, masks.ObjectCounts(0, 0, 0)).f1:.4f}"}
+    inside, found = zip(*(objects(model, image) for image in X), strict=True)
+    return {name: round(value, 4) for name, value in pooled(labels, inside, found).items()}
 
 
 def cost(name: str, side: int = 1024) -> dict[str, object]:
@@ -171,8 +167,7 @@ def cost(name: str, side: int = 1024) -> dict[str, object]:
 
 def rows_of_split(photographs: Any, split: int, done: set[tuple[Any, ...]]) -> Iterator[dict[str, object]]:
     """Yield the rows of one split: all networks, three of them on fewer images, one after fewer and more steps."""
-    order = np.random.default_rng(split).permutation(len(photographs))
-    known, unseen = order[:TRAINING], order[TRAINING:]
+    known, unseen = parts("photographs", photographs, split)
     jobs = [("networks", name, TRAINING, RECIPES[name][0]) for name in RECIPES if "textbook" not in name or not split]
     jobs += [("images", name, n, RECIPES[name][0]) for n in FEW for name in list(RECIPES)[3:]]
     jobs += [("time", "U-Net of helpers.unet", TRAINING, steps) for steps in (125, 500, 1000, *LONG[split:])]

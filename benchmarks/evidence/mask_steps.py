@@ -11,23 +11,21 @@ first 600, and judges on 100 of the others.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.special import expit
 from skimage.measure import label, regionprops
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from benchmarks.evidence_table import write_table
-from helpers import data, images, masks, notebook, unet
+from benchmarks.cell_images import CROPS, parts, write_by_kind
+from helpers import masks, unet
 
-SPLITS, STEPS = range(3), 60
+STEPS = 60
 NOTE = (
     "photographs: 100 photographs of BBBC038, 2018 Data Science Bowl, CC0, 70 to train, 30 to judge;\n"
     "drawings: datasets/cells, 300 to train, 100 to judge;\n"
@@ -47,13 +45,7 @@ def holes_of_each(labels: Any) -> Any:
 def steps_of(typical: float) -> dict[str, Callable[[Any], Any]]:
     """Return ways from probabilities to objects, with sizes from the median area of an object."""
     eighth, half, radius = int(typical / 8), int(typical / 2), np.sqrt(typical / np.pi)
-
-    def cut(y_prob: Any) -> Any:
-        return masks.binarize(y_prob)
-
-    def split(mask: Any) -> Any:
-        return masks.split_touching(mask)
-
+    cut, split = masks.binarize, masks.split_touching
     return {
         "connected components": lambda p: label(cut(p), connectivity=1),
         "split": lambda p: split(cut(p)),
@@ -89,51 +81,17 @@ def judge(true: Any, found: Any, small: float) -> dict[str, Any]:
     return {"F1": every.f1, "IoU": iou} | counts
 
 
-def parts(kind: str, cells: Any, k: int) -> tuple[Any, Any]:
-    """Return the rows to train and to judge on."""
-    order = np.random.default_rng(k).permutation(600 if kind == "drawings" else len(cells))
-    return (order[:300], np.arange(600, 700) + 100 * k) if kind == "drawings" else (order[:70], order[70:])
-
-
-def predict(kind: str, cells: Any, k: int) -> list[Any]:
-    """Return the probabilities of a network of its own."""
-    train, test = parts(kind, cells, k)
-    crop = 96 if kind == "drawings" else 128
-    network = unet.train([cells.X[i] for i in train], [cells.y[i] for i in train], steps=STEPS, crop=crop, seed=k)
-    return [expit(unet.predict_tiled(network, unet.standardize(cells.X[i]))[..., 0]) for i in test]
-
-
 def repetition(kind: str, cells: Any, k: int) -> Iterator[dict[str, Any]]:
     """Yield the rows of one split."""
     train, test = parts(kind, cells, k)
     areas, true = areas_of(cells.y[i] for i in train), [cells.y[i] for i in test]
-    y_prob = predict(kind, cells, k)
+    given = [cells.X[i] for i in train], [cells.y[i] for i in train]
+    network = unet.train(*given, steps=STEPS, crop=CROPS[kind], seed=k)
+    y_prob = [expit(unet.predict_tiled(network, unet.standardize(cells.X[i]))[..., 0]) for i in test]
     for name, way in steps_of(float(np.median(areas))).items():
         row = judge(true, [way(p) for p in y_prob], np.quantile(areas, 0.1))
         yield {"images": kind, "split": k, "way": name} | row
 
 
-def main() -> None:
-    """Make the rows of one kind of images anew, keep the others, and write the table after each split."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--photographs", default="", help="a folder with the folders images and masks")
-    folder = parser.parse_args().photographs
-    notebook.setup({}, exact=False)
-    kind = "photographs" if folder else "drawings"
-    cells = images.open_pairs(f"{folder}/images", f"{folder}/masks") if folder else data.load("cells")
-    table = Path(__file__).with_suffix(".csv")
-    rows = pd.read_csv(table, comment="#").query("images != @kind") if table.exists() else pd.DataFrame()
-    for k in notebook.progress(list(SPLITS), f"{kind}, split"):
-        rows = pd.concat([rows, pd.DataFrame(repetition(kind, cells, k))]).round(4)
-        write_table(
-            __file__,
-            rows.sort_values(["images", "split"], kind="stable"),
-            seeds=f"splits and networks {SPLITS.start} to {SPLITS.stop - 1}",
-            budget=f"{STEPS} steps of 8 crops (128 px of photographs, 96 px of drawings) for each network",
-            note=NOTE,
-            packages=("keras", "scikit-image", "numpy"),
-        )
-
-
 if __name__ == "__main__":
-    main()
+    write_by_kind(__file__, repetition, budget=f"{STEPS} steps of 8 crops", note=NOTE)

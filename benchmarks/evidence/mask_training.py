@@ -26,17 +26,19 @@ from scipy.special import logit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
+from benchmarks.cell_images import SPLITS, parts, pooled
 from benchmarks.evidence_table import write_table
 from benchmarks.mask_recipes import LOSSES, Recipe, crops, probabilities, restarted, trained
 from helpers import data, images, masks, unet
 
-STEPS, REPEATS, SPLITS = 200, 5, 3
+STEPS, REPEATS = 200, 5
 CELLS = data.load("cells")
 VALIDATION, TEST = range(600, 650), range(700, 800)
 KEYS = ["part", "treatment", "images", "repeat"]
-DONE = set[tuple[Any, ...]]()  # with --resume
+Done = set[tuple[Any, ...]]  # the keys of rows that are there, and the rates
 HEAD: dict[str, Any] = {
-    "seeds": f"0 to {REPEATS - 1} (training images, weights, crops), 100 (learning rates); splits 0 to {SPLITS - 1}",
+    "seeds": f"""0 to {REPEATS - 1} (training images, weights, crops), 100 (learning rates); splits 0
+to {SPLITS.stop - 1}""",
     "budget": f"{STEPS} steps (stopping: 400) of 6 crops of 64 pixels; photographs: 8 of 96",
     "note": """U-Net of helpers.unet; drawings: mean IoU of 100 test drawings, at
 0.5 and at a threshold chosen on 50 others; photographs: 100 photographs of BBBC038, image set
@@ -73,9 +75,7 @@ def treatments(rates: dict[str, float]) -> dict[str, Recipe]:
 
 def ious(p: Any, y: Any, threshold: float) -> Any:
     """Return the IoU of each image, 1 where both masks are empty."""
-    found, true = p[..., 0] > threshold, y > 0
-    union = (found | true).sum(axis=(1, 2))
-    return np.where(union, (found & true).sum(axis=(1, 2)) / np.maximum(union, 1), 1)
+    return np.array([masks.iou(true > 0, one > threshold) for true, one in zip(y, p[..., 0], strict=True)])
 
 
 def on_drawings(model: keras.Model, recipe: Recipe) -> dict[str, float]:
@@ -91,11 +91,11 @@ def drawings(number: int, repeat: int) -> tuple[Any, Any]:
     return CELLS.X[rows], (CELLS.y[rows] > 0)[..., np.newaxis]
 
 
-def choose_rates() -> Iterator[dict[str, Any]]:
+def choose_rates(done: Done) -> Iterator[dict[str, Any]]:
     """Yield the validation IoU of each learning rate, once, on 60 images that are no repetition's."""
     for name, (recipe, rates) in RATES.items():
         for rate in rates:
-            if ("rates", name, 60, 100, rate) in DONE:
+            if ("rates", name, 60, 100, rate) in done:
                 continue
             recipe = replace(recipe, rate=rate)
             model = trained(recipe, *drawings(60, 100), 100, STEPS)
@@ -104,12 +104,12 @@ def choose_rates() -> Iterator[dict[str, Any]]:
             yield row | {"rate": rate, "steps": STEPS, "iou": iou}
 
 
-def on_numbers(rates: dict[str, float]) -> Iterator[dict[str, Any]]:
+def on_numbers(rates: dict[str, float], done: Done) -> Iterator[dict[str, Any]]:
     """Yield each treatment on 12, 60 and 600 drawings."""
     for repeat in range(REPEATS):
         for name, recipe in treatments(rates).items():
             for number in (12, 60, 600):
-                if ("drawings", name, number, repeat, recipe.rate) in DONE:
+                if ("drawings", name, number, repeat, recipe.rate) in done:
                     continue
                 model = trained(recipe, *drawings(number, repeat), repeat, STEPS)
                 row = {"part": "drawings", "treatment": name, "images": number, "repeat": repeat, "rate": recipe.rate}
@@ -128,13 +128,13 @@ class Rule(keras.callbacks.EarlyStopping):
     on_train_end = keras.callbacks.Callback.on_train_end
 
 
-def stopping(epochs: int = 40) -> Iterator[dict[str, Any]]:
+def stopping(done: Done, epochs: int = 40) -> Iterator[dict[str, Any]]:
     """Yield what each rule of stopping keeps of a training at a constant rate, and the whole of one that falls."""
     recipe, few = Recipe(rate=0.003), range(600, 640)
     judges = unet.standardize(CELLS.X[few]), (CELLS.y[few] > 0)[..., np.newaxis].astype(np.float32)
     for repeat in range(REPEATS):
         for number in (12, 60, 600):
-            if ("stopping", "falling rate, all steps", number, repeat, 0.01) in DONE:
+            if ("stopping", "falling rate, all steps", number, repeat, 0.01) in done:
                 continue
             row = {"part": "stopping", "images": number, "repeat": repeat, "rate": recipe.rate}
             X, Y = drawings(number, repeat)
@@ -153,26 +153,22 @@ def stopping(epochs: int = 40) -> Iterator[dict[str, Any]]:
             yield row | {"treatment": "falling rate, all steps", "rate": 0.01, "steps": 10 * epochs} | found
 
 
-def on_photographs(folder: Path, rates: dict[str, float]) -> Iterator[dict[str, Any]]:
+def on_photographs(folder: Path, rates: dict[str, float], done: Done) -> Iterator[dict[str, Any]]:
     """Yield the main treatments on 70 photographs, judged on 30 others by pooled IoU and F1 of objects."""
     photographs = images.open_pairs(folder / "images", folder / "masks")
     names = ["reference", "weighted BCE", "BCE + Dice", "SGD with momentum", "/255", "no augmentation", "±180°"]
-    for split in range(SPLITS):
-        order = np.random.default_rng(split).permutation(len(photographs))
-        train, test = order[:70], order[70:]
+    for split in SPLITS:
+        train, test = parts("photographs", photographs, split)
         for name in [*names, BROKEN[0]]:
             recipe = replace(treatments(rates)[name], channels=2, side=96, batch=8)
-            if ("photographs", name, 70, split, recipe.rate) in DONE:
+            if ("photographs", name, 70, split, recipe.rate) in done:
                 continue
             X, labels = ([values[i] for i in train] for values in (photographs.X, photographs.y))
             model = trained(recipe, X, [unet.targets(of) for of in labels], split, STEPS)
             p = probabilities(model, recipe, [photographs.X[i] for i in test])
-            y = np.stack([photographs.y[i] for i in test])
-            counts = [masks.count_objects(of, unet.find_objects(logit(q))) for of, q in zip(y, p, strict=True)]
-            found, true = p[..., 0] > 0.5, y > 0
+            found = [unet.find_objects(logit(one)) for one in p]
             row = {"part": "photographs", "treatment": name, "images": 70, "repeat": split, "rate": recipe.rate}
-            f1 = sum(counts, masks.ObjectCounts(0, 0, 0)).f1
-            yield row | {"steps": STEPS, "iou": (found & true).sum() / (found | true).sum(), "f1": f1}
+            yield row | {"steps": STEPS} | pooled([photographs.y[i] for i in test], p[..., 0] > 0.5, found)
 
 
 def main() -> None:
@@ -185,7 +181,7 @@ def main() -> None:
     # Whoever has no photographs keeps the rows that were made of them.
     stays = options.resume or (old["part"] == "photographs") & (options.photographs is None)
     rows: list[Any] = old[np.broadcast_to(stays, len(old))].to_dict("records")
-    DONE.update(tuple(row[key] for key in [*KEYS, "rate"]) for row in rows if options.resume)
+    done = {tuple(row[key] for key in [*KEYS, "rate"]) for row in rows if options.resume}
     columns = [*KEYS, "rate", "steps", "iou", "iou_tuned", "f1"]
 
     def keep(found: Iterator[dict[str, Any]]) -> None:
@@ -195,13 +191,13 @@ def main() -> None:
             table = table.sort_values(KEYS[:1] + KEYS[2:], kind="stable").astype({"steps": int})
             write_table(__file__, table.round(4), **HEAD)
 
-    keep(choose_rates())
+    keep(choose_rates(done))
     tried = pd.DataFrame([row for row in rows if row["part"] == "rates"]).sort_values("iou")
     rates: Any = tried.drop_duplicates("treatment", keep="last").set_index("treatment")["rate"].to_dict()
-    keep(on_numbers(rates))
-    keep(stopping())
+    keep(on_numbers(rates, done))
+    keep(stopping(done))
     if options.photographs:
-        keep(on_photographs(options.photographs, rates))
+        keep(on_photographs(options.photographs, rates, done))
 
 
 if __name__ == "__main__":

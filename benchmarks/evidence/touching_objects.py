@@ -11,7 +11,6 @@ others.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import pandas as pd
 from keras import ops
 from scipy import ndimage
 from scipy.special import expit, softmax
@@ -30,10 +28,10 @@ from skimage.segmentation import expand_labels, find_boundaries, relabel_sequent
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from benchmarks.evidence_table import write_table
-from helpers import data, images, masks, notebook, unet
+from benchmarks.cell_images import CROPS, parts, write_by_kind
+from helpers import masks, notebook, unet
 
-SPLITS, STEPS, BATCH = range(3), 300, 8
+STEPS, BATCH = 300, 8
 CUTS = np.arange(50, 100, 5)
 CIRCLE = 21  # Pixels of the smallest objects of the photographs: circles that the annotators' tool drew.
 NOTE = """photographs: 100 photographs of BBBC038, 2018 Data Science Bowl, CC0, 70 to train, 30 to judge;
@@ -156,8 +154,7 @@ def judge(true: Any, found: Any) -> dict[str, Any]:
 
 def repetition(kind: str, cells: Any, k: int) -> Iterator[dict[str, Any]]:
     """Yield the rows of one split."""
-    order = np.random.default_rng(k).permutation(600 if kind == "drawings" else len(cells))
-    train, test = (order[:300], np.arange(600, 700) + 100 * k) if kind == "drawings" else (order[:70], order[70:])
+    train, test = parts(kind, cells, k)
     true, found = [cells.y[i] for i in test], dict[str, list[Any]]()
     for way, labels in (pair for y in true for pair in ceilings(y).items()):
         found.setdefault(way, []).append(labels)
@@ -166,8 +163,7 @@ def repetition(kind: str, cells: Any, k: int) -> Iterator[dict[str, Any]]:
         found["markers.keras"] = [unet.predict_objects(stored, cells.X[i]) for i in test]
     lost = dict[str, int]()
     for network in notebook.progress(list(NETWORKS), f"{kind}, split {k}, network"):
-        crop = 96 if kind == "drawings" else 128
-        model = learn([cells.X[i] for i in train], [cells.y[i] for i in train], network, crop, k)
+        model = learn([cells.X[i] for i in train], [cells.y[i] for i in train], network, CROPS[kind], k)
         for i in test:
             logits = unet.predict_tiled(model, unet.standardize(cells.X[i]))
             for way, labels in objects_of(network, logits).items():
@@ -180,27 +176,5 @@ def repetition(kind: str, cells: Any, k: int) -> Iterator[dict[str, Any]]:
         yield {"images": kind, "split": k, "method": way} | judge(true, results) | {"no marker": lost.get(way)}
 
 
-def main() -> None:
-    """Make the rows of one kind of images anew, keep the others, and write the table after each split."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--photographs", default="", help="a folder with the folders images and masks")
-    folder = parser.parse_args().photographs
-    notebook.setup({}, exact=False)
-    kind = "photographs" if folder else "drawings"
-    cells = images.open_pairs(f"{folder}/images", f"{folder}/masks") if folder else data.load("cells")
-    table = Path(__file__).with_suffix(".csv")
-    rows = pd.read_csv(table, comment="#").query("images != @kind") if table.exists() else pd.DataFrame()
-    for k in SPLITS:
-        rows = pd.concat([rows, pd.DataFrame(repetition(kind, cells, k))]).astype({"no marker": "Int64"}).round(4)
-        write_table(
-            __file__,
-            rows.sort_values(["images", "split"], kind="stable"),
-            seeds=f"splits and networks {SPLITS.start} to {SPLITS.stop - 1}",
-            budget=f"{STEPS} steps of {BATCH} crops (128 px of photographs, 96 px of drawings) for each network",
-            note=NOTE,
-            packages=("keras", "scikit-image", "numpy"),
-        )
-
-
 if __name__ == "__main__":
-    main()
+    write_by_kind(__file__, repetition, budget=f"{STEPS} steps of {BATCH} crops", note=NOTE)
