@@ -262,7 +262,7 @@ def make_network(name: str, X: Any, y: NDArray[np.int64], **options: Any) -> Any
 
     Returns
     -------
-    keras.Model
+    keras.Model, or what that ``make`` returns: of flights, its fitted preprocessing and the network behind it.
     """
     return runpy.run_path(str(ROOT / "datasets" / name / "make_network.py"))["make"](X, y, **options)
 

@@ -7,6 +7,7 @@ import runpy
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 from scipy.special import expit, softmax
 from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss, roc_auc_score
@@ -383,6 +384,32 @@ def test_the_network_of_cells_finds_the_objects_of_drawings_that_it_has_not_seen
     assert sum(counts, masks.ObjectCounts(0, 0, 0)).f1 > 0.98
     ious = [masks.iou(true > 0, labels > 0) for true, labels in zip(cells.y[700:760], found, strict=True)]
     assert 0.94 < np.mean(ious) < 0.96
+
+
+def test_the_model_of_flights_stands_behind_its_preprocessing_and_has_not_seen_the_other_days():
+    """What lessons 30 to 32 rest on: features of float64, a network of float32."""
+    keras = pytest.importorskip("keras")
+    from helpers.bundle import TRUSTED
+
+    flights, folder = data.load("flights"), ROOT / "datasets" / "flights"
+    train, test = data.split(flights, seed=0)
+    stored = (
+        skops.io.load(folder / "preprocessing.skops", trusted=TRUSTED),
+        keras.saving.load_model(folder / "network.keras"),
+    )
+    made = data.make_network("flights", flights.X.iloc[train], flights.y[train])
+    features = [preprocessing.transform(flights.X.iloc[test]) for preprocessing, _ in (stored, made)]
+    assert np.array_equal(*features) and features[0].shape == (2010, 178) and features[0].dtype == np.float64
+    for _, network in (stored, made):
+        prob = network.predict(features[0].astype("float32"), batch_size=4096, verbose=0)[:, 0]
+        assert prob.dtype == np.float32 and 0.65 < roc_auc_score(flights.y[test], prob) < 0.69
+        assert 600 < (prob >= 0.25).sum() < 850
+    numbers = flights.X.iloc[train][["temp", "wind_speed"]]
+    preprocessing, network = data.make_network("flights", numbers, flights.y[train], seed=1)
+    assert network.input_shape == (None, preprocessing.transform(numbers).shape[1])
+    refused(
+        "none of the 2 columns holds numbers", data.make_network, "flights", flights.X[["dest", "origin"]], flights.y
+    )
 
 
 def test_the_network_of_breast_cancer_takes_standardised_rows_and_has_seen_the_training_rows():

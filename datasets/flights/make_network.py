@@ -1,0 +1,73 @@
+"""Make preprocessing.skops and network.keras, which the lessons on parity load; needed only to make them again.
+
+python datasets/flights/make_network.py          writes only where there is none
+python datasets/flights/make_network.py --force  overwrites: two savings of equal weights differ in their bytes
+
+Both learn from the first part of `data.split(flights, seed=0)` and have not seen the other days. The preprocessing is
+scikit-learn's, in float64; the network takes what comes out of it, as float32.
+"""
+
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import skops.io
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, StandardScaler
+
+from helpers import data, notebook
+
+STEPS = 150
+
+
+def make(X: pd.DataFrame, y: np.ndarray, seed: int = 0) -> tuple[ColumnTransformer, Any]:
+    """Fit the preprocessing of a table, and train a small network with a sigmoid on what comes out of it."""
+    # Not above: TensorFlow reads what `notebook.setup` sets when it is imported.
+    import keras
+
+    numbers = [name for name in X if X[name].dtype == np.float64]
+    categories = [name for name in X if name not in numbers]
+    if not numbers:
+        raise notebook.UserError(f"none of the {X.shape[1]} columns holds numbers: name a table that has some.")
+    fill = SimpleImputer(strategy="median", keep_empty_features=True)
+    no_category = SimpleImputer(strategy="constant", fill_value="", keep_empty_features=True)
+    bins = KBinsDiscretizer(5, encode="onehot-dense", quantile_method="averaged_inverted_cdf")
+    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    steps = [
+        ("scaled", make_pipeline(fill, StandardScaler()), numbers),
+        ("binned", make_pipeline(fill, bins), numbers),
+        ("coded", make_pipeline(no_category, one_hot), categories),
+    ]
+    preprocessing = ColumnTransformer(steps if categories else steps[:2])
+    with warnings.catch_warnings():
+        # Where many values are equal, some of the five bins are empty and are dropped.
+        warnings.filterwarnings("ignore", message="Bins whose width")
+        features = preprocessing.fit_transform(X).astype(np.float32)
+
+    keras.utils.set_random_seed(seed)
+    layers = [keras.layers.Dense(16, activation="relu"), keras.layers.Dense(1, activation="sigmoid")]
+    network = keras.Sequential([keras.layers.Input(features.shape[1:], name="features"), *layers])
+    network.compile(keras.optimizers.Adam(3e-3), keras.losses.BinaryCrossentropy())
+    batch_size = int(np.clip(len(y) // 50, 16, 256))
+    epochs = max(2, round(STEPS * batch_size / len(y)))
+    network.fit(features, y, epochs=epochs, batch_size=batch_size, verbose=0)
+    # Without the optimizer's state and the loss, which prediction does not need.
+    return preprocessing, keras.Model(network.inputs[0], network.outputs[0])
+
+
+if __name__ == "__main__":
+    notebook.setup({})
+    folder = Path(__file__).parent
+    if (folder / "network.keras").exists() and "--force" not in sys.argv:
+        sys.exit("network.keras is there already; --force overwrites it.")
+    flights = data.load("flights")
+    train, _ = data.split(flights, seed=0)
+    preprocessing, network = make(flights.X.iloc[train], flights.y[train])
+    skops.io.dump(preprocessing, folder / "preprocessing.skops", compression=zipfile.ZIP_DEFLATED)
+    network.save(folder / "network.keras")
