@@ -35,6 +35,10 @@ def make(X: pd.DataFrame, y: np.ndarray, seed: int = 0) -> tuple[ColumnTransform
     categories = [name for name in X if name not in numbers]
     if not numbers:
         raise notebook.UserError(f"none of the {X.shape[1]} columns holds numbers: name a table that has some.")
+    spans = X[numbers].max() - X[numbers].min()
+    if len(narrow := spans[(spans > 0) & (spans < 1e-6)]):
+        # All its bins would be narrower than scikit-learn keeps.
+        raise notebook.UserError(f"{narrow.index[0]!r} spans only {narrow.iloc[0]:.1g}: give it in a smaller unit.")
     fill = SimpleImputer(strategy="median", keep_empty_features=True)
     no_category = SimpleImputer(strategy="constant", fill_value="", keep_empty_features=True)
     bins = KBinsDiscretizer(5, encode="onehot-dense", quantile_method="averaged_inverted_cdf")
