@@ -3,10 +3,10 @@
 python datasets/movie_reviews/make_tokenizer.py          writes only where there are none
 python datasets/movie_reviews/make_tokenizer.py --force  overwrites: two savings of equal weights differ in their bytes
 
-Both learn from the first part of `data.split(reviews, seed=0)` and have not seen the other reviews. `tokenizers` gives the
-IDs of continuing characters (``##a``) in the order of a hash table, which changes from run to run, and breaks ties by ID
-(huggingface/tokenizers#1794): two trainings on the same texts end in two vocabularies. Here these IDs are fixed before
-training begins, so tokenizer.json is the same each time.
+Both learn from the first part of `data.split(reviews, seed=0)` and have not seen the other reviews. `tokenizers` gives
+IDs to continuing characters (``##a``) in the order of a hash table, which changes from run to run, and breaks ties by
+ID (huggingface/tokenizers#1794): two trainings on the same texts end in two vocabularies. Here these IDs are fixed
+before training begins, so tokenizer.json is the same each time.
 """
 
 import sys
@@ -18,6 +18,7 @@ import numpy as np
 from helpers import data, notebook
 
 VOCABULARY_SIZE, SIZE, STEPS = 4000, 16, 500
+NAMES = "tokenizer.json", "subwords.keras"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 
@@ -38,9 +39,7 @@ def make_tokenizer(X: Any, size: int = VOCABULARY_SIZE) -> Any:
         raise notebook.UserError(f"none of the {len(texts)} texts holds a character: there is nothing to learn from.")
     # As special tokens they get their IDs first, in this order, and not in that of a hash table.
     first = SPECIAL + [f"##{character}" for character in characters]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=max(size, 2 * len(first)), special_tokens=first, show_progress=False
-    )
+    trainer = trainers.WordPieceTrainer(vocab_size=max(size, 2 * len(first)), special_tokens=first, show_progress=False)
     draft.train_from_iterator(texts, trainer)
 
     tokenizer = untrained(models.WordPiece(draft.get_vocab(), unk_token="[UNK]"))
@@ -79,13 +78,18 @@ def make(X: Any, y: np.ndarray, seed: int = 0) -> tuple[Any, Any]:
     return tokenizer, network
 
 
+def save(folder: Path, X: Any, y: np.ndarray, seed: int = 0) -> None:
+    """Train both on texts, and write their files into a folder."""
+    tokenizer, network = make(X, y, seed)
+    tokenizer.save(str(folder / NAMES[0]))
+    network.save(folder / NAMES[1])
+
+
 if __name__ == "__main__":
     notebook.setup({})
-    paths = [Path(__file__).with_name(name) for name in ("tokenizer.json", "subwords.keras")]
-    if any(path.exists() for path in paths) and "--force" not in sys.argv:
-        sys.exit(f"{' or '.join(path.name for path in paths)} is there already; --force overwrites them.")
+    here = Path(__file__).parent
+    if any((here / name).exists() for name in NAMES) and "--force" not in sys.argv:
+        sys.exit(f"{' or '.join(NAMES)} is there already; --force overwrites both.")
     reviews = data.load("movie_reviews")
     train, _ = data.split(reviews, seed=0)
-    tokenizer, network = make(reviews.X[train], reviews.y[train])
-    tokenizer.save(str(paths[0]))
-    network.save(paths[1])
+    save(here, reviews.X[train], reviews.y[train])
