@@ -229,7 +229,7 @@ class Bundle:
     def replay(self) -> ParityReport:
         """Predict the golden examples again; `load_bundle` does, and a server may do so as its health check."""
         y_prob = self.predict(self.golden)
-        return compare(lambda _: self.y_prob, lambda _: y_prob, self.golden, tolerance=TOLERANCE)
+        return compare(lambda _: self.y_prob, lambda _: y_prob, self.golden, atol=TOLERANCE, rtol=0)
 
     def _predict(self, rows: pd.DataFrame) -> NDArray[np.float64]:
         output = self.model(self._features(rows), training=False)

@@ -1,17 +1,21 @@
 """Do two pipelines give the same outputs for the same raw inputs, and do decisions change?
 
 The gap: ``numpy.testing.assert_allclose`` compares two arrays. It does not know which raw input made them differ, what
-the difference does to a decision, that one pipeline gave NaN and the other an error, or which inputs to try.
+the difference does to a decision, that one pipeline gave NaN or raised an error, or which inputs and which changes of
+them to try.
 
 A *pipeline* is any function from a batch of raw inputs to one output a row: a fitted transformer's ``transform``, a
-Keras model, a served signature, a whole prediction. `edge_cases` holds the inputs that make pipelines differ, and
-`hypothesis_strategy` draws from them.
+Keras model, a served signature, a whole prediction. `compare` reports on two of them, `gallery` on one beside many.
+`edge_cases` holds the inputs that make pipelines differ, `hypothesis_strategy` draws from them, and `usual_skews` makes
+the changes that inputs suffer between training and serving.
 """
 
 from __future__ import annotations
 
 import copy
 import html
+import string
+import unicodedata
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -26,14 +30,18 @@ from helpers.notebook import first_line
 
 MAX_EXAMPLES = 5
 MAX_RAISED = 1000
+MAX_RAISED_OF_MANY = 100
 MAX_TEXT = 200
 
 Pipeline = Callable[[Any], Any]
+Change = Callable[[Any], Any]
 Kind = Literal["number", "category", "text"]
 
 
 class ParityReport(NamedTuple):
     """What `compare` found; prints as text, and shows as a table in Jupyter.
+
+    Each row is counted once: as raising, as missing, as differing, or as the same.
 
     Attributes
     ----------
@@ -43,6 +51,11 @@ class ParityReport(NamedTuple):
         For how many of them both pipelines raise an error.
     one_raised : ndarray of int
         The rows for which only one pipeline raises.
+    one_nan : ndarray of int
+        The rows for which both return something, and one of them NaN, or another missing value, where the other has a
+        value.
+    no_answer : ndarray of int
+        The rows of `one_raised` and `one_nan` for which the reference answers and the candidate does not.
     difference : ndarray of shape (rows,), float64
         Largest absolute difference in the outputs of a row; 0 where both are missing or the same infinity, inf where
         only one is, or where only one pipeline raises; at least 1 where whole numbers differ, 1 where objects do.
@@ -51,24 +64,30 @@ class ParityReport(NamedTuple):
     max_ulp : float
         Largest difference in units in the last place, that is, how many numbers of the coarser of the two dtypes lie
         between (bfloat16 counts as float32); inf where one is not finite, NaN where the outputs are not floating point.
-    differing, flipped : ndarray of int
-        The rows whose outputs differ by more than the tolerance; whose decisions differ.
-    tolerance : float
+    differing : ndarray of int
+        The rows whose outputs differ by more than the tolerance.
+    flipped : ndarray of int
+        The rows for which both give a number, on different sides of the threshold.
+    atol, rtol : float
     threshold : float or None
     examples : DataFrame
-        The first rows that flip, for which one pipeline raises, or that differ, by their labels: the ``raw input``, and
-        what ``reference`` and ``candidate`` give where they differ most, or the error that they raise, as text.
+        The first rows that flip, for which one pipeline raises or gives NaN, or that differ, by their labels: the ``raw
+        input``, and what ``reference`` and ``candidate`` give where they differ most, or the error that they raise, as
+        text.
     """
 
     rows: int
     both_raised: int
     one_raised: NDArray[np.intp]
+    one_nan: NDArray[np.intp]
+    no_answer: NDArray[np.intp]
     difference: NDArray[np.float64]
     max_relative: float
     max_ulp: float
     differing: NDArray[np.intp]
     flipped: NDArray[np.intp]
-    tolerance: float
+    atol: float
+    rtol: float
     threshold: float | None
     examples: pd.DataFrame
 
@@ -79,12 +98,16 @@ class ParityReport(NamedTuple):
 
     @property
     def same(self) -> bool:
-        """True if rows were compared, none differs by more than the tolerance or flips, and errors come in both.
+        """True if rows were compared, none flips or differs beyond the tolerance, and errors and NaN come in both.
 
         No rows at all are the same; rows for which both pipelines always raise are not.
         """
         nothing = 0 < self.rows == self.both_raised
-        return not (nothing or len(self.differing) or len(self.flipped) or len(self.one_raised))
+        return not (nothing or any(map(len, (self.differing, self.flipped, self.one_raised, self.one_nan))))
+
+    @property
+    def _tolerance(self) -> str:
+        return f"atol={self.atol:g}, rtol={self.rtol:g}"
 
     @property
     def verdict(self) -> str:
@@ -95,7 +118,7 @@ class ParityReport(NamedTuple):
         """
         rows = _count(self.rows, "row")
         if self.same:
-            how = "to the last bit" if self.max_difference == 0 else f"within {self.tolerance:g}"
+            how = "to the last bit" if self.max_difference == 0 else f"within {self._tolerance}"
             both = f", of which both pipelines raise for {self.both_raised}" if self.both_raised else ""
             return f"same: {rows} agree {how}{both}."
         if self.both_raised == self.rows:
@@ -103,14 +126,16 @@ class ParityReport(NamedTuple):
             return f"nothing compared: both pipelines raise for {rows}; at the first, the reference {first}"
         # Strings and whole numbers are equal or not.
         graded = not np.isnan(self.max_ulp)
-        beyond = f" by more than {self.tolerance:g}" if graded else ""
+        beyond = f" by more than {self._tolerance}" if graded else ""
+        largest = self.difference[self.differing].max(initial=0)
         parts = {
             f"{len(self.flipped)} of {_count(self.rows, 'decision')} flip": len(self.flipped),
             f"one pipeline raises for {_count(len(self.one_raised), 'row')}": len(self.one_raised),
+            f"one pipeline gives NaN for {_count(len(self.one_nan), 'row')}": len(self.one_nan),
             f"{len(self.differing)} of {rows} differ{beyond}": len(self.differing),
         }
-        largest = f"; largest difference {self.max_difference:.3g}" * bool(graded and np.isfinite(self.max_difference))
-        return f"different: {', '.join(part for part, number in parts.items() if number)}{largest}."
+        told = f"; largest difference {largest:.3g}" * bool(graded and 0 < largest < np.inf)
+        return f"different: {', '.join(part for part, number in parts.items() if number)}{told}."
 
     def _table(self) -> dict[str, str]:
         found = self.difference if self.rows else np.zeros(1)
@@ -120,7 +145,8 @@ class ParityReport(NamedTuple):
             **{f"{q:.0%} of the rows are within": np.quantile(found, q, method="higher") for q in (0.5, 0.9, 0.99)},
             "largest relative difference": self.max_relative,
             "largest in units in the last place": "-" if np.isnan(self.max_ulp) else self.max_ulp,
-            f"rows that differ by more than {self.tolerance:g}": len(self.differing),
+            f"rows that differ by more than {self._tolerance}": len(self.differing),
+            "rows for which one pipeline gives NaN": len(self.one_nan),
             "rows for which one pipeline raises": len(self.one_raised),
             "rows for which both raise": self.both_raised,
         }
@@ -140,9 +166,15 @@ class ParityReport(NamedTuple):
 
 
 def compare(
-    reference: Pipeline, candidate: Pipeline, inputs: Any, *, tolerance: float = 1e-6, threshold: float | None = None
+    reference: Pipeline,
+    candidate: Pipeline,
+    inputs: Any,
+    *,
+    atol: float = 1e-6,
+    rtol: float = 1e-6,
+    threshold: float | None = None,
 ) -> ParityReport:
-    """Run two pipelines over the same raw inputs and measure how far their outputs lie apart.
+    """Return a report of where two pipelines differ on the same raw inputs, and which decisions flip.
 
     Each pipeline gets its own copy of the whole batch. If it raises an error, the batch is halved until the rows are
     found for which it raises, and it gets the rest: a row for which one pipeline raises is a difference, a row for
@@ -155,12 +187,12 @@ def compare(
         axis has length n. A last axis of length 1 is left out: (n, 1) is one output a row.
     inputs : DataFrame, Series, array, tensor, sparse matrix or sequence
         The raw inputs, n rows.
-    tolerance : float
-        How much two outputs may differ: absolutely where the reference is below 1, relatively above. Whole numbers,
+    atol, rtol : float
+        How much two outputs may differ, as in `numpy.isclose`: by ``atol + rtol * abs(reference)``. Whole numbers,
         strings, dates, and objects that float64 does not hold must be equal.
     threshold : float, optional
-        An output is a positive decision if it is at least this much; NaN is no decision. Only where each row has one
-        number as its output.
+        An output is a positive decision if it is at least this much; NaN is no decision, and no flip. Only where each
+        row has one number as its output.
 
     Returns
     -------
@@ -169,7 +201,7 @@ def compare(
     Raises
     ------
     TypeError
-        A pipeline is not callable, the inputs are no batch, or `tolerance` or `threshold` is no number.
+        A pipeline is not callable, the inputs are no batch, or a tolerance or `threshold` is no number.
     ValueError
         One of these is out of range; the pipelines return different shapes; one returns another number of rows than it
         got, or a dictionary; it raises for more than 1,000 rows, or for a batch though for none of its rows alone.
@@ -178,44 +210,15 @@ def compare(
     --------
     >>> right, wrong = lambda x: x / 2, lambda x: x / 2 + (x > 2)
     >>> print(compare(right, wrong, np.arange(4.0), threshold=2).verdict)
-    different: 1 of 4 decisions flip, 1 of 4 rows differ by more than 1e-06; largest difference 1.
-
-    The tolerance is absolute below 1, and relative above:
-
-    >>> for value, off in ((0.5, 9e-4), (0.5, 2e-3), (1e6, 900), (1e6, 1100)):
-    ...     compare(lambda _: [value], lambda _: [value + off], [0], tolerance=1e-3).same
-    True
-    False
-    True
-    False
+    different: 1 of 4 decisions flip, 1 of 4 rows differ by more than atol=1e-06, rtol=1e-06; largest difference 1.
     """
-    check_numbers(*FROM_0, tolerance=tolerance)
-    check_numbers(*FINITE, threshold=0 if threshold is None else threshold)
-    inputs = _batch(inputs)
-    rows = inputs.shape[0] if hasattr(inputs, "shape") else len(inputs)
-    a, errors_a = _outputs("reference", reference, inputs, rows)
-    b, errors_b = _outputs("candidate", candidate, inputs, rows)
-    raised = np.array([np.isin(np.arange(rows), list(errors)) for errors in (errors_a, errors_b)])
-    both, one, answered = raised.all(axis=0), raised[0] ^ raised[1], ~raised.any(axis=0)
-    # A pipeline that raises for every row has no shape of its own.
-    a = np.zeros_like(b) if raised[0].all() else a
-    b = np.zeros_like(a) if raised[1].all() else b
-    if a.shape != b.shape:
-        raise ValueError(f"the outputs have different shapes: reference {a.shape}, candidate {b.shape}.")
-    a, b = (output.reshape(rows, int(np.prod(output.shape[1:]))) for output in (a, b))
-    difference, relative, ulp, beyond = _measure(a, b, tolerance)
-    flips, differs = _flips(a, b, threshold) & answered, beyond.any(axis=1) & answered
-    flipped, one_raised, differing, lost = map(np.flatnonzero, (flips, one, differs, both & ~answered.any()))
-    shown = pd.unique(np.concatenate([flipped, one_raised, differing, lost]))[:MAX_EXAMPLES]
-    examples = _examples(inputs, shown, (a, b), difference, (errors_a, errors_b))
-    of_rows = np.where(answered, difference.max(axis=1, initial=0), np.where(one, np.inf, 0))
-    largest = float(relative[answered].max(initial=0)), float(ulp[answered].max(initial=0))
-    found = (of_rows, *largest, differing, flipped, tolerance, threshold, examples)
-    return ParityReport(rows, int(both.sum()), one_raised, *found)
+    inputs = _checked(inputs, atol, rtol, threshold)
+    outputs = _outputs("reference", reference, inputs), _outputs("candidate", candidate, inputs)
+    return _report(inputs, *outputs, atol, rtol, threshold)
 
 
 def assert_parity(reference: Pipeline, candidate: Pipeline, inputs: Any, **options: Any) -> ParityReport:
-    """Raise an AssertionError with the report if the pipelines differ; for tests. Options as in `compare`.
+    """Return the report of `compare`, or raise an AssertionError with it if the pipelines differ; for tests.
 
     Examples
     --------
@@ -226,6 +229,196 @@ def assert_parity(reference: Pipeline, candidate: Pipeline, inputs: Any, **optio
     if not report.same:
         raise AssertionError(str(report))
     return report
+
+
+def gallery(
+    reference: Pipeline,
+    skews: Mapping[str, Pipeline],
+    rows: Any,
+    *,
+    threshold: float,
+    atol: float = 1e-6,
+    rtol: float = 1e-6,
+) -> pd.DataFrame:
+    """Return a table of what each of many pipelines does to the decisions of one.
+
+    Parameters
+    ----------
+    reference : callable
+        As in `compare`: the pipeline of training, up to one number a row.
+    skews : mapping of str to callable
+        The same pipeline with one difference, by the difference's name; `usual_skews` makes some.
+    rows, threshold, atol, rtol
+        As in `compare`.
+
+    Returns
+    -------
+    DataFrame
+        A row for each skew: ``flips``, the decisions that differ; ``no answer``, the rows that the reference answers
+        and the skew does not (NaN, an error, another shape); ``differ``, the rows that differ by more than the
+        tolerance, flipped ones included; the ``largest difference`` of two answers; a ``note``, the error if there is
+        one. A skew that raises for more than 100 rows counts as raising for all.
+
+    Examples
+    --------
+    >>> skews = {"doubled": lambda x: 2 * x, "as a share": lambda x: x / np.where(x > 0, 1, np.nan)}
+    >>> gallery(lambda x: x, skews, np.arange(4.0), threshold=2)[["flips", "no answer", "differ"]]
+                flips  no answer  differ
+    doubled         1          0       3
+    as a share      0          1       0
+    """
+    if not isinstance(skews, Mapping):
+        raise TypeError(f"skews must be a mapping from names to pipelines; got {type(skews).__name__}.")
+    rows = _checked(rows, atol, rtol, threshold)
+    known = _outputs("reference", reference, rows)
+    found = {}
+    for name, skew in skews.items():
+        try:
+            answers = _outputs(repr(name), skew, rows, MAX_RAISED_OF_MANY)
+            report = _report(rows, known, answers, atol, rtol, threshold)
+        except ValueError as error:
+            answered = len(known[0]) - len(known[1])
+            found[name] = [0, answered, 0, np.nan, str(error)]
+            continue
+        both = np.setdiff1d(np.arange(report.rows), np.union1d(report.one_raised, report.one_nan))
+        largest = report.difference[both].max(initial=0)
+        note = next(iter(answers[1].values()), "")
+        found[name] = [len(report.flipped), len(report.no_answer), len(report.differing), largest, note]
+    return pd.DataFrame(found, ["flips", "no answer", "differ", "largest difference", "note"]).T.infer_objects()
+
+
+def usual_skews(pipeline: Pipeline, rows: Any) -> dict[str, Pipeline]:
+    """Return the pipeline behind each of the usual changes that raw inputs suffer between training and serving.
+
+    Parameters
+    ----------
+    pipeline : callable
+        As in `compare`.
+    rows : DataFrame, or sequence of str
+        Raw inputs of training. Of a table, their columns and categories; of texts, only that they are texts.
+
+    Returns
+    -------
+    dict of str to callable
+        For `gallery`, by the name of the change.
+
+    Examples
+    --------
+    >>> list(usual_skews(len, ["a text"]))[:3]
+    ['upper case', 'lower case', 'no punctuation']
+    """
+    changes = _table_changes(rows) if isinstance(rows, pd.DataFrame) else _TEXT_CHANGES
+    if changes is _TEXT_CHANGES and not all(isinstance(text, str) for text in _batch(rows)):
+        raise TypeError("rows must be a DataFrame, or a sequence of str: raw inputs of training.")
+
+    def behind(change: Change) -> Pipeline:
+        if isinstance(rows, pd.DataFrame):
+            return lambda batch: pipeline(change(batch))
+        return lambda batch: pipeline([change(text) for text in batch])
+
+    return {name: behind(change) for name, change in changes.items()}
+
+
+def _table_changes(rows: pd.DataFrame) -> dict[str, Change]:
+    """Return functions from a frame to a frame with the same columns."""
+    numbers: list[Any] = [name for name in rows if pd.api.types.is_numeric_dtype(rows[name])]
+    others: list[Any] = [name for name in rows if name not in numbers]
+    by_name = sorted(numbers, key=lambda name: str(name).lower())
+    by_name = by_name if by_name != numbers else numbers[::-1]
+
+    def each(names: list[Any], change: Change) -> Change:
+        def changed(batch: pd.DataFrame) -> pd.DataFrame:
+            with np.errstate(over="ignore"):
+                new = {name: change(batch[name]) if name in names else batch[name] for name in batch}
+            return pd.DataFrame(new)
+
+        return changed
+
+    def reordered(batch: pd.DataFrame) -> pd.DataFrame:
+        new = dict(zip(numbers, by_name, strict=True))
+        return batch[[new.get(name, name) for name in batch]].set_axis(list(batch), axis=1)
+
+    def most_frequent(column: pd.Series[Any]) -> pd.Series[Any]:
+        known = rows[column.name].dropna()
+        return column.where(column.isin(known) | column.isna(), next(iter(known.mode()), np.nan))
+
+    of_numbers = {name: each(numbers, change) for name, change in _NUMBER_CHANGES.items()}
+    of_numbers |= {"columns of numbers in another order": reordered}
+    of_others = {name: each(others, change) for name, change in _CATEGORY_CHANGES.items()}
+    of_others |= {"unseen category as the most frequent": each(others, most_frequent)}
+    return {**(of_numbers if numbers else {}), **(of_others if others else {})}
+
+
+# What happens to a column of numbers, to one of categories, and to one text.
+_NUMBER_CHANGES: dict[str, Change] = {
+    "raw numbers in float32": lambda column: column.astype(np.float32).astype(np.float64),
+    "raw numbers in float16": lambda column: column.astype(np.float16).astype(np.float64),
+    "raw numbers to 3 digits": lambda column: column.map(lambda value: float(f"{value:.3g}")),
+    "missing numbers as 0": lambda column: column.fillna(0),
+    "missing numbers as -999": lambda column: column.fillna(-999),
+}
+_CATEGORY_CHANGES: dict[str, Change] = {
+    "categories in the other case": lambda column: column.map(lambda v: v.swapcase() if isinstance(v, str) else v),
+    "a space after each category": lambda column: column.map(lambda v: f"{v} " if isinstance(v, str) else v),
+    "missing categories as 'nan'": lambda column: column.fillna("nan"),
+}
+_TEXT_CHANGES: dict[str, Change] = {
+    "upper case": str.upper,
+    "lower case": str.lower,
+    "no punctuation": lambda text: text.translate(str.maketrans("", "", string.punctuation)),
+    "escaped as HTML": html.escape,
+    "in quotation marks": '"{}"'.format,
+    "typographic apostrophes": lambda text: text.replace("'", "\u2019"),
+    "line breaks for spaces": lambda text: text.replace(" ", "\n"),
+    "no-break spaces": lambda text: text.replace(" ", "\u00a0"),
+    "accents decomposed (NFD)": lambda text: unicodedata.normalize("NFD", text),
+    "UTF-8 read as Latin-1": lambda text: text.encode(errors="replace").decode("latin-1"),
+    "the first 80 characters": lambda text: text[:80],
+}
+
+
+def _checked(inputs: Any, atol: float, rtol: float, threshold: float | None) -> Any:
+    check_numbers(*FROM_0, atol=atol, rtol=rtol)
+    check_numbers(*FINITE, threshold=0 if threshold is None else threshold)
+    return _batch(inputs)
+
+
+def _report(inputs: Any, known: Any, found: Any, atol: float, rtol: float, threshold: float | None) -> ParityReport:
+    """Return the report on two pipelines, each by its outputs and its errors."""
+    (a, errors_a), (b, errors_b) = known, found
+    rows = len(a)
+    raised = np.array([np.isin(np.arange(rows), list(errors)) for errors in (errors_a, errors_b)])
+    both, one, answered = raised.all(axis=0), raised[0] ^ raised[1], ~raised.any(axis=0)
+    # A pipeline that raises for every row has no shape of its own.
+    a = np.zeros_like(b) if raised[0].all() else a
+    b = np.zeros_like(a) if raised[1].all() else b
+    if a.shape != b.shape:
+        raise ValueError(f"the outputs have different shapes: reference {a.shape}, candidate {b.shape}.")
+    a, b = (output.reshape(rows, int(np.prod(output.shape[1:]))) for output in (a, b))
+    difference, relative, ulp, beyond = _measure(a, b, atol, rtol)
+    missing = np.array([(pd.isna(x) & ~pd.isna(y)).any(axis=1) for x, y in ((a, b), (b, a))]) & answered
+    numbers = answered & ~missing.any(axis=0)
+    flips, differs = _flips(a, b, threshold) & numbers, beyond.any(axis=1) & numbers
+    lost = (raised[1] & ~raised[0]) | missing[1]
+    flipped, one_raised, one_nan, differing = map(np.flatnonzero, (flips, one, missing.any(axis=0), differs))
+    nothing = np.flatnonzero(both & ~answered.any())
+    shown = pd.unique(np.concatenate([flipped, one_raised, one_nan, differing, nothing]))[:MAX_EXAMPLES]
+    return ParityReport(
+        rows=rows,
+        both_raised=int(both.sum()),
+        one_raised=one_raised,
+        one_nan=one_nan,
+        no_answer=np.flatnonzero(lost),
+        difference=np.where(answered, difference.max(axis=1, initial=0), np.where(one, np.inf, 0)),
+        max_relative=float(relative[answered].max(initial=0)),
+        max_ulp=float(ulp[answered].max(initial=0)),
+        differing=differing,
+        flipped=flipped,
+        atol=atol,
+        rtol=rtol,
+        threshold=threshold,
+        examples=_examples(inputs, shown, (a, b), difference, (errors_a, errors_b)),
+    )
 
 
 def edge_cases(kind: Kind, known: Sequence[str] = ()) -> dict[str, Any]:
@@ -359,8 +552,9 @@ def _rows(inputs: Any, rows: NDArray[np.intp]) -> Any:
     return inputs.iloc[rows] if hasattr(inputs, "iloc") else inputs[rows]
 
 
-def _outputs(name: str, pipeline: Pipeline, inputs: Any, rows: int) -> tuple[NDArray[Any], dict[int, str]]:
+def _outputs(name: str, pipeline: Pipeline, inputs: Any, most: int = MAX_RAISED) -> tuple[NDArray[Any], dict[int, str]]:
     """Return the outputs, without a last axis of length 1, and the error of each row for which the pipeline raises."""
+    rows = inputs.shape[0] if hasattr(inputs, "shape") else len(inputs)
     if not callable(pipeline):
         raise TypeError(f"{name} must be a function from raw inputs to outputs; got {type(pipeline).__name__}.")
     errors: dict[int, str] = {}
@@ -375,14 +569,14 @@ def _outputs(name: str, pipeline: Pipeline, inputs: Any, rows: int) -> tuple[NDA
             except Exception as error:
                 return None, error
 
-    while pending and len(errors) <= MAX_RAISED:
+    while pending and len(errors) <= most:
         output, error = run(which := pending.pop())
         if error is not None and len(which) == 1:
             errors[int(which[0])] = f"raises {type(error).__name__}: {first_line(error)}"
         elif error is not None:
             pending += reversed(np.array_split(which, 2))
-    if len(errors) > MAX_RAISED:
-        raise ValueError(f"{name} raises for more than {MAX_RAISED} rows; the first {errors[min(errors)]}")
+    if len(errors) > most:
+        raise ValueError(f"{name} raises for more than {most} rows; the first {errors[min(errors)]}")
     if errors or len(which) < rows:
         every = np.setdiff1d(every, list(errors))
         output, error = run(every)
@@ -426,7 +620,7 @@ def _fits(one: Any) -> bool:
     return (kind := np.asarray(one).dtype.kind) in "fb" or (kind in "iu" and abs(int(one)) <= 2**53)
 
 
-def _measure(a: NDArray[Any], b: NDArray[Any], tolerance: float) -> tuple[NDArray[Any], ...]:
+def _measure(a: NDArray[Any], b: NDArray[Any], atol: float, rtol: float) -> tuple[NDArray[Any], ...]:
     """Return the differences: absolute, relative, in units in the last place, and whether beyond the tolerance."""
     kinds = a.dtype.kind + b.dtype.kind
     # NumPy rounds a whole number before it compares it with a float; Python does not.
@@ -441,8 +635,9 @@ def _measure(a: NDArray[Any], b: NDArray[Any], tolerance: float) -> tuple[NDArra
     difference, relative = (np.where(alike, 0, np.where(np.isnan(v), np.inf, v)) for v in (difference, relative))
     if whole:
         return difference, relative, np.full(a.shape, np.nan), ~alike
-    # Below 1 the relative difference is the larger one.
-    return difference, relative, _ulps(a, b), np.minimum(difference, relative) > tolerance
+    # An infinity is close to itself only, whatever a share of it would allow.
+    within = difference <= atol + rtol * np.abs(np.where(np.isfinite(x), x, 0))
+    return difference, relative, _ulps(a, b), ~alike & ~within
 
 
 def _ulps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:

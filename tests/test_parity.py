@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from scipy import sparse
 
-from helpers.parity import assert_parity, compare, edge_case_rows, edge_cases, hypothesis_strategy
+from helpers.parity import assert_parity, compare, edge_case_rows, edge_cases, gallery, hypothesis_strategy, usual_skews
 
 
 def outputs(a, b, **options):
@@ -35,7 +35,7 @@ def test_differences_are_those_of_numpy():
     assert (report.max_difference, len(report.differing)) == (rows.max(), 50)
     assert report.max_relative == pytest.approx((np.abs(a - b) / np.abs(a)).max())
     assert f"90% of the rows are within: {np.quantile(rows, 0.9, method='higher'):.3g}" in str(report)
-    same = outputs(a, a, tolerance=0)
+    same = outputs(a, a, atol=0, rtol=0)
     assert (same.verdict, same.max_ulp) == ("same: 50 rows agree to the last bit.", 0)
 
 
@@ -43,11 +43,11 @@ def test_differences_are_those_of_numpy():
 def test_units_in_the_last_place_are_those_of_numpy(dtype):
     a = np.array([1.0, -1.0, 0.0, 6e-8, -3.3, 1000.0], dtype=dtype)
     for one, other in zip(a, np.nextafter(a, dtype(np.inf)), strict=True):
-        assert outputs(np.array([one]), np.array([other]), tolerance=0).max_ulp == 1
+        assert outputs(np.array([one]), np.array([other]), atol=0, rtol=0).max_ulp == 1
     a, b = np.random.default_rng(0).uniform(0.5, 2, (2, 100)).astype(dtype)
     assert outputs(a, b).max_ulp == np.testing.assert_array_max_ulp(a, b, maxulp=np.inf).max()
     tiny, largest = np.array([[np.finfo(dtype).smallest_subnormal], [np.finfo(dtype).max]])
-    assert outputs(tiny, -tiny, tolerance=0).max_ulp == 2, "across zero"
+    assert outputs(tiny, -tiny, atol=0, rtol=0).max_ulp == 2, "across zero"
     assert outputs(largest, -largest).max_ulp > 2.0 ** (8 * largest.itemsize - 1)
     third = np.array([1 / 3])
     assert outputs(third, third.astype(dtype)).max_ulp == 0, "in the coarser type"
@@ -60,17 +60,47 @@ def test_nan_and_infinities_equal_themselves_only():
         assert outputs([value], [1.0]).max_difference == outputs([1.0], [value]).max_difference == np.inf
 
 
+def test_the_tolerance_is_that_of_numpy():
+    a, b = np.random.default_rng(0).normal(0, [[1e-3], [1.0], [1e3]], (2, 3, 500)).reshape(2, -1)
+    for atol, rtol in ((0, 0), (0, 1e-1), (1e-2, 0), (1e-1, 1e-1), (1, 10)):
+        far = ~np.isclose(b, a, atol=atol, rtol=rtol)
+        assert np.array_equal(outputs(a, b, atol=atol, rtol=rtol).differing, np.flatnonzero(far))
+    assert outputs([1.0], [1.0 + 1.5e-6]).same and not outputs([1.0], [1.0 + 2.5e-6]).same, "1e-6 each, by default"
+    assert len(outputs([np.inf, 1.0], [1.0, np.inf], atol=9, rtol=9).differing) == 2, "no share of an infinity"
+
+
+def test_each_row_is_counted_once_and_what_is_not_answered_is_told_by_side():
+    def reference(x):
+        return np.where(x == 1, np.nan, x)
+
+    def candidate(x):
+        if 3 in x:
+            raise ValueError("three")
+        return np.where(x == 2, np.nan, np.where(x == 4, 9.0, x))
+
+    report = compare(reference, candidate, np.arange(6.0), threshold=5)
+    found = [rows.tolist() for rows in (report.one_raised, report.one_nan, report.differing, report.flipped)]
+    assert found == [[3], [1, 2], [4], [4]] and report.no_answer.tolist() == [2, 3] and not report.same
+    assert "one pipeline raises for 1 row, one pipeline gives NaN for 2 rows, 1 of 6 rows differ" in report.verdict
+    assert report.verdict.endswith("largest difference 5."), "of those that answer"
+    assert compare(candidate, candidate, np.array([2.0])).same
+    assert len(compare(raising_at(1), raising_at(1, 2), list(range(4))).no_answer) == 1, "of those with an answer"
+    two = outputs(np.array([[1.0, np.nan]]), np.array([[np.nan, 1.0]]))
+    assert (two.one_nan.tolist(), two.no_answer.tolist()) == ([0], [0])
+
+
 def test_decisions_flip_where_the_threshold_lies_between():
-    report = outputs([0.2, 0.5, 0.8, 0.4], [0.3, 0.49, 0.7, np.nan], tolerance=1, threshold=0.5)
-    assert report.flipped.tolist() == report.examples.index.tolist() == [1, 3], "NaN is no decision"
-    assert "2 of 4 decisions flip" in report.verdict
+    report = outputs([0.2, 0.5, 0.8, 0.4], [0.3, 0.49, 0.7, np.nan], atol=1, threshold=0.5)
+    assert (report.flipped.tolist(), report.one_nan.tolist()) == ([1], [3]), "NaN is no decision, and no flip"
+    assert report.verdict == "different: 1 of 4 decisions flip, one pipeline gives NaN for 1 row."
+    assert report.examples.index.tolist() == [1, 3]
     within = outputs([0.5], [0.5 - 1e-12], threshold=0.5)
     assert len(within.differing) == 0 and not within.same
     assert outputs([0.7], np.float32([0.7]), threshold=0.7).same, "rounded to the outputs"
 
 
 def test_strings_and_whole_numbers_are_equal_or_not():
-    report = outputs(["a", "ß"], [b"a", b"ss"], tolerance=3)
+    report = outputs(["a", "ß"], [b"a", b"ss"], atol=3)
     assert (report.verdict, report.differing.tolist()) == ("different: 1 of 2 rows differ.", [1])
     assert outputs(["ß"], ["ß".encode()]).same, "bytes are read as UTF-8"
     none = np.array([None])
@@ -123,7 +153,7 @@ def test_the_last_bit_is_the_last_bit_whatever_the_dtypes(a, b, equal):
     for one, other in ((a, b), (b, a)):
         report = outputs(one, other)
         assert ("to the last bit" in report.verdict) == equal == (report.max_difference == 0)
-        assert outputs(one, other, tolerance=0).same == equal
+        assert outputs(one, other, atol=0, rtol=0).same == equal
 
 
 def test_outputs_of_many_kinds():
@@ -201,7 +231,8 @@ BAD = [
     (lambda x: {"probability": x}, [0], {}, "dictionary.*'probability'"),
     (np.sin, np.zeros((3, 2)), {"threshold": 0.5}, "each row has 2"),
     (lambda x: ["a"], [0], {"threshold": 0.5}, "threshold needs"),
-    *((np.sin, [0], {"tolerance": bad}, "tolerance must be a finite") for bad in (-1, np.nan, np.inf, "0.1", None)),
+    *((np.sin, [0], {"atol": bad}, "atol must be a finite") for bad in (-1, np.nan, np.inf, "0.1", None)),
+    (np.sin, [0], {"rtol": -1}, "rtol must be a finite"),
     (np.sin, [0], {"threshold": np.nan}, "threshold must be a finite number"),
 ]
 
@@ -224,8 +255,81 @@ def test_a_report_reads_as_text_and_as_html_and_shows_how_outputs_differ():
     assert "last bit" not in outputs([1 / 3], np.float32([1 / 3])).verdict
     long = "a " * 500 + "x  y"
     for a, b, shown in ((1 / 3, 0.5, "0.333333"), (1 / 3, 1 / 3 + 1e-12, repr(1 / 3)), (long, long[:-3] + "y", "x  y")):
-        example = outputs([a], [b], tolerance=0).examples.iloc[0]
+        example = outputs([a], [b], atol=0, rtol=0).examples.iloc[0]
         assert shown in example["reference"] != example["candidate"]
+
+
+# --- many pipelines beside one ------------------------------------------------------------------------------------
+
+
+def test_a_gallery_counts_flips_apart_from_answers_that_do_not_come():
+    def some_raise(x):
+        if (x == 0).any():
+            raise KeyError("zero")
+        return 2 * x
+
+    skews = {
+        "nothing": lambda x: x,
+        "doubled": lambda x: 2 * x,
+        "no logarithm": lambda x: np.where(x < 3, np.nan, 0),
+        "raises for one": some_raise,
+        "raises for all": lambda x: x.columns,
+        "another shape": lambda x: np.ones((len(x), 2)),
+    }
+    calls = []
+    table = gallery(lambda x: calls.append(len(x)) or x, skews, np.arange(200.0), threshold=10)
+    assert calls == [200], "the reference is asked once"
+    assert table.index.tolist() == list(skews)
+    counts = table[["flips", "no answer", "differ"]].to_numpy().tolist()
+    assert counts == [[0, 0, 0], [5, 0, 199], [190, 3, 197], [5, 1, 199], [0, 200, 0], [0, 200, 0]]
+    assert table["largest difference"].tolist()[:4] == [0, 199, 199, 199]
+    assert table["note"].tolist()[:4] == ["", "", "", "raises KeyError: 'zero'"]
+    assert "raises for more than 100 rows; the first raises AttributeError" in table.loc["raises for all", "note"]
+    assert "different shapes: reference (200,), candidate (200, 2)" in table.loc["another shape", "note"]
+    assert table.dtypes.tolist()[:3] == [np.int64] * 3
+    for bad, options, message in (([np.sin], {}, "a mapping"), ({}, {"threshold": np.nan}, "threshold must be")):
+        with pytest.raises((TypeError, ValueError), match=message):
+            gallery(np.sin, bad, np.zeros(2), **{"threshold": 0.5, **options})
+    assert gallery(np.sin, {}, np.zeros(2), threshold=0.5).empty
+    some = gallery(raising_at(1), {"another shape": lambda x: np.ones((len(x), 2))}, list(range(4)), threshold=0.5)
+    assert some["no answer"].tolist() == [3], "of those that the reference answers"
+
+
+def test_usual_skews_change_a_copy_of_raw_inputs_and_keep_their_columns():
+    frame = pd.DataFrame({"wind": [3.14159, np.nan], "count": [70_000, 2], "town": ["Köln", None]})
+    before, seen = frame.copy(deep=True), {}
+    for name, skew in usual_skews(lambda rows: rows, frame).items():
+        seen[name] = skew(frame)
+        assert list(seen[name]) == list(frame) and len(seen[name]) == 2
+        assert seen[name].equals(frame) == (name == "unseen category as the most frequent"), name
+    pd.testing.assert_frame_equal(frame, before)
+    assert seen["raw numbers in float16"]["count"].tolist() == [np.inf, 2]
+    assert seen["raw numbers in float32"]["wind"].iloc[0] == np.float32(3.14159)
+    assert seen["raw numbers to 3 digits"]["wind"].iloc[0] == 3.14
+    assert seen["missing numbers as -999"]["wind"].tolist() == [3.14159, -999]
+    assert seen["columns of numbers in another order"]["wind"].tolist() == [70_000, 2]
+    assert seen["a space after each category"]["town"].iloc[0] == "Köln "
+    assert seen["missing categories as 'nan'"]["town"].tolist() == ["Köln", "nan"]
+    unseen = usual_skews(lambda rows: rows["town"], frame)["unseen category as the most frequent"]
+    assert unseen(frame.assign(town=["Ulm", "Köln"])).tolist() == ["Köln", "Köln"]
+    assert list(usual_skews(np.sin, frame[["town"]])) == list(seen)[6:]
+    assert list(usual_skews(np.sin, frame[["wind"]])) == list(seen)[:6]
+    sorted_already = usual_skews(lambda rows: rows["a"], pd.DataFrame({"a": [1.0], "b": [2.0]}))
+    assert sorted_already["columns of numbers in another order"](pd.DataFrame({"a": [1.0], "b": [2.0]})).tolist() == [2]
+    numbered = pd.DataFrame({0: [1.5, 2.5], 1: ["a", "b"]})
+    assert all(list(skew(numbered)) == [0, 1] for skew in usual_skews(lambda rows: rows, numbered).values())
+
+
+def test_usual_skews_of_texts_change_one_text_at_a_time():
+    text = "Don't miss: Café\u200a<br>!"
+    skews = usual_skews(list, [text])
+    changed = {name: skew([text, "plain"])[0] for name, skew in skews.items()}
+    assert changed["UTF-8 read as Latin-1"].count("Ã©") == 1 and "Cafe\u0301" in changed["accents decomposed (NFD)"]
+    assert changed["no punctuation"] == "Dont miss Café\u200abr" and "&lt;br&gt;" in changed["escaped as HTML"]
+    assert all(len(skew(np.array(["a", "b"]))) == 2 for skew in skews.values())
+    for bad in ("one text", ["a", 3], 5):
+        with pytest.raises(TypeError):
+            usual_skews(list, bad)
 
 
 # --- what to try -------------------------------------------------------------------------------------------------
