@@ -695,3 +695,27 @@ def _cut(text: str) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def row_strategy(frame: pd.DataFrame) -> Any:
+    """Return a hypothesis strategy: a row of a table as JSON has it, with one to three values of `hypothesis_strategy`.
+
+    Parameters
+    ----------
+    frame : DataFrame of shape (n, m)
+        Ordinary rows; columns of numbers, and of categories.
+
+    Returns
+    -------
+    hypothesis.strategies.SearchStrategy
+        Of dictionaries; what is missing is None.
+    """
+    from hypothesis import strategies as st
+
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    kinds: dict[str, Kind] = {
+        name: "number" if pd.api.types.is_numeric_dtype(frame[name]) else "category" for name in frame
+    }
+    values = [hypothesis_strategy(kinds[name], sorted({*map(str, frame[name].dropna())})) for name in frame]
+    one = st.one_of([st.tuples(st.just(name), v.filter(lambda x: x == x)) for name, v in zip(frame, values, strict=True)])
+    return st.builds(lambda row, new: row | dict(new), st.sampled_from(rows), st.lists(one, min_size=1, max_size=3))
