@@ -713,9 +713,10 @@ def row_strategy(frame: pd.DataFrame) -> Any:
     from hypothesis import strategies as st
 
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    kinds: dict[str, Kind] = {
-        name: "number" if pd.api.types.is_numeric_dtype(frame[name]) else "category" for name in frame
-    }
-    values = [hypothesis_strategy(kinds[name], sorted({*map(str, frame[name].dropna())})) for name in frame]
-    one = st.one_of([st.tuples(st.just(name), v.filter(lambda x: x == x)) for name, v in zip(frame, values, strict=True)])
-    return st.builds(lambda row, new: row | dict(new), st.sampled_from(rows), st.lists(one, min_size=1, max_size=3))
+    changes = []
+    for name, column in frame.items():
+        kind: Kind = "number" if pd.api.types.is_numeric_dtype(column) else "category"
+        values = hypothesis_strategy(kind, sorted({*map(str, column.dropna())}))
+        changes.append(st.tuples(st.just(name), values.filter(lambda value: value == value)))
+    new = st.lists(st.one_of(changes), min_size=1, max_size=3)
+    return st.builds(lambda row, new: row | dict(new), st.sampled_from(rows), new)
