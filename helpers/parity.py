@@ -330,7 +330,7 @@ def _table_changes(rows: pd.DataFrame) -> dict[str, Change]:
         def changed(batch: pd.DataFrame) -> pd.DataFrame:
             with np.errstate(over="ignore"):
                 new = {name: change(batch[name]) if name in names else batch[name] for name in batch}
-            return pd.DataFrame(new, index=batch.index)
+            return pd.DataFrame(new)
 
         return changed
 
@@ -636,7 +636,7 @@ def _measure(a: NDArray[Any], b: NDArray[Any], atol: float, rtol: float) -> tupl
     if whole:
         return difference, relative, np.full(a.shape, np.nan), ~alike
     # An infinity is close to itself only, whatever a share of it would allow.
-    within = np.isfinite(difference) & (difference <= atol + rtol * np.abs(np.where(np.isfinite(x), x, 0)))
+    within = difference <= atol + rtol * np.abs(np.where(np.isfinite(x), x, 0))
     return difference, relative, _ulps(a, b), ~alike & ~within
 
 

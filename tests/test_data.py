@@ -412,6 +412,23 @@ def test_the_model_of_flights_stands_behind_its_preprocessing_and_has_not_seen_t
     )
 
 
+def test_the_latent_network_of_flights_has_seen_two_thirds_of_the_training_days():
+    """What lessons 60 to 62 rest on: an embedding and a logit, with days left to fit what comes after them."""
+    keras = pytest.importorskip("keras")
+    flights, folder = data.load("flights"), ROOT / "datasets" / "flights"
+    rest, test = data.split(flights, seed=0)
+    train, validation = data.split(flights, rest, seed=0)
+    assert (len(train), len(validation)) == (2666, 1324), "the split has changed: the network knows unseen rows"
+    X = flights.X.fillna({name: "" for name in flights.X if flights.X[name].dtype == object})
+    recipe = runpy.run_path(str(folder / "make_network.py"))
+    scale = recipe["scale"](X.iloc[train])
+    features = {rows: scale.transform(X.iloc[which]) for rows, which in (("train", train), ("test", test))}
+    made = recipe["make_latent"](features["train"], flights.y[train])
+    for network in (keras.saving.load_model(folder / "latent.keras"), made):
+        found = network.predict(features["test"].astype("float32"), batch_size=4096, verbose=0)
+        assert found["embedding"].shape == (2010, 8) and 0.66 < roc_auc_score(flights.y[test], found["logit"]) < 0.71
+
+
 def test_the_network_of_breast_cancer_takes_standardised_rows_and_has_seen_the_training_rows():
     """What lessons on inference rest on: without the scaler every row is positive, and the ranking hardly moves."""
     keras = pytest.importorskip("keras")

@@ -1,10 +1,12 @@
-"""Make preprocessing.skops and network.keras, which the lessons on parity load; needed only to make them again.
+"""Make the trained models that lessons on parity and on serving load; needed only to make them again.
 
-python datasets/flights/make_network.py          writes only where there is none
+python datasets/flights/make_network.py          writes only those that are not there
 python datasets/flights/make_network.py --force  overwrites: two savings of equal weights differ in their bytes
 
-Both learn from the first part of `data.split(flights, seed=0)` and have not seen the other days. The preprocessing is
-scikit-learn's, in float64; the network takes what comes out of it, as float32.
+preprocessing.skops and network.keras learn from the first part of `data.split(flights, seed=0)` and have not seen the
+other days. The preprocessing is scikit-learn's, in float64; the network takes what comes out of it, as float32.
+latent.keras learns from the first part of a second split of these days, `data.split(flights, train, seed=0)`; what
+comes after it is fitted on the others. It takes what `scale` prepares, and returns an embedding and a logit.
 """
 
 import sys
@@ -31,10 +33,7 @@ def make(X: pd.DataFrame, y: np.ndarray, seed: int = 0) -> tuple[ColumnTransform
     # Not above: TensorFlow reads what `notebook.setup` sets when it is imported.
     import keras
 
-    numbers = [name for name in X if X[name].dtype == np.float64]
-    categories = [name for name in X if name not in numbers]
-    if not numbers:
-        raise notebook.UserError(f"none of the {X.shape[1]} columns holds numbers: name a table that has some.")
+    numbers, categories = _columns(X)
     fill = SimpleImputer(strategy="median", keep_empty_features=True)
     no_category = SimpleImputer(strategy="constant", fill_value="", keep_empty_features=True)
     bins = KBinsDiscretizer(5, encode="onehot-dense", quantile_method="averaged_inverted_cdf")
@@ -54,20 +53,62 @@ def make(X: pd.DataFrame, y: np.ndarray, seed: int = 0) -> tuple[ColumnTransform
     layers = [keras.layers.Dense(16, activation="relu"), keras.layers.Dense(1, activation="sigmoid")]
     network = keras.Sequential([keras.layers.Input(features.shape[1:], name="features"), *layers])
     network.compile(keras.optimizers.Adam(3e-3), keras.losses.BinaryCrossentropy())
-    batch_size = int(np.clip(len(y) // 50, 16, 256))
-    epochs = max(2, round(STEPS * batch_size / len(y)))
-    network.fit(features, y, epochs=epochs, batch_size=batch_size, verbose=0)
+    _fit(network, features, y)
     # Without the optimizer's state and the loss, which prediction does not need.
     return preprocessing, keras.Model(network.inputs[0], network.outputs[0])
 
 
+def scale(X: pd.DataFrame) -> ColumnTransformer:
+    """Fit the plainer preprocessing of the lessons on serving; missing categories are empty strings already."""
+    numbers, categories = _columns(X)
+    fill = SimpleImputer(strategy="median", keep_empty_features=True)
+    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    steps = [("scaled", make_pipeline(fill, StandardScaler()), numbers), ("coded", one_hot, categories)]
+    return ColumnTransformer(steps if categories else steps[:1]).fit(X)
+
+
+def make_latent(features: np.ndarray, y: np.ndarray, seed: int = 0) -> Any:
+    """Train a small network on prepared features; its outputs are named 'embedding', of 8 numbers, and 'logit'."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    inputs = keras.layers.Input(features.shape[1:], name="features")
+    hidden = keras.layers.Dense(16, activation="relu")(inputs)
+    embedding = keras.layers.Dense(8, activation="tanh", name="embedding")(hidden)
+    logit = keras.layers.Dense(1, name="logit")(embedding)
+    network = keras.Model(inputs, logit)
+    network.compile(keras.optimizers.Adam(3e-3), keras.losses.BinaryCrossentropy(from_logits=True))
+    _fit(network, features.astype(np.float32), y)
+    return keras.Model(inputs, {"embedding": embedding, "logit": logit})
+
+
+def _columns(X: pd.DataFrame) -> tuple[list[Any], list[Any]]:
+    numbers = [name for name in X if X[name].dtype == np.float64]
+    if not numbers:
+        raise notebook.UserError(f"none of the {X.shape[1]} columns holds numbers: name a table that has some.")
+    return numbers, [name for name in X if name not in numbers]
+
+
+def _fit(network: Any, features: np.ndarray, y: np.ndarray) -> None:
+    batch_size = int(np.clip(len(y) // 50, 16, 256))
+    epochs = max(2, round(STEPS * batch_size / len(y)))
+    network.fit(features, y, epochs=epochs, batch_size=batch_size, verbose=0)
+
+
 if __name__ == "__main__":
     notebook.setup({})
-    folder = Path(__file__).parent
+    folder, flights = Path(__file__).parent, data.load("flights")
     if (folder / "network.keras").exists() and "--force" not in sys.argv:
-        sys.exit("network.keras is there already; --force overwrites it.")
-    flights = data.load("flights")
-    train, _ = data.split(flights, seed=0)
-    preprocessing, network = make(flights.X.iloc[train], flights.y[train])
-    skops.io.dump(preprocessing, folder / "preprocessing.skops", compression=zipfile.ZIP_DEFLATED)
-    network.save(folder / "network.keras")
+        print("network.keras is there already; --force overwrites it.")
+    else:
+        train, _ = data.split(flights, seed=0)
+        preprocessing, network = make(flights.X.iloc[train], flights.y[train])
+        skops.io.dump(preprocessing, folder / "preprocessing.skops", compression=zipfile.ZIP_DEFLATED)
+        network.save(folder / "network.keras")
+    if (folder / "latent.keras").exists() and "--force" not in sys.argv:
+        print("latent.keras is there already; --force overwrites it.")
+    else:
+        earlier, _ = data.split(flights, seed=0)
+        train, _ = data.split(flights, earlier, seed=0)
+        rows = flights.X.iloc[train].fillna({name: "" for name in _columns(flights.X)[1]})
+        make_latent(scale(rows).transform(rows), flights.y[train]).save(folder / "latent.keras")
