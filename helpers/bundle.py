@@ -363,7 +363,7 @@ def load_bundle(path: str | Path, *, fingerprint: str | None = None) -> Bundle:
     try:
         path = Path(path).expanduser()
         files, found = _verified(path)
-        if fingerprint is not None and (expected := fingerprint.strip().lower()) != found:
+        if fingerprint is not None and (expected := str(fingerprint).strip().lower()) != found:
             raise BundleError(f"{path.name} has the fingerprint {found[:12]}…, not the expected {expected[:12]}….")
         bundle = _read(files, found)
         _check_schema(bundle)

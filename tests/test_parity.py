@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from scipy import sparse
 
-from helpers.parity import assert_parity, compare, edge_case_rows, edge_cases, gallery, hypothesis_strategy, usual_skews
+from helpers.parity import (
+    assert_parity,
+    compare,
+    edge_case_rows,
+    edge_cases,
+    gallery,
+    hypothesis_strategy,
+    row_strategy,
+    usual_skews,
+)
 
 
 def outputs(a, b, **options):
@@ -375,3 +384,22 @@ def test_strategies_find_what_breaks_a_pipeline():
 
     with pytest.raises(AssertionError):
         check()
+
+
+def test_rows_are_ordinary_but_for_three_values():
+    frame = pd.DataFrame({"wind": [3.5, np.nan], "count": [1, 2], "town": ["Köln", None]}, index=[7, 7])
+    frame["other"] = 0.25
+    ordinary, changed = [row | {"other": 0.25} for row in ({"wind": 3.5, "count": 1, "town": "Köln"},)], set()
+    ordinary.append({"wind": None, "count": 2, "town": None, "other": 0.25})
+
+    @settings(max_examples=200, deadline=None, database=None)
+    @given(row_strategy(frame))
+    def check(row):
+        assert list(row) == list(frame)
+        assert all(value == value for value in row.values()), "JSON has no NaN"
+        new = min(([name for name in row if row[name] != known[name]] for known in ordinary), key=len)
+        assert len(new) <= 3
+        changed.update(new)
+
+    check()
+    assert changed == set(frame)
