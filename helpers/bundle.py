@@ -390,7 +390,9 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
     sums = (path / _SUMS).read_bytes()
     listed = {line[66:]: line[:64] for line in sums.decode("ascii", "replace").splitlines()}
     whole = sums == _sums(listed).encode() and _REQUIRED <= set(listed) <= _REQUIRED | _OPTIONAL
-    _require(whole, f"{_SUMS} of {path.name} is damaged: it names other files than a bundle has.")
+    _require(
+        whole, f"{_SUMS} of {path.name} is damaged: it names other files than a bundle has, or has other line ends."
+    )
     found = {}
     for name in listed:
         _require((path / name).is_file(), f"{path.name} lacks {name}, which {_SUMS} names.")
