@@ -363,7 +363,7 @@ def load_bundle(path: str | Path, *, fingerprint: str | None = None) -> Bundle:
     try:
         path = Path(path).expanduser()
         files, found = _verified(path)
-        if fingerprint is not None and (expected := fingerprint.strip().lower()) != found:
+        if fingerprint is not None and (expected := str(fingerprint).strip().lower()) != found:
             raise BundleError(f"{path.name} has the fingerprint {found[:12]}…, not the expected {expected[:12]}….")
         bundle = _read(files, found)
         _check_schema(bundle)
@@ -390,7 +390,9 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
     sums = (path / _SUMS).read_bytes()
     listed = {line[66:]: line[:64] for line in sums.decode("ascii", "replace").splitlines()}
     whole = sums == _sums(listed).encode() and _REQUIRED <= set(listed) <= _REQUIRED | _OPTIONAL
-    _require(whole, f"{_SUMS} of {path.name} is damaged: it names other files than a bundle has.")
+    _require(
+        whole, f"{_SUMS} of {path.name} is damaged: it names other files than a bundle has, or has other line ends."
+    )
     found = {}
     for name in listed:
         _require((path / name).is_file(), f"{path.name} lacks {name}, which {_SUMS} names.")

@@ -330,7 +330,7 @@ def _table_changes(rows: pd.DataFrame) -> dict[str, Change]:
         def changed(batch: pd.DataFrame) -> pd.DataFrame:
             with np.errstate(over="ignore"):
                 new = {name: change(batch[name]) if name in names else batch[name] for name in batch}
-            return pd.DataFrame(new, index=batch.index)
+            return pd.DataFrame(new)
 
         return changed
 
@@ -507,6 +507,31 @@ def hypothesis_strategy(kind: Kind, known: Sequence[str] = ()) -> Any:
     return st.sampled_from(values) | random[kind]
 
 
+def row_strategy(frame: pd.DataFrame) -> Any:
+    """Return a hypothesis strategy: a row of a table as JSON has it, with one to three values of `hypothesis_strategy`.
+
+    Parameters
+    ----------
+    frame : DataFrame of shape (n, m)
+        Ordinary rows; columns of numbers, and of categories.
+
+    Returns
+    -------
+    hypothesis.strategies.SearchStrategy
+        Of dictionaries; what is missing is None.
+    """
+    from hypothesis import strategies as st
+
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    changes = []
+    for name, column in frame.items():
+        kind: Kind = "number" if pd.api.types.is_numeric_dtype(column) else "category"
+        values = hypothesis_strategy(kind, sorted({*map(str, column.dropna())}))
+        changes.append(st.tuples(st.just(name), values.filter(lambda value: value == value)))
+    new = st.lists(st.one_of(changes), min_size=1, max_size=3)
+    return st.builds(lambda row, new: row | dict(new), st.sampled_from(rows), new)
+
+
 # fmt: off
 _NUMBERS: dict[str, Any] = {
     "NaN": np.nan, "missing": None, "inf": np.inf, "-inf": -np.inf, "zero": 0.0, "negative zero": -0.0,
@@ -636,7 +661,7 @@ def _measure(a: NDArray[Any], b: NDArray[Any], atol: float, rtol: float) -> tupl
     if whole:
         return difference, relative, np.full(a.shape, np.nan), ~alike
     # An infinity is close to itself only, whatever a share of it would allow.
-    within = np.isfinite(difference) & (difference <= atol + rtol * np.abs(np.where(np.isfinite(x), x, 0)))
+    within = difference <= atol + rtol * np.abs(np.where(np.isfinite(x), x, 0))
     return difference, relative, _ulps(a, b), ~alike & ~within
 
 

@@ -298,7 +298,7 @@ def test_only_a_fingerprint_shows_that_all_was_replaced(copy, outside):
     shutil.rmtree(copy)
     save_bundle(copy, **{**outside, "threshold": 0.9})
     load_bundle(copy)
-    for expected in (fingerprint, "", "abc"):
+    for expected in (fingerprint, "", "abc", 123, b"abc"):
         refuses(copy, "not the expected", fingerprint=expected)
 
 

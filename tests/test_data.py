@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import json
 import runpy
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from helpers import data
-from helpers.notebook import ROOT, UserError
+from helpers.notebook import ROOT, UserError, fresh_process
 
 TABLE = "height,weight,label\n" + "".join(f"{n / 2},{n % 7},{'yes' if n % 3 else 'no'}\n" for n in range(60))
 
@@ -487,6 +488,59 @@ def test_the_recipe_of_movie_reviews_takes_any_texts_and_can_be_saved(tmp_path):
     one, two = (each.predict(tf.constant(texts), verbose=0)["logit"] for each in (network, again))
     assert np.isfinite(one).all() and np.array_equal(one, two)
     refused("none of the 4 texts holds a word", data.make_network, "movie_reviews", ["", "..."] * 2, np.arange(4) % 2)
+
+
+def test_the_tokenizer_of_movie_reviews_is_made_the_same_each_time_and_its_network_ranks():
+    """What lesson 34 rests on. The tokenizer's file is made again byte by byte, the network in its predictions."""
+    keras, tokenizers = pytest.importorskip("keras"), pytest.importorskip("tokenizers")
+    reviews, folder = data.load("movie_reviews"), ROOT / "datasets" / "movie_reviews"
+    train, test = data.split(reviews, seed=0)
+    file, path = folder / "tokenizer.json", folder / "subwords.keras"
+    assert file.stat().st_size < 300_000 and path.stat().st_size < 600_000
+    make = runpy.run_path(str(folder / "make_tokenizer.py"))["make"]
+    tokenizer, made = make(reviews.X[train], reviews.y[train])
+    assert json.loads(tokenizer.to_str()) == json.loads(file.read_text(encoding="utf-8"))
+    tokenizer = tokenizers.Tokenizer.from_file(str(file))
+    assert tokenizer.encode("\u00c9clair, UNWATCHABLE").tokens == tokenizer.encode("eclair , unwatchable").tokens
+    texts = [*reviews.X[test], "", "\u4e00", "good film " * 5000]
+    ids = np.array([encoded.ids for encoded in tokenizer.encode_batch(texts)])
+    assert ids.shape[1] == 55 and ids.max() < tokenizer.get_vocab_size() == 4000
+    assert ids[-3].tolist() == [2, 3] + [0] * 53, "[CLS] and [SEP] around nothing, and padding"
+    for network in (keras.saving.load_model(path), made):
+        output = network.predict(ids, batch_size=512, verbose=0)
+        logit = output["logit"][:, 0]
+        assert logit.dtype == np.float32 and np.isfinite(logit).all()
+        assert 0.81 < roc_auc_score(reviews.y[test], logit[:-3]) < 0.835
+        assert np.allclose(output["probability"][:, 0], 1 / (1 + np.exp(-logit)), atol=1e-6)
+        shorter = network.predict(ids[-3:-2, :2], verbose=0)["logit"]
+        assert np.allclose(shorter, logit[-3], atol=1e-6), "padding changes nothing"
+
+
+def test_the_recipe_of_the_tokenizer_takes_any_texts_and_writes_both_files(tmp_path):
+    keras, tokenizers = pytest.importorskip("keras"), pytest.importorskip("tokenizers")
+    recipe = runpy.run_path(str(ROOT / "datasets" / "movie_reviews" / "make_tokenizer.py"))
+    texts = ["", "...", "\U0001f600 \U0001f600", "slow\x85paced", "\0", "\u4e00\u90e8", "good " * 90, "a" * 200] * 4
+    recipe["save"](tmp_path, texts, np.arange(32) % 2, seed=1)
+    tokenizer = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    network = keras.saving.load_model(tmp_path / "subwords.keras")
+    ids = np.array([encoded.ids for encoded in tokenizer.encode_batch(texts)])
+    assert np.isfinite(network.predict(ids, verbose=0)["logit"]).all()
+    refused("none of the 4 texts holds a character", recipe["make"], ["", " "] * 2, np.arange(4) % 2)
+
+
+def test_a_tokenizer_from_a_file_asks_nobody(tmp_path):
+    """In a fresh process: nothing of a hub is imported, and Python opens no socket."""
+    pytest.importorskip("tokenizers")
+    (tmp_path / "offline.py").write_text(
+        "import sys\n"
+        "events = []\n"
+        "sys.addaudithook(lambda event, _: event.startswith('socket.') and events.append(event))\n"
+        "from tokenizers import Tokenizer\n"
+        "ids = Tokenizer.from_file(sys.argv[1]).encode('a fine film').ids\n"
+        "print(len(ids), 'huggingface_hub' in sys.modules, events)\n"
+    )
+    file = ROOT / "datasets" / "movie_reviews" / "tokenizer.json"
+    assert fresh_process(tmp_path / "offline.py", file).split() == ["5", "False", "[]"]
 
 
 def test_a_second_split_keeps_groups_whole():

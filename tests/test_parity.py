@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from scipy import sparse
 
-from helpers.parity import assert_parity, compare, edge_case_rows, edge_cases, gallery, hypothesis_strategy, usual_skews
+from helpers.parity import (
+    assert_parity,
+    compare,
+    edge_case_rows,
+    edge_cases,
+    gallery,
+    hypothesis_strategy,
+    row_strategy,
+    usual_skews,
+)
 
 
 def outputs(a, b, **options):
@@ -84,6 +93,7 @@ def test_each_row_is_counted_once_and_what_is_not_answered_is_told_by_side():
     assert "one pipeline raises for 1 row, one pipeline gives NaN for 2 rows, 1 of 6 rows differ" in report.verdict
     assert report.verdict.endswith("largest difference 5."), "of those that answer"
     assert compare(candidate, candidate, np.array([2.0])).same
+    assert len(compare(raising_at(1), raising_at(1, 2), list(range(4))).no_answer) == 1, "of those with an answer"
     two = outputs(np.array([[1.0, np.nan]]), np.array([[np.nan, 1.0]]))
     assert (two.one_nan.tolist(), two.no_answer.tolist()) == ([0], [0])
 
@@ -290,6 +300,8 @@ def test_a_gallery_counts_flips_apart_from_answers_that_do_not_come():
         with pytest.raises((TypeError, ValueError), match=message):
             gallery(np.sin, bad, np.zeros(2), **{"threshold": 0.5, **options})
     assert gallery(np.sin, {}, np.zeros(2), threshold=0.5).empty
+    some = gallery(raising_at(1), {"another shape": lambda x: np.ones((len(x), 2))}, list(range(4)), threshold=0.5)
+    assert some["no answer"].tolist() == [3], "of those that the reference answers"
 
 
 def test_usual_skews_change_a_copy_of_raw_inputs_and_keep_their_columns():
@@ -311,6 +323,8 @@ def test_usual_skews_change_a_copy_of_raw_inputs_and_keep_their_columns():
     assert unseen(frame.assign(town=["Ulm", "Köln"])).tolist() == ["Köln", "Köln"]
     assert list(usual_skews(np.sin, frame[["town"]])) == list(seen)[6:]
     assert list(usual_skews(np.sin, frame[["wind"]])) == list(seen)[:6]
+    sorted_already = usual_skews(lambda rows: rows["a"], pd.DataFrame({"a": [1.0], "b": [2.0]}))
+    assert sorted_already["columns of numbers in another order"](pd.DataFrame({"a": [1.0], "b": [2.0]})).tolist() == [2]
     numbered = pd.DataFrame({0: [1.5, 2.5], 1: ["a", "b"]})
     assert all(list(skew(numbered)) == [0, 1] for skew in usual_skews(lambda rows: rows, numbered).values())
 
@@ -370,3 +384,22 @@ def test_strategies_find_what_breaks_a_pipeline():
 
     with pytest.raises(AssertionError):
         check()
+
+
+def test_rows_are_ordinary_but_for_three_values():
+    frame = pd.DataFrame({"wind": [3.5, np.nan], "count": [1, 2], "town": ["Köln", None]}, index=[7, 7])
+    frame["other"] = 0.25
+    ordinary, changed = [row | {"other": 0.25} for row in ({"wind": 3.5, "count": 1, "town": "Köln"},)], set()
+    ordinary.append({"wind": None, "count": 2, "town": None, "other": 0.25})
+
+    @settings(max_examples=200, deadline=None, database=None)
+    @given(row_strategy(frame))
+    def check(row):
+        assert list(row) == list(frame)
+        assert all(value == value for value in row.values()), "JSON has no NaN"
+        new = min(([name for name in row if row[name] != known[name]] for known in ordinary), key=len)
+        assert len(new) <= 3
+        changed.update(new)
+
+    check()
+    assert changed == set(frame)

@@ -34,6 +34,10 @@ def make(X: pd.DataFrame, y: np.ndarray, seed: int = 0) -> tuple[ColumnTransform
     import keras
 
     numbers, categories = _columns(X)
+    spans = X[numbers].max() - X[numbers].min()
+    if len(narrow := spans[(spans > 0) & (spans < 1e-6)]):
+        # scikit-learn keeps no bin that is narrower than 1e-8, and fails where it keeps none.
+        raise notebook.UserError(f"{narrow.index[0]!r} spans only {narrow.iloc[0]:.1g}: give it in a smaller unit.")
     fill = SimpleImputer(strategy="median", keep_empty_features=True)
     no_category = SimpleImputer(strategy="constant", fill_value="", keep_empty_features=True)
     bins = KBinsDiscretizer(5, encode="onehot-dense", quantile_method="averaged_inverted_cdf")
