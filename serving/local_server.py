@@ -142,7 +142,7 @@ def _columns(rows: Any, specs: Mapping[str, Any]) -> Any:
     if not isinstance(rows[0], dict) or rows[0].keys() == {"b64"}:
         return rows
     if any(not isinstance(row, dict) or row.keys() != specs.keys() for row in rows):
-        raise HTTPException(400, f"each row must be an object with the inputs: {', '.join(specs)}")
+        raise HTTPException(400, f"each row must be an object with the inputs: {', '.join(sorted(specs))}")
     return {name: [row[name] for row in rows] for name in specs}
 
 
