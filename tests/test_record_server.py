@@ -97,9 +97,7 @@ def test_the_server_is_named_by_what_it_says(monkeypatch):
     real = httpx.Client
     monkeypatch.setattr(httpx, "Client", client)
     assert record_server.server_name("http://a") == "unknown"
-    pages["/monitoring/prometheus/metrics"] = httpx.Response(
-        200, text=":tensorflow:serving:request_count{} 1"
-    )
+    pages["/monitoring/prometheus/metrics"] = httpx.Response(200, text=":tensorflow:serving:request_count{} 1")
     assert record_server.server_name("http://a") == "TensorFlow Serving"
     pages["/v2"] = httpx.Response(200, json={"name": "OpenVINO Model Server", "version": "2026.4"})
     assert record_server.server_name("http://a") == "OpenVINO Model Server"
