@@ -92,7 +92,8 @@ $(READY): requirements.txt pyproject.toml tools/overrides.json
 	@touch $(READY)
 	@echo "==> .venv is ready"
 
-$(READY_TEST): $(READY) requirements-test.txt
+$(READY_TEST): $(READY) requirements-test.txt tests/openvino.txt
 	@echo "==> what the tests need, from requirements-test.txt"
 	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.txt -r requirements-test.txt
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --require-hashes -r tests/openvino.txt
 	@touch $(READY_TEST)

@@ -189,6 +189,40 @@ def text_ways() -> Ways:
     return Ways("counting the words of sentences", len(texts), calls, lambda a, b: np.allclose(a, b))
 
 
+def subword_ways() -> Ways:
+    """Chapter 3: IDs of subwords, by the library that has learnt them, and by its rule written in Python."""
+    from tokenizers import Tokenizer
+
+    folder = ROOT / "datasets" / "movie_reviews"
+    file, texts = Tokenizer.from_file(str(folder / "tokenizer.json")), data.load("movie_reviews").X[:5000].tolist()
+    file.no_truncation()
+    file.no_padding()
+    vocabulary = file.get_vocab()
+
+    def longest_match(word: str) -> list[int]:
+        """WordPiece: again and again the longest known beginning of what is left."""
+        ids, at = [], 0
+        while at < len(word):
+            ends = (end for end in range(len(word), at, -1) if ("##" * (at > 0) + word[at:end]) in vocabulary)
+            if (end := next(ends, 0)) == 0:
+                return [vocabulary["[UNK]"]]
+            ids.append(vocabulary["##" * (at > 0) + word[at:end]])
+            at = end
+        return ids
+
+    def in_python(text: str) -> list[int]:
+        words = file.pre_tokenizer.pre_tokenize_str(file.normalizer.normalize_str(text))
+        found = [number for word, _ in words for number in longest_match(word)]
+        return [vocabulary["[CLS]"], *found, vocabulary["[SEP]"]]
+
+    calls: dict[str, Callable[[], object]] = {
+        "tokenizers, encode_batch": lambda: [encoded.ids for encoded in file.encode_batch(texts)],
+        "tokenizers, one text a call": lambda: [file.encode(text).ids for text in texts],
+        "longest match in Python": lambda: list(map(in_python, texts)),
+    }
+    return Ways("subword IDs of sentences", len(texts), calls, lambda a, b: a == b)
+
+
 def bundle_ways(folder: Path) -> Ways:
     """Chapter 3: what it costs that a bundle proves itself."""
     import keras
@@ -265,7 +299,14 @@ def throughput(ways: Ways, turns: int = 3) -> Iterator[str]:
 def first_rows(folder: Path) -> Iterator[str]:
     """Chapters 2 and 3."""
     yield from ("| what | rows | way | milliseconds | relative |", "|---|---|---|---|---|")
-    for ways in (threshold_ways(), calibration_ways(), numeric_ways(), text_ways(), bundle_ways(folder)):
+    for ways in (
+        threshold_ways(),
+        calibration_ways(),
+        numeric_ways(),
+        text_ways(),
+        subword_ways(),
+        bundle_ways(folder),
+    ):
         yield from throughput(ways)
 
 

@@ -1,4 +1,4 @@
-"""Notebook 60: scikit-learn as TensorFlow ops, beside scikit-learn itself and beside a py_function around it.
+"""Lessons 60 and 62: scikit-learn as TensorFlow ops, beside scikit-learn itself and beside a py_function around it.
 
 Called by bench.py; as a script it prints the table.
 """

@@ -246,25 +246,25 @@ def split(
     return np.sort(train), np.sort(test)
 
 
-def make_network(name: str, X: Any, y: NDArray[np.int64], **options: Any) -> Any:
+def make_network(name: str, *given: Any, recipe: str = "make", **options: Any) -> Any:
     """Train the network of a dataset, by the recipe of its stored one, on other rows: the reader's own.
 
     Parameters
     ----------
     name : str
-        A dataset beside whose card lies ``make_network.py``; its ``make`` says what it takes.
-    X : array-like of length n
-        Raw inputs, as in a `Dataset`.
-    y : ndarray of shape (n,)
-        0 or 1.
+        A dataset beside whose card lies ``make_network.py``.
+    *given : object
+        What the recipe takes; ``make``: raw inputs as in a `Dataset`, and an array of 0 and 1.
+    recipe : str
+        The name of another function of that file, as ``scale`` or ``make_latent`` of flights.
     **options
-        What that ``make`` takes beside them, as its ``seed``.
+        What the recipe takes beside them, as ``seed``.
 
     Returns
     -------
-    keras.Model, or what that ``make`` returns: of flights, its fitted preprocessing and the network behind it.
+    keras.Model, or what the recipe returns: of flights, its fitted preprocessing and the network behind it.
     """
-    return runpy.run_path(str(ROOT / "datasets" / name / "make_network.py"))["make"](X, y, **options)
+    return runpy.run_path(str(ROOT / "datasets" / name / "make_network.py"))[recipe](*given, **options)
 
 
 def binary_labels(

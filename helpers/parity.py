@@ -256,8 +256,8 @@ def gallery(
     DataFrame
         A row for each skew: ``flips``, the decisions that differ; ``no answer``, the rows that the reference answers
         and the skew does not (NaN, an error, another shape); ``differ``, the rows that differ by more than the
-        tolerance, flipped ones included; the ``largest difference`` of two answers; a ``note``, the error if there is
-        one. A skew that raises for more than 100 rows counts as raising for all.
+        tolerance, flipped ones included; the ``largest difference`` of two answers, NaN if there are none; a ``note``,
+        the error if there is one. A skew that raises for more than 100 rows counts as raising for all.
 
     Examples
     --------
@@ -281,7 +281,7 @@ def gallery(
             found[name] = [0, answered, 0, np.nan, str(error)]
             continue
         both = np.setdiff1d(np.arange(report.rows), np.union1d(report.one_raised, report.one_nan))
-        largest = report.difference[both].max(initial=0)
+        largest = report.difference[both].max() if len(both) else np.nan
         note = next(iter(answers[1].values()), "")
         found[name] = [len(report.flipped), len(report.no_answer), len(report.differing), largest, note]
     return pd.DataFrame(found, ["flips", "no answer", "differ", "largest difference", "note"]).T.infer_objects()

@@ -13,10 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+Level = Literal["error", "note"]
 SIGNATURE = "serving_default"
 """The signature that a server runs when a request names none."""
 
 _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+# Read or write files of the server, or send to another address; loading a table from an asset is no such operation.
+_FILE_OPS = re.compile(
+    r"ReadFile|Write\w+|MatchingFiles|PrintV2|ImmutableConst|\w*Reader\w*|Save\w*|Restore\w*|MergeV2Checkpoints|\w*SummaryWriter"
+    r"|\w*(TextLine|Record|CSV|Sql|LMDB|Files|Snapshot|Save|Load|DataService)Dataset\w*|Debug(Identity|Num|Nan)\w*|Rpc\w*"
+)
 # TensorFlow Serving's REST interface reads and writes these; gRPC knows more.
 _REST_DTYPES = {"float32", "float64", "int8", "uint8", "int16", "int32", "uint32", "int64", "uint64", "bool", "string"}
 
@@ -30,14 +36,14 @@ class Finding:
     level : {'error', 'note'}
         A server cannot run it or cannot use it; or one should know.
     check : str
-        What was looked at: 'python', 'dtype', 'shape', 'batch', 'variable', 'version' or 'signature'.
+        What was looked at: 'python', 'op', 'file', 'dtype', 'shape', 'batch', 'variable', 'version' or 'signature'.
     where : str
         The node, input, output or folder.
     message : str
         What is wrong with it.
     """
 
-    level: Literal["error", "note"]
+    level: Level
     check: str
     where: str
     message: str
@@ -64,15 +70,16 @@ def python_ops(saved_model: str | os.PathLike[str]) -> list[Finding]:
     ValueError
         The folder holds no SavedModel.
     """
-    return list(_python_ops(read_graph(saved_model)))
+    return [finding for finding in _op_findings(read_graph(saved_model)) if finding.check == "python"]
 
 
 def audit(saved_model: str | os.PathLike[str]) -> list[Finding]:
     """Look at everything in a SavedModel that is known to fail, or to surprise, in a server.
 
-    Operations that need Python; no ``serving_default``; dtypes that REST cannot carry; shapes that are unknown; outputs
-    without a batch; variables that are not restored (a `tf.Module` that holds a Keras model); a folder whose name is
-    no version.
+    Operations that need Python, that TensorFlow does not have, or that read or write files of the server; no
+    ``serving_default``; tensors that the graph lacks; dtypes that REST cannot carry; shapes that are unknown; outputs
+    without a batch; variables that are not restored (a `tf.Module` that holds a Keras model) or whose files are
+    missing; a folder whose name is no version. Nothing is run, and no variable is read.
 
     Parameters
     ----------
@@ -89,20 +96,24 @@ def audit(saved_model: str | os.PathLike[str]) -> list[Finding]:
     ValueError
         The folder holds no SavedModel.
     """
-    graph, name = read_graph(saved_model), Path(saved_model).resolve().name
-    findings = list(_python_ops(graph))
-    if not re.fullmatch(r"[1-9]\d*", name):
-        message = f"the folder is named {name!r}: a server looks for versions, folders named 1, 2, 3 …"
-        findings.append(Finding("error", "version", name, message))
+    graph, folder = read_graph(saved_model), Path(saved_model).resolve()
+    findings = list(_op_findings(graph))
+    if not re.fullmatch(r"[1-9]\d*", folder.name):
+        message = f"the folder is named {folder.name!r}: a server looks for versions, folders named 1, 2, 3 …"
+        findings.append(Finding("error", "version", folder.name, message))
     if SIGNATURE not in graph.signature_def:
-        message = f"there is no signature {SIGNATURE!r}: every request would have to name one."
-        findings.append(Finding("note", "signature", SIGNATURE, message))
+        findings.append(
+            Finding("note", "signature", SIGNATURE, f"there is no {SIGNATURE!r}: each request must name one.")
+        )
+    nodes = {node.name for node in graph.graph_def.node}
     for signature in signatures(graph):
         definition = graph.signature_def[signature]
+        if not definition.outputs:
+            findings.append(Finding("error", "signature", signature, f"the signature {signature!r} has no output."))
         for kind, infos in (("input", definition.inputs), ("output", definition.outputs)):
             for key, info in sorted(infos.items()):
-                findings += _tensor_findings(f"{kind} {key!r}", info)
-        findings += _variable_findings(graph, definition)
+                findings += _tensor_findings(f"{kind} {key!r}", info, nodes)
+        findings += _variable_findings(graph, definition, folder / "variables")
     return sorted(findings, key=lambda finding: finding.level)
 
 
@@ -114,6 +125,8 @@ def read_graph(saved_model: str | os.PathLike[str]) -> Any:
     file = Path(saved_model, "saved_model.pb")
     if not file.is_file():
         raise ValueError(f"{os.fspath(saved_model)!r} holds no SavedModel: there is no saved_model.pb in it.")
+    if file.stat().st_size >= 2**31:
+        raise ValueError(f"{os.fspath(file)!r} is no SavedModel: it has more than the 2 GB that one may have.")
     try:
         graphs = SavedModel.FromString(file.read_bytes()).meta_graphs
     except DecodeError:
@@ -125,55 +138,92 @@ def read_graph(saved_model: str | os.PathLike[str]) -> Any:
 
 
 def signatures(graph: Any) -> list[str]:
-    """Return the names of a graph's signatures, without the one that TensorFlow adds for restoring."""
+    """Return the names of a graph's signatures, without those that TensorFlow adds for loading."""
     return sorted(name for name in graph.signature_def if not name.startswith("__saved_model"))
 
 
-def _python_ops(graph: Any) -> Iterator[Finding]:
-    bodies = {"the graph": graph.graph_def.node}
-    bodies |= {f"function {body.signature.name!r}": body.node_def for body in graph.graph_def.library.function}
-    for place, nodes in bodies.items():
+def _op_findings(graph: Any) -> Iterator[Finding]:
+    bodies = _bodies(graph)
+    # Also of what is called when the model is loaded.
+    outputs = [info.name for definition in graph.signature_def.values() for info in definition.outputs.values()]
+    reached = _reached(graph, outputs)
+    for place, nodes in {"the graph": graph.graph_def.node, **bodies}.items():
+        where = place if place == "the graph" else f"function {place!r}"
         for node in nodes:
-            if node.op in _PYTHON_OPS:
-                message = f"{node.op} in {place} calls back into the Python process that made it: no server has it."
-                yield Finding("error", "python", f"{place}, node {node.name!r}", message)
+            found = _op_finding(node, bodies, runs=place in reached or node.name in reached)
+            if found is not None:
+                level, check, text = found
+                yield Finding(level, check, f"{where}, node {node.name!r}", f"{node.op} in {where} {text}.")
 
 
-def _tensor_findings(where: str, info: Any) -> Iterator[Finding]:
+def _op_finding(node: Any, bodies: Iterable[str], *, runs: bool) -> tuple[Level, str, str] | None:
     import tensorflow as tf
 
-    dtype, shape = tf.as_dtype(info.dtype).name, tf.TensorShape(info.tensor_shape)
-    if dtype not in _REST_DTYPES:
-        yield Finding("error", "dtype", where, f"{where} is {dtype}: REST cannot carry it.")
-    if shape.rank is None:
-        yield Finding("note", "shape", where, f"{where} has an unknown shape: a request of any shape is accepted.")
-    elif shape.rank == 0 or shape[0] is not None:
-        found = "is a scalar" if shape.rank == 0 else f"always has {shape[0]} rows"
-        message = f"{where} {found}: without a batch axis, a server cannot join requests into one batch."
-        yield Finding("note", "batch", where, message)
-    elif None in shape[1:].as_list():
-        message = f"{where} has shape {tuple(shape)}: only requests of one size can share a batch."
-        yield Finding("note", "shape", where, message)
+    if node.op in _PYTHON_OPS:
+        return "error", "python", "calls back into the Python process that made it: no server has it"
+    if not (hasattr(tf.raw_ops, node.op) or node.op in bodies or node.op.startswith(("_", "Xla"))):
+        return "error", "op", "is no operation of TensorFlow: only a server that was built with it loads the model"
+    if missing := [name for name in _called(node) if name not in bodies]:
+        return "error", "op", f"calls the function {missing[0]!r}, which is missing"
+    if runs and _FILE_OPS.fullmatch(node.op):
+        return "note", "file", "reads or writes what the server can reach: serve only what you trust"
+    return None
 
 
-def _variable_findings(graph: Any, definition: Any) -> Iterator[Finding]:
-    restored = _variables(graph, [graph.saver_def.restore_op_name])
-    used = _variables(graph, (info.name for info in definition.outputs.values()))
+def _tensor_findings(where: str, info: Any, nodes: Iterable[str]) -> list[Finding]:
+    import tensorflow as tf
+
+    found: list[tuple[Level, str, str]] = []
+    names = {dtype.as_datatype_enum: dtype.name for dtype in vars(tf.dtypes).values() if isinstance(dtype, tf.DType)}
+    dtype = names.get(info.dtype, f"of the unknown type {info.dtype}")
+    shape = [side.size if side.size >= 0 else None for side in info.tensor_shape.dim]
+    if (name := info.name.partition(":")[0]) not in nodes:
+        what = f"is tensor {info.name!r}, which the graph lacks" if name else "is no dense tensor"
+        found.append(("error", "signature", what))
+    elif dtype not in _REST_DTYPES:
+        found.append(("error", "dtype", f"is {dtype}: REST cannot carry it"))
+    if info.tensor_shape.unknown_rank:
+        found.append(("note", "shape", "has an unknown shape: a request of any shape is accepted"))
+    elif not shape or shape[0] is not None:
+        what = f"always has {shape[0]} rows" if shape else "is a scalar"
+        found.append(("note", "batch", f"{what}: without a batch axis, a server cannot join requests into one batch"))
+    elif None in shape[1:]:
+        found.append(("note", "shape", f"has shape {tuple(shape)}: only requests of one size can share a batch"))
+    return [Finding(level, check, where, f"{where} {text}.") for level, check, text in found]
+
+
+def _variable_findings(graph: Any, definition: Any, folder: Path) -> Iterator[Finding]:
+    variables = {node.name for node in graph.graph_def.node if node.op == "VarHandleOp"}
+    restored = variables & _reached(graph, [graph.saver_def.restore_op_name])
+    used = variables & _reached(graph, (info.name for info in definition.outputs.values()))
     for name in sorted(used - restored):
-        message = (
-            f"variable {name!r} is used but never restored: Python finds it, the C runtime does not (a tf.Module that "
-            "holds a Keras model is saved like this; use serving.export)."
-        )
-        yield Finding("error", "variable", name, message)
+        message = f"variable {name!r} is used but never restored: Python finds it, the C runtime does not"
+        hint = "a tf.Module that holds a Keras model is saved like this; use serving.export"
+        yield Finding("error", "variable", name, f"{message} ({hint}).")
+    if used & restored and not ((folder / "variables.index").is_file() and [*folder.glob("variables.data-*")]):
+        yield Finding("error", "variable", folder.name, "the folder 'variables' lacks files: no variable is restored.")
 
 
-def _variables(graph: Any, tensors: Iterable[str]) -> set[str]:
-    """Return the variables on which some tensors depend."""
-    nodes = {node.name: node for node in graph.graph_def.node}
+def _bodies(graph: Any) -> dict[str, Any]:
+    return {body.signature.name: body.node_def for body in graph.graph_def.library.function}
+
+
+def _called(node: Any) -> list[str]:
+    """Return the names of the functions that a node calls."""
+    values = [one for value in node.attr.values() for one in (value.func, *value.list.func)]
+    return [value.name for value in values if value.name]
+
+
+def _reached(graph: Any, tensors: Iterable[str]) -> set[str]:
+    """Return the nodes of the graph, and the functions, on which some tensors depend."""
+    nodes, bodies = {node.name: node for node in graph.graph_def.node}, _bodies(graph)
     waiting, seen = list(tensors), set()
     while waiting:
         name = re.sub(r"^\^|:\d+$", "", waiting.pop())
-        if name in nodes and name not in seen:
-            seen.add(name)
-            waiting += nodes[name].input
-    return {name for name in seen if nodes[name].op == "VarHandleOp"}
+        if name in seen:
+            continue
+        seen.add(name)
+        for node in [nodes[name]] if name in nodes else bodies.get(name, []):
+            # The op of a call may be the function's name; other ops may be names of nodes.
+            waiting += [*_called(node), *({node.op} & bodies.keys()), *(node.input if name in nodes else ())]
+    return seen

@@ -14,6 +14,7 @@ import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,30 +47,24 @@ def library() -> Path:
 
 
 def _api() -> Any:
-    api = ctypes.CDLL(str(library()))
-    pointers = {
-        "TF_NewStatus": [],
-        "TF_NewGraph": [],
-        "TF_NewSessionOptions": [],
-        "TF_LoadSessionFromSavedModel": [c_void_p, c_void_p, c_char_p, POINTER(c_char_p), c_int, *[c_void_p] * 3],
-        "TF_GraphOperationByName": [c_void_p, c_char_p],
-        "TF_AllocateTensor": [c_int, POINTER(c_int64), c_int, c_size_t],
-        "TF_TensorData": [c_void_p],
-        "TF_StringGetDataPointer": [c_void_p],
+    api, fetched = ctypes.CDLL(str(library())), [POINTER(Output), POINTER(c_void_p), c_int]
+    one: Any = [c_void_p]
+    load: Any = [c_void_p, c_void_p, c_char_p, POINTER(c_char_p), c_int, *one * 3]
+    run = [c_void_p, c_void_p, *fetched, *fetched, c_void_p, c_int, c_void_p, c_void_p]
+    # What a function returns, and the functions that do, with their arguments.
+    functions: dict[Any, dict[str, list[Any]]] = {
+        c_void_p: {"TF_NewStatus": [], "TF_NewGraph": [], "TF_NewSessionOptions": [], "TF_TensorData": one}
+        | {"TF_LoadSessionFromSavedModel": load, "TF_GraphOperationByName": [c_void_p, c_char_p]}
+        | {"TF_AllocateTensor": [c_int, POINTER(c_int64), c_int, c_size_t], "TF_StringGetDataPointer": one},
+        c_char_p: {"TF_Message": one},
+        c_int64: {"TF_Dim": [c_void_p, c_int]},
+        c_size_t: dict.fromkeys(("TF_TensorByteSize", "TF_StringGetSize"), one),
+        c_int: dict.fromkeys(("TF_GetCode", "TF_NumDims", "TF_TensorType"), one),
+        None: {"TF_StringInit": one, "TF_StringCopy": [c_void_p, c_char_p, c_size_t], "TF_SessionRun": run},
     }
-    for name, arguments in pointers.items():
-        getattr(api, name).restype, getattr(api, name).argtypes = c_void_p, arguments
-    api.TF_Message.restype, api.TF_Message.argtypes = c_char_p, [c_void_p]
-    api.TF_Dim.restype, api.TF_Dim.argtypes = c_int64, [c_void_p, c_int]
-    for name in ("TF_TensorByteSize", "TF_StringGetSize"):
-        getattr(api, name).restype, getattr(api, name).argtypes = c_size_t, [c_void_p]
-    for name in ("TF_GetCode", "TF_NumDims", "TF_TensorType"):
-        getattr(api, name).restype, getattr(api, name).argtypes = c_int, [c_void_p]
-    api.TF_StringInit.argtypes = [c_void_p]
-    api.TF_StringCopy.argtypes = [c_void_p, c_char_p, c_size_t]
-    outputs, tensors = POINTER(Output), POINTER(c_void_p)
-    fetched = (outputs, tensors, c_int)
-    api.TF_SessionRun.argtypes = [*(c_void_p, c_void_p), *fetched, *fetched, *(c_void_p, c_int, c_void_p, c_void_p)]
+    for result, named in functions.items():
+        for name, arguments in named.items():
+            getattr(api, name).restype, getattr(api, name).argtypes = result, arguments
     return api
 
 
@@ -103,7 +98,9 @@ def run(folder: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str])
 
     def place(name: str) -> Output:
         operation, _, index = name.partition(":")
-        return Output(api.TF_GraphOperationByName(graph, operation.encode()), int(index or 0))
+        if not (found := api.TF_GraphOperationByName(graph, operation.encode())):
+            raise RuntimeError(f"the graph has no tensor {name!r}")
+        return Output(found, int(index or 0))
 
     tags, options = (c_char_p * 1)(b"serve"), api.TF_NewSessionOptions()
     session = api.TF_LoadSessionFromSavedModel(options, None, folder.encode(), tags, 1, graph, None, status)
@@ -131,19 +128,17 @@ def save(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 def load(path: str | Path) -> dict[str, NDArray[Any]]:
     """Read what `save` wrote."""
-    arrays = {}
     with np.load(path, allow_pickle=False) as file:
-        for key in file:
-            kind, _, name = key.partition(" ")
-            if kind == "array":
-                arrays[name] = file[key]
-            elif kind == "lengths":
-                lengths, text = file[key], file[f"text {name}"].tobytes()
-                ends = np.cumsum(lengths.ravel())
-                arrays[name] = np.empty(lengths.shape, object)
-                for number, (end, length) in enumerate(zip(ends, lengths.ravel(), strict=True)):
-                    arrays[name].flat[number] = text[end - length : end]
+        arrays = {key[6:]: file[key] for key in file if key.startswith("array ")}
+        for name, lengths in ((key[8:], file[key]) for key in file if key.startswith("lengths ")):
+            text, ends = file[f"text {name}"].tobytes(), [0, *np.cumsum(lengths)]
+            arrays[name] = _objects([text[low:high] for low, high in pairwise(ends)], lengths.shape)
     return arrays
+
+
+def _objects(values: list[bytes], shape: tuple[int, ...]) -> NDArray[Any]:
+    # NumPy's own strings would lose null characters at their end: hence the None.
+    return np.array([*values, None], object)[:-1].reshape(shape)
 
 
 def _tensor(api: Any, array: NDArray[Any]) -> int:
@@ -167,11 +162,9 @@ def _array(api: Any, tensor: Any) -> NDArray[Any]:
     if dtype != STRING:
         content = ctypes.string_at(data, api.TF_TensorByteSize(tensor)) if 0 not in shape else b""
         return np.frombuffer(content, DTYPES[dtype]).reshape(shape)
-    answer = np.empty(shape, object)
-    for number in range(answer.size):
-        place = data + number * BYTES_PER_STRING
-        answer.flat[number] = ctypes.string_at(api.TF_StringGetDataPointer(place), api.TF_StringGetSize(place))
-    return answer
+    places = (data + number * BYTES_PER_STRING for number in range(int(np.prod(shape))))
+    texts = ((api.TF_StringGetDataPointer(place), api.TF_StringGetSize(place)) for place in places)
+    return _objects([ctypes.string_at(*text) for text in texts], shape)
 
 
 if __name__ == "__main__":

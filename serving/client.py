@@ -47,9 +47,9 @@ class Client:
     url : str
         Where the server is, such as ``http://127.0.0.1:8501``.
     patience : float, default 15.0
-        For how many seconds a lost connection, or the answer 503, is tried again, after pauses that grow to a
-        second: longer than a restart takes. Any other answer is final. A prediction changes nothing on the server, so
-        asking twice is safe.
+        For how many seconds a lost connection, or an answer that says "not now" (429, 502, 503, 504: from the server,
+        or from the proxy in front of it), is tried again, after pauses that grow to a second: longer than a restart
+        takes. Any other answer is final. A prediction changes nothing on the server, so asking twice is safe.
 
     Examples
     --------
@@ -64,18 +64,13 @@ class Client:
         self.url, self.patience = url.rstrip("/"), patience
         # No proxy from the environment: it would not find this machine's servers. No bound on the connections: a
         # thread would wait for those of the others.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        self._http = httpx.Client(timeout=60, trust_env=False, limits=limits)
+        self._http = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits())
 
     def __enter__(self) -> Client:
         """Return the client; the end of the block closes its connections."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the connections."""
-        self.close()
-
-    def close(self) -> None:
         """Close the connections."""
         self._http.close()
 
@@ -128,14 +123,22 @@ class Client:
         columns = {name: to_json(array) for name, array in arrays.items()}
         by_row = zip(*columns.values(), strict=True) if rows else ()
         values = [dict(zip(columns, row, strict=True)) for row in by_row] or columns
-        body = {"signature_name": signature, "instances" if rows else "inputs": values}
-        answer = self._ask(_path(model, version, ":predict"), "predictions" if rows else "outputs", body=body)
-        # Asked for each time: the latest version may be another by now.
-        found = self.metadata(model, version).get(signature, {"inputs": columns, "outputs": {}})
-        extra = sorted(columns.keys() - found["inputs"])
-        if extra:
-            raise ValueError(f"inputs has {some(extra)}, which the server passed over: {model!r} does not take it.")
-        return _unpacked(answer, found["outputs"], rows, next(iter(lengths.values()), None))
+        body, before = {"signature_name": signature, "instances" if rows else "inputs": values}, None
+        while True:
+            # Asked for each time, and then by its number: the latest version may be another by the time it answers.
+            latest, signatures = self._ask(_path(model, version, "/metadata"), "metadata", _signatures)
+            number = latest if version is None else version
+            found = signatures.get(signature, {"inputs": columns, "outputs": {}})
+            if extra := sorted(columns.keys() - found["inputs"]):
+                raise ValueError(f"inputs has {some(extra)}, which {model!r} does not take.")
+            try:
+                answer = self._ask(_path(model, number, ":predict"), "predictions" if rows else "outputs", body=body)
+                return _unpacked(answer, found["outputs"], rows, next(iter(lengths.values()), None))
+            except ServingError as error:
+                # Replaced between the two questions, if the latest has another number now.
+                if error.status != 404 or number in (version, before):
+                    raise
+            before = number
 
     def status(self, model: str, version: int | None = None) -> list[dict[str, Any]]:
         """Return the versions of a model, newest first.
@@ -158,8 +161,7 @@ class Client:
         ServingError
             There is no such model or version, no answer, or one of another form.
         """
-        states = self._ask(_path(model, version), "model_version_status", lambda found: [_state(one) for one in found])
-        return sorted(states, key=lambda state: -state["version"])
+        return self._ask(_path(model, version), "model_version_status", _states)
 
     def metadata(self, model: str, version: int | None = None) -> dict[str, Any]:
         """Return what a model takes and gives.
@@ -182,9 +184,9 @@ class Client:
         ServingError
             There is no such model or version, no answer, or one of another form.
         """
-        return self._ask(_path(model, version, "/metadata"), "metadata", _signatures)
+        return self._ask(_path(model, version, "/metadata"), "metadata", _signatures)[1]
 
-    def _ask(self, path: str, key: str, read: Callable[[Any], Any] = lambda found: found, body: Any = None) -> Any:
+    def _ask(self, path: str, key: str, read: Callable[..., Any] = lambda found, _: found, body: Any = None) -> Any:
         content = None if body is None else json.dumps(body)
         deadline, pause = time.monotonic() + self.patience, 0.1
         while True:
@@ -193,26 +195,28 @@ class Client:
                 reply = self._http.request("GET" if content is None else "POST", self.url + path, content=content)
                 status = reply.status_code
                 if reply.is_success:
-                    return read(reply.json()[key])
+                    return read((whole := reply.json())[key], whole)
                 message = f"The server answered {status}: {first_line(reply.json()['error']):.300}"
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 message = f"No answer from {self.url}: {first_line(error) or type(error).__name__}."
             except _MALFORMED:
                 message = f"The answer {status} is not of this interface: it has no {key!r} that can be read."
-            if status not in (None, 503) or time.monotonic() + pause > deadline:
+            if status not in (None, 429, 502, 503, 504) or time.monotonic() + pause > deadline:
                 raise ServingError(message, status)
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
 
 
-def _state(one: Any) -> dict[str, Any]:
-    error = {"code": one["status"]["error_code"], "message": one["status"]["error_message"]}
-    return {"version": int(one["version"]), "state": one["state"], **error}
+def _states(found: Any, _: Any) -> list[dict[str, Any]]:
+    named = [one | {"code": one["status"]["error_code"], "message": one["status"]["error_message"]} for one in found]
+    rows = [{key: one[key] for key in ("state", "code", "message")} | {"version": int(one["version"])} for one in named]
+    return sorted(rows, key=lambda row: -row["version"])
 
 
-def _signatures(found: Any) -> dict[str, Any]:
-    whole = found["signature_def"]["signature_def"].items()
-    return {name: one | {kind: dict(one[kind]) for kind in ("inputs", "outputs")} for name, one in whole}
+def _signatures(found: Any, whole: Any) -> tuple[int | None, dict[str, Any]]:
+    signatures, number = found["signature_def"]["signature_def"].items(), whole.get("model_spec", {}).get("version")
+    read = {name: one | {kind: dict(one[kind]) for kind in ("inputs", "outputs")} for name, one in signatures}
+    return int(number) if number else None, read
 
 
 def _path(model: str, version: int | None, what: str = "") -> str:

@@ -271,9 +271,8 @@ def _verify(partial: Path, function: Any, request: Arrays, *, made_up: bool) -> 
             raise ValueError(f"output {name!r} has {len(answer)} rows for {rows} rows of input.")
         if not _same(there[name], answer):
             raise ValueError(f"output {name!r}: the C runtime gives another answer than Python.")
-        for row, single in enumerate(alone):
-            if not _same(single[name].numpy(), answer[[row]]):
-                raise ValueError(f"output {name!r}: a row alone gives another answer than in a batch.")
+        if not all(_same(single[name].numpy(), answer[[row]]) for row, single in enumerate(alone)):
+            raise ValueError(f"output {name!r}: a row alone gives another answer than in a batch.")
 
 
 def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:

@@ -142,7 +142,7 @@ def _columns(rows: Any, specs: Mapping[str, Any]) -> Any:
     if not isinstance(rows[0], dict) or rows[0].keys() == {"b64"}:
         return rows
     if any(not isinstance(row, dict) or row.keys() != specs.keys() for row in rows):
-        raise HTTPException(400, f"each row must be an object with the inputs: {', '.join(specs)}")
+        raise HTTPException(400, f"each row must be an object with the inputs: {', '.join(sorted(specs))}")
     return {name: [row[name] for row in rows] for name in specs}
 
 
@@ -287,14 +287,12 @@ def main() -> None:
         app = create_app(dict(pair.split("=", 1) for pair in options.models))
     except (ValueError, OSError, OverflowError) as error:
         sys.exit(f"serving.local_server: {error}")
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
-
-    def stop_at_end_of_input() -> None:
-        sys.stdin.read()
-        server.should_exit = True
+    # It says who it is, so that nobody takes its answers for TensorFlow Serving's.
+    settings: dict[str, Any] = {"log_level": "warning", "timeout_graceful_shutdown": 5, "server_header": False}
+    server = uvicorn.Server(uvicorn.Config(app, headers=[("server", "serving.local_server")], **settings))
 
     if options.until_stdin_ends:
-        threading.Thread(target=stop_at_end_of_input, daemon=True).start()
+        threading.Thread(target=lambda: setattr(server, "should_exit", not sys.stdin.read()), daemon=True).start()
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     server.run(sockets=[listener])
 

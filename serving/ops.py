@@ -49,22 +49,15 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from sklearn import ensemble, preprocessing
+from sklearn import cluster, decomposition, dummy, ensemble, frozen, impute, isotonic, linear_model, preprocessing
 from sklearn.base import is_regressor
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
-from sklearn.decomposition import PCA
-from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.frozen import FrozenEstimator
-from sklearn.impute import SimpleImputer
-from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from helpers.notebook import some
-from serving.trees import forest_trees, gradient_trees, histogram_trees, leaf_sums
+from serving.trees import forest_trees, gradient_trees, histogram_trees, in_chunks, leaf_sums
 
 Array = NDArray[Any]
 Method = Callable[[Any], tf.Tensor]
@@ -112,8 +105,8 @@ class Ops:
 def to_tensorflow(estimator: Any) -> Ops:
     """Convert a fitted scikit-learn estimator to TensorFlow ops.
 
-    Ensembles of trees are converted, too, but take longer than in scikit-learn from some thousand rows on: large ones
-    are better served from a second process.
+    Ensembles of trees are converted, too, but take longer than in scikit-learn from some hundred rows on: a warning
+    says so of large ones, which are better served from a second process.
 
     Parameters
     ----------
@@ -272,8 +265,7 @@ def _divided(x: tf.Tensor, by: Any) -> tf.Tensor:
 @converts(preprocessing.StandardScaler, preprocessing.RobustScaler)
 def _scaler(scaler: Any) -> Ops:
     # A StandardScaler without centring has means, too; what is not used is None otherwise.
-    standard = isinstance(scaler, preprocessing.StandardScaler)
-    centre = (scaler.mean_ if scaler.with_mean else None) if standard else scaler.center_
+    centre = scaler.center_ if hasattr(scaler, "center_") else scaler.mean_ if scaler.with_mean else None
 
     def transform(x: tf.Tensor) -> tf.Tensor:
         x = x if centre is None else x - _constant(centre)
@@ -422,8 +414,8 @@ def _ordinal_encoder(encoder: preprocessing.OrdinalEncoder) -> Ops:
     return _encoder(encoder, tables, lambda found: tf.stack(found, axis=1))
 
 
-@converts(SimpleImputer)
-def _simple_imputer(imputer: SimpleImputer) -> Ops:
+@converts(impute.SimpleImputer)
+def _simple_imputer(imputer: impute.SimpleImputer) -> Ops:
     mark, strings, inputs = imputer.missing_values, imputer._fit_dtype.kind == "O", _Inputs(imputer)
     # A column without any value has NaN for a statistic, and goes.
     keep = np.flatnonzero([imputer.keep_empty_features or one == one for one in imputer.statistics_])
@@ -453,8 +445,8 @@ def _simple_imputer(imputer: SimpleImputer) -> Ops:
 # --- projections, centres, linear models -------------------------------------------------------------------------
 
 
-@converts(PCA)
-def _pca(pca: PCA) -> Ops:
+@converts(decomposition.PCA)
+def _pca(pca: decomposition.PCA) -> Ops:
     offset = np.reshape(pca.mean_, (1, -1)) @ pca.components_.T
     scale = np.maximum(np.sqrt(pca.explained_variance_), np.finfo(pca.explained_variance_.dtype).eps)
 
@@ -465,26 +457,37 @@ def _pca(pca: PCA) -> Ops:
     return _numeric(pca, {"transform": transform})
 
 
-@converts(KMeans)
-def _kmeans(kmeans: KMeans) -> Ops:
+@converts(cluster.KMeans)
+def _kmeans(kmeans: cluster.KMeans) -> Ops:
     centres = kmeans.cluster_centers_.astype(np.float64)
     middle = centres.mean(axis=0)
     centred = centres - middle
 
     def distances(x: tf.Tensor) -> tf.Tensor:
-        """Return squared distances, less the square of the centred row: smaller numbers, so more exact."""
-        return tf.matmul(x - _constant(middle), _constant(-2 * centred.T)) + _constant((centred**2).sum(axis=1))
+        """Return squared distances, a row for each centre, less the square of the centred row: so more exact."""
+        cross = tf.matmul(_constant(-2 * centred), x - _constant(middle), transpose_b=True)
+        return cross + _constant((centred**2).sum(axis=1, keepdims=True))
 
     def transform(x: tf.Tensor) -> tf.Tensor:
-        squares = tf.reduce_sum((x - _constant(middle)) ** 2, axis=1, keepdims=True)
-        return tf.sqrt(tf.maximum(distances(x) + squares, 0))
+        squares = tf.reduce_sum((x - _constant(middle)) ** 2, axis=1)
+        return tf.transpose(tf.sqrt(tf.maximum(distances(x) + squares, 0)))
 
-    nearest = {"predict": lambda x: tf.argmin(distances(x), axis=1, output_type=tf.int32)}
-    return _numeric(kmeans, {**nearest, "transform": transform})
+    def nearest(x: tf.Tensor) -> tf.Tensor:
+        if len(centres) > 32:
+            return tf.argmin(distances(x), axis=0, output_type=tf.int32)
+        # argmin takes one element after the other; whole columns go several at a time.
+        least, *others = tf.unstack(distances(x), len(centres))
+        label = tf.zeros_like(least, tf.int32)
+        for at, other in enumerate(others, 1):
+            label, least = tf.where(other < least, at, label), tf.minimum(other, least)
+        return label
+
+    # In chunks that stay in the processor's cache: all at once, a million rows take twice as long.
+    return _numeric(kmeans, {"predict": lambda x: in_chunks(nearest, x, 1 << 15, (), tf.int32), "transform": transform})
 
 
-@converts(LogisticRegression)
-def _logistic_regression(model: LogisticRegression) -> Ops:
+@converts(linear_model.LogisticRegression)
+def _logistic_regression(model: linear_model.LogisticRegression) -> Ops:
     coefficients = model.coef_.toarray() if hasattr(model.coef_, "toarray") else model.coef_
 
     def scores(x: tf.Tensor) -> tf.Tensor:
@@ -528,8 +531,8 @@ def _labels(model: Any) -> Method:
 # --- calibration -------------------------------------------------------------------------------------------------
 
 
-@converts(IsotonicRegression)
-def _isotonic_regression(model: IsotonicRegression) -> Ops:
+@converts(isotonic.IsotonicRegression)
+def _isotonic_regression(model: isotonic.IsotonicRegression) -> Ops:
     ops = _numeric(model, {"predict": lambda x: _isotonic_curve(model)(tf.squeeze(x, axis=1))})
 
     def predict(X: Any) -> tf.Tensor:
@@ -539,7 +542,7 @@ def _isotonic_regression(model: IsotonicRegression) -> Ops:
     return Ops(ops.estimator, ops.spec, {"predict": predict, "transform": predict})
 
 
-def _isotonic_curve(model: IsotonicRegression) -> Method:
+def _isotonic_curve(model: isotonic.IsotonicRegression) -> Method:
     knots, heights = model.X_thresholds_, model.y_thresholds_
     # scikit-learn's float64 starts from the knot to the left, its float32 on a knot from the one before.
     side = "right" if knots.dtype == np.float64 else "left"
@@ -557,9 +560,9 @@ def _isotonic_curve(model: IsotonicRegression) -> Method:
     return curve
 
 
-@converts(FrozenEstimator)
-def _frozen_estimator(frozen: FrozenEstimator) -> Ops:
-    return to_tensorflow(frozen.estimator)
+@converts(frozen.FrozenEstimator)
+def _frozen_estimator(estimator: frozen.FrozenEstimator) -> Ops:
+    return to_tensorflow(estimator.estimator)
 
 
 @converts(CalibratedClassifierCV)
@@ -607,7 +610,7 @@ def _calibrated_member(member: Any, ops: Ops) -> Method:
 
 
 def _calibrated(calibrator: Any, scores: tf.Tensor) -> tf.Tensor:
-    if isinstance(calibrator, IsotonicRegression):
+    if isinstance(calibrator, isotonic.IsotonicRegression):
         return _isotonic_curve(calibrator)(scores)
     return tf.sigmoid(-(calibrator.a_ * scores + calibrator.b_))
 
@@ -632,17 +635,15 @@ def _random_forest(forest: Any) -> Ops:
     def mean(x: tf.Tensor) -> tf.Tensor:
         return _divided(sums(x), len(forest.estimators_))
 
-    if is_regressor(forest):
-        calls: dict[str, Method] = {"predict": mean}
-    else:
-        calls = _by_probabilities(forest, lambda x: tf.reshape(mean(x), (-1, forest.n_classes_)))
+    by_class: Method = lambda x: tf.reshape(mean(x), (-1, forest.n_classes_))  # noqa: E731
+    calls = {"predict": mean} if is_regressor(forest) else _by_probabilities(forest, by_class)
     allow_nan = forest.estimators_[0].__sklearn_tags__().input_tags.allow_nan
     return _numeric(forest, calls, dtype=tf.float32, allow_nan=allow_nan)
 
 
 @converts(ensemble.GradientBoostingClassifier, ensemble.GradientBoostingRegressor)
 def _gradient_boosting(model: Any) -> Ops:
-    if model.init_ != "zero" and type(model.init_) not in (DummyClassifier, DummyRegressor):
+    if model.init_ != "zero" and type(model.init_) not in (dummy.DummyClassifier, dummy.DummyRegressor):
         raise _refused(model, f"init={type(model.init_).__name__}")
     raw = leaf_sums(gradient_trees(model))
     # The exponential loss takes half of the logarithm of the odds as its score.

@@ -3,8 +3,9 @@
 The gap: TensorFlow has no op for a tree of scikit-learn, and what converts trees elsewhere takes thresholds and sums to
 float32. Here a threshold compares as in scikit-learn, and leaves are added tree by tree in float64.
 
-All rows walk down all trees at once, one level at a time, with some gathers a level. From some thousand rows on,
-scikit-learn's compiled loop is faster.
+All rows walk down all trees at once, one level at a time, with some gathers a level. From some hundred rows on,
+scikit-learn's compiled loop is faster, and so is a py_function around it: a row leaves that loop at its leaf. Where
+trees times levels are more than 1,000, the conversion warns.
 
 To add an ensemble: write a function that returns its trees as `Tree`, grouped by round, and a conversion in
 `serving.ops` that calls `leaf_sums` with them.
@@ -12,6 +13,7 @@ To add an ensemble: write a function that returns its trees as `Tree`, grouped b
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Op = Callable[[tf.Tensor], tf.Tensor]
 
 # Pairs of row and tree that are walked at a time: memory does not grow with the number of rows.
 _PAIRS = 1 << 17
@@ -84,11 +87,10 @@ def _histogram_tree(nodes: Array) -> Tree:
     here = np.arange(len(nodes))
     left, right = (np.where(nodes["is_leaf"] == 1, here, nodes[side]) for side in ("left", "right"))
     missing_left, value = nodes["missing_go_to_left"].astype(bool), nodes["value"][:, np.newaxis]
-    depth = int(nodes["depth"].max())
-    return Tree(nodes["feature_idx"], nodes["num_threshold"], left, right, missing_left, value, depth)
+    return Tree(nodes["feature_idx"], nodes["num_threshold"], left, right, missing_left, value, nodes["depth"].max())
 
 
-def leaf_sums(trees: Sequence[Sequence[Tree]]) -> Callable[[tf.Tensor], tf.Tensor]:
+def leaf_sums(trees: Sequence[Sequence[Tree]]) -> Op:
     """Return the op that adds up the leaves that a row falls into.
 
     Parameters
@@ -109,8 +111,6 @@ def leaf_sums(trees: Sequence[Sequence[Tree]]) -> Callable[[tf.Tensor], tf.Tenso
     children = [np.stack([tree.right, tree.left], axis=1) + root for tree, root in zip(flat, roots, strict=True)]
     child = np.concatenate(children).ravel().astype(np.int32)
     outputs, depth = values.shape[1], max(tree.depth for tree in flat)
-    # Tree i of every round adds to sum i.
-    place = np.arange(len(flat)) % width
 
     def sums(x: tf.Tensor) -> tf.Tensor:
         n, x = tf.shape(x)[0], tf.cast(x, tf.float64)
@@ -123,21 +123,25 @@ def leaf_sums(trees: Sequence[Sequence[Tree]]) -> Callable[[tf.Tensor], tf.Tenso
             value = tf.gather(cells, tf.gather(column, node) * n + tf.range(n))
             goes_left = value <= tf.gather(tf.constant(thresholds), node)
             node = tf.gather(tf.constant(child), 2 * node + tf.cast(goes_left, tf.int32))
-        # Of TensorFlow's sums, the one that keeps scikit-learn's order.
-        found = tf.math.unsorted_segment_sum(tf.gather(tf.constant(values), node), place, width)
+        # Of TensorFlow's sums, the one that keeps scikit-learn's order. Tree i of every round adds to sum i.
+        found = tf.math.unsorted_segment_sum(tf.gather(tf.constant(values), node), np.arange(len(flat)) % width, width)
         return tf.reshape(tf.transpose(found, (1, 0, 2)), (-1, width * outputs))
 
-    def in_chunks(x: tf.Tensor) -> tf.Tensor:
-        found = _in_chunks(sums, x, max(1, _PAIRS // len(flat)), width * outputs)
+    if len(flat) * depth > 1000:
+        slow = "as a graph they take longer than scikit-learn, and than a py_function, from some hundred rows on"
+        warnings.warn(f"{len(flat)} trees of up to {depth} levels: {slow}.", stacklevel=5)
+
+    def in_parts(x: tf.Tensor) -> tf.Tensor:
+        found = in_chunks(sums, x, max(1, _PAIRS // len(flat)), (width * outputs,))
         return tf.squeeze(found, axis=1) if width * outputs == 1 else found
 
-    return in_chunks
+    return in_parts
 
 
-def _in_chunks(call: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, rows: int, width: int) -> tf.Tensor:
-    """Return what a call gives for all rows, from some rows at a time."""
+def in_chunks(call: Op, x: tf.Tensor, rows: int, shape: Sequence[int], dtype: Any = tf.float64) -> tf.Tensor:
+    """Return what a call gives for all rows, of this shape and dtype for each, from some rows at a time."""
     number = -(-tf.shape(x)[0] // rows)
-    parts = tf.TensorArray(tf.float64, number, infer_shape=False, element_shape=(None, width))
+    parts = tf.TensorArray(dtype, number, infer_shape=False, element_shape=(None, *shape))
 
     def add(at: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
         return at + 1, parts.write(at, call(x[at * rows : (at + 1) * rows]))

@@ -1,5 +1,7 @@
 """What is exported runs in the C runtime, and what cannot run there is named before it is put in place."""
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
 from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 import serving
 
@@ -280,3 +283,109 @@ def test_shapes_dtypes_names_and_versions_are_looked_at(tmp_path):
     assert [(one.level, one.check) for one in other] == [("note", "signature")]
     with pytest.raises(ValueError, match=r"holds no SavedModel: there is no saved_model\.pb"):
         serving.audit(tmp_path)
+
+
+def edited(source, target, change):
+    """Copy a SavedModel, and change its graph: what Python's TensorFlow would not write."""
+    shutil.copytree(source, target)
+    model = SavedModel.FromString((target / "saved_model.pb").read_bytes())
+    change(model.meta_graphs[0])
+    (target / "saved_model.pb").write_bytes(model.SerializeToString())
+    return target
+
+
+def rename_ops(graph):
+    for body in graph.graph_def.library.function:
+        for node in body.node_def:
+            node.op = "NearestCentre" if node.op == "Mul" else node.op
+
+
+def other_tensor(graph):
+    graph.signature_def["serving_default"].outputs["y"].name = "nowhere:0"
+
+
+def other_dtype(graph):
+    graph.signature_def["serving_default"].outputs["y"].dtype = 999
+
+
+def no_tensor(graph):
+    graph.signature_def["serving_default"].outputs["y"].name = ""
+
+
+HOSTILE = {
+    "custom op": (rename_ops, "NearestCentre in function .* is no operation of TensorFlow", "Op type not registered"),
+    "no functions": (lambda graph: graph.graph_def.library.ClearField("function"), "which is missing", "function"),
+    "another tensor": (other_tensor, "is tensor 'nowhere:0', which the graph lacks", "no tensor 'nowhere:0'"),
+    "no dense tensor": (no_tensor, "output 'y' is no dense tensor", "the graph has no tensor ''"),
+    "unknown dtype": (other_dtype, "is of the unknown type 999: REST cannot carry it", None),
+    "no output": (lambda graph: graph.signature_def["serving_default"].ClearField("outputs"), "has no output", "fetch"),
+}
+
+
+@pytest.mark.parametrize(("change", "message", "refusal"), HOSTILE.values(), ids=HOSTILE)
+def test_what_a_server_refuses_is_an_error_and_the_c_runtime_refuses_it(tmp_path, change, message, refusal):
+    weight = tf.Variable([1.0, 2.0, 3.0], dtype=tf.float64)
+    path = edited(save(lambda X: {"y": X * weight}, tmp_path / "a", held=weight), tmp_path / "1", change)
+    errors = [finding.message for finding in serving.audit(path) if finding.level == "error"]
+    assert re.search(message, errors[0])
+    if refusal:
+        with pytest.raises(RuntimeError, match=refusal):
+            serving.run_without_python(path, {"X": ROWS})
+
+
+@pytest.mark.parametrize("lost", ["variables", "variables/variables.index", "variables/variables.data-00000-of-00001"])
+def test_lost_files_of_variables_are_found(tmp_path, lost):
+    weight = tf.Variable([1.0, 2.0, 3.0], dtype=tf.float64)
+    path = save(lambda X: {"y": X * weight}, tmp_path / "1", held=weight)
+    assert serving.audit(path) == []
+    shutil.rmtree(path / lost) if (path / lost).is_dir() else (path / lost).unlink()
+    assert [finding.check for finding in serving.audit(path)] == ["variable"]
+    with pytest.raises(RuntimeError):
+        serving.run_without_python(path, {"X": ROWS})
+
+
+def after(operation):
+    def call(X):
+        with tf.control_dependencies([operation()]):
+            return {"y": X[:, 0] + 0}
+
+    return call
+
+
+def test_what_touches_files_is_noted_also_in_a_loop_and_not_the_saving_of_variables(tmp_path):
+    write = after(lambda: tf.io.write_file(str(tmp_path / "written"), "a"))
+    touching = {
+        "read": after(lambda: tf.io.read_file(__file__)),
+        "write": write,
+        "loop": lambda X: {"y": tf.map_fn(lambda row: write(row[None])["y"][0], X)},
+        "print": after(lambda: tf.print("a", output_stream=f"file://{tmp_path / 'printed'}")),
+    }
+    for name, call in touching.items():
+        found = serving.audit(save(call, tmp_path / name / "1"))
+        assert [(finding.level, finding.check) for finding in found] == [("note", "file")], name
+    assert not (tmp_path / "written").exists()
+    words = keras.layers.StringLookup(vocabulary=["a", "b"])
+    held = [words, tf.Variable(0.0)]
+    text = tf.TensorSpec((None,), tf.string, name="X")
+    assert serving.audit(save(lambda X: {"y": words(X)}, tmp_path / "9", text, held=held)) == []
+
+
+def test_garbage_is_no_savedmodel_whatever_its_bytes_are(tmp_path):
+    file = save(lambda X: {"y": X}, tmp_path / "1") / "saved_model.pb"
+    whole, rng = file.read_bytes(), np.random.default_rng(0)
+    for garbage in (b"", b"\n" * 100_000, rng.bytes(5000), whole[:-50]):
+        file.write_bytes(garbage)
+        with pytest.raises(ValueError, match=r"no SavedModel|no graph with the tag"):
+            serving.audit(tmp_path / "1")
+    with file.open("wb") as huge:
+        huge.truncate(3 * 2**30)
+    with pytest.raises(ValueError, match="more than the 2 GB"):
+        serving.audit(tmp_path / "1")
+    for _ in range(300):
+        spoilt = np.frombuffer(whole, np.uint8).copy()
+        spoilt[rng.integers(len(whole), size=3)] = rng.integers(256, size=3)
+        file.write_bytes(spoilt.tobytes())
+        try:
+            serving.audit(tmp_path / "1")
+        except ValueError as error:
+            assert "no SavedModel" in str(error) or "no graph with the tag" in str(error)

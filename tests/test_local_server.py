@@ -193,6 +193,54 @@ def test_versions_change_under_load_without_a_failed_request_and_broken_ones_cha
     assert [load.result() for load in loads] == [[1, 2, 3, 2]] * 5
 
 
+def test_requests_good_and_malformed_a_swap_and_a_killed_server_nothing_is_lost_and_nothing_wrong(tmp_path):
+    """As 10,000 requests did, once, with the same result."""
+
+    def other(x):
+        return {"y": 2.0 * x, "more": tf.cast(x, tf.float32)}
+
+    base, count, seen, killed = tmp_path / "m", 600, [], threading.Event()
+    save(base / "1", SCALED, lambda x: {"y": tf.debugging.check_numerics(x, "x is not finite")})
+    save(tmp_path / "next" / "2", SCALED, other)
+    bad = [{"x": [1.0, np.inf]}, {"x": ["a"]}, {"x": [[1.0]]}, {"x": [None]}, {"x": [1j]}, {"x": [1.0], "z": [1.0]}]
+    before = set(psutil.Process().children())
+
+    def one(i):
+        if i == 150:
+            (child,) = set(psutil.Process().children()) - before
+            child.kill()
+            killed.set()
+        if i == 350:
+            (tmp_path / "next" / "2").rename(base / "2")
+        inputs = bad[i // 10 % len(bad)] if i % 10 == 3 else {"x": i + np.arange(1 + i % 5) / 4}
+        try:
+            answer = client.predict("m", inputs, rows=i % 3 == 0)
+        except (ServingError, ValueError, TypeError) as error:
+            return i, getattr(error, "status", type(error).__name__)
+        factor = 2.0 if "more" in answer else 1.0
+        seen.append(factor)
+        return i, np.array_equal(answer["y"], factor * np.asarray(inputs["x"]))
+
+    with local_server.running({"m": base}) as url, Client(url, patience=60) as client, ThreadPoolExecutor(6) as pool:
+        answers = pool.map(one, range(count))
+        assert killed.wait(60)
+        with local_server.running({"m": base}, port=httpx.URL(url).port):
+            outcomes = dict(answers)
+            while client.status("m")[0]["version"] != 2:
+                time.sleep(0.1)
+            assert one(0) == (0, True)
+    refused = {3: 400, 13: 400, 23: 400, 33: 400, 43: "TypeError", 53: "ValueError"}
+    for i, outcome in outcomes.items():
+        assert outcome == (refused[i % 60] if i % 10 == 3 else True), i
+    assert (len(outcomes), set(seen)) == (count, {1.0, 2.0})
+
+
+def test_it_says_who_it_is(client):
+    assert httpx.get(f"{client.url}/v1/models/scaled", trust_env=False).headers.get_list("server") == [
+        "serving.local_server"
+    ]
+
+
 def test_it_says_why_it_cannot_start(folder, client):
     with pytest.raises(RuntimeError, match=r"did not start: .*'a' .*no folder named 1, 2, 3"):
         local_server.running({"a": folder / "none"}).__enter__()
@@ -236,18 +284,44 @@ def answered(patience, *answers):
     return client, asked
 
 
-def test_503_and_lost_connections_are_tried_again_while_there_is_patience_and_no_other_answer_is():
-    for code in (503, None):
+def test_not_now_and_lost_connections_are_tried_again_while_there_is_patience_and_no_other_answer_is():
+    for code in (503, 429, 502, 504, None):
         client, asked = answered(30, (code, REASON), (code, REASON), RIGHT)
         answer = client.predict("a/b c", {"x": [1]}, version=3)["y"]
         assert (answer.dtype, answer.tolist()) == (np.int64, [9007199254740993])
         assert asked == [b"/v1/models/a%2Fb%20c/versions/3:predict"] * 3
-    for code in (503, None, 400, 404, 429, 500):
-        client, asked = answered(0 if code in (503, None) else 30, (code, REASON), RIGHT)
+    for code in (503, 429, None, 400, 404, 413, 500):
+        client, asked = answered(0 if code in (503, 429, None) else 30, (code, REASON), RIGHT)
         message = f"The server answered {code}: No, because of this." if code else "No answer from http://a: lost."
         with pytest.raises(ServingError, match=f"^{message}$") as caught:
             client.predict("m", {"x": [1]})
         assert (caught.value.status, len(asked)) == (code, 1)
+
+
+def test_an_answer_is_read_by_the_signature_of_the_version_that_gave_it():
+    """Version 2, of another signature, replaces version 1 between the question for the signature and the prediction."""
+    served = iter([])
+
+    def handler(request):
+        number = next(served)
+        if request.method == "GET":
+            found = {"inputs": {"x": {}}, "outputs": {"y": {"dtype": "DT_INT64" if number == 1 else "DT_STRING"}}}
+            whole = {"signature_def": {"signature_def": {"serving_default": found}}}
+            return httpx.Response(200, json={"model_spec": {"version": str(number)}, "metadata": whole})
+        if request.url.path != f"/v1/models/m/versions/{number}:predict":
+            return httpx.Response(404, content=REASON)
+        return httpx.Response(200, json={"outputs": ["two"]})
+
+    client = Client("http://a", patience=0)
+    client._http = httpx.Client(transport=httpx.MockTransport(handler))
+    served = iter([1, 2, 2, 2])
+    assert client.predict("m", {"x": [1]})["y"].tolist() == ["two"]
+    # A version that is named, or one that the server describes and does not serve, is an error.
+    for version, numbers in ((1, [1, 2]), (None, [1, 2, 1, 2])):
+        served = iter(numbers)
+        with pytest.raises(ServingError, match="404: No, because of this"):
+            client.predict("m", {"x": [1]}, version=version)
+        assert next(served, None) is None
 
 
 def test_what_is_no_prediction_is_an_error():
@@ -304,7 +378,7 @@ def test_a_body_that_is_long_or_has_no_length_is_refused_and_its_connection_clos
 def test_what_cannot_be_sent_is_refused(client):
     for inputs, error, message in [
         ({"x": [1.0, 2.0], "k": [1]}, ValueError, "must have the same length; got {'x': 2, 'k': 1}"),
-        ({"x": [1.0], "z": [1.0]}, ValueError, "inputs has 'z', which the server passed over"),
+        ({"x": [1.0], "z": [1.0]}, ValueError, "inputs has 'z', which 'scaled' does not take"),
         ({"x": [1j]}, TypeError, "complex"),
         ({"x": np.array([1.0, None], object)}, ServingError, "'x': must hold float64.*got NoneType"),
     ]:

@@ -25,9 +25,6 @@ from tools import lab, run
 
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MEGABYTE = 1_000_000
-# Notebooks that are no lessons yet: held to the old rules until their chapter is written anew.
-OLD = ["60"]
-OLD_SECTIONS = ["When it goes wrong", "In production", "Exercises", "Results", "What to remember"]
 
 
 def marked(paths):
@@ -35,8 +32,6 @@ def marked(paths):
 
 
 each = marked(PATHS)
-each_old = marked([path for path in PATHS if path.name[:2] in OLD])
-each_lesson = marked([path for path in PATHS if path.name[:2] not in OLD])
 
 
 def read(path):
@@ -51,7 +46,6 @@ def test_there_are_notebooks_and_their_names_are_numbered():
     assert PATHS
     assert run.notebooks() == PATHS
     assert all(re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem) for path in PATHS)
-    assert set(OLD) <= {path.name[:2] for path in PATHS}
 
 
 # --- as stored ---------------------------------------------------------------------------------------------------
@@ -72,8 +66,8 @@ def test_no_error_no_stderr_and_no_huge_output_is_stored(path):
             assert len(json.dumps(output)) < MEGABYTE
 
 
-def test_all_notebooks_together_are_small():
-    assert sum(path.stat().st_size for path in PATHS) < 10 * MEGABYTE
+def test_notebooks_are_small_on_average():
+    assert sum(path.stat().st_size for path in PATHS) < 0.45 * MEGABYTE * len(PATHS)
 
 
 @each
@@ -142,7 +136,7 @@ def test_every_decimal_number_in_the_prose_was_printed_by_a_compared_cell(path):
     assert anatomy.unprinted_decimals(read(path)) == []
 
 
-@each_lesson
+@each
 def test_a_lesson_has_what_a_lesson_is_made_of(path):
     assert anatomy.problems(read(path)) == []
 
@@ -266,49 +260,6 @@ def test_names_that_a_cell_sets_or_binds_itself_are_its_own():
     assert anatomy.problems(lesson) == []
 
 
-@each_old
-def test_the_header_asks_answers_and_says_how_long_it_takes(path):
-    title, answer, *rest = prose(read(path))[0].split("\n\n")
-    assert re.fullmatch(r"# .+\?", title)
-    assert len(answer.split()) > 25
-    for word in ("**What you will do**", "**What you need**", "**Time**"):
-        assert any(part.startswith(word) for part in rest), f"{word} is missing"
-    assert re.search(r"\*\*Time\*\*: \d+ minutes to read, \d+ minutes? to run", prose(read(path))[0])
-
-
-@each_old
-def test_the_sections_stand_in_order(path):
-    levels = [name for level, name in headings(read(path)) if level == "##"]
-    assert levels[0] == "Setup"
-    places = [levels.index(name) for name in OLD_SECTIONS]
-    assert places == sorted(places)
-    assert places[-1] == len(levels) - 1
-    assert any("naive way" in name for _, name in headings(read(path)))
-
-
-@each_old
-def test_it_ends_with_three_sentences_and_a_next_step(path):
-    last = prose(read(path))[-1]
-    assert re.findall(r"^(\d)\. \S", last, flags=re.MULTILINE) == ["1", "2", "3"]
-    assert "**Next**" in last
-
-
-@each_old
-def test_each_exercise_has_a_place_a_solution_and_a_check(path):
-    cells = code(read(path))
-    kinds = [
-        "solution" if "solution" in tags(cell) else "place" if "# Your turn" in cell.source else "other"
-        for cell in cells
-    ]
-    exercises = [name for level, name in headings(read(path)) if level == "###" and re.match(r"\d\. ", name)]
-    assert 2 <= len(exercises) <= 3
-    assert kinds.count("place") == kinds.count("solution") == len(exercises)
-    for number, kind in enumerate(kinds):
-        if kind == "place":
-            assert kinds[number + 1] == "solution"
-            assert "assert" in cells[number + 2].source, "the cell after the solution checks it"
-
-
 # --- parameters --------------------------------------------------------------------------------------------------
 
 
@@ -413,7 +364,7 @@ def test_it_runs_from_an_empty_folder_on_the_readers_own_data(path, tmp_path, mo
         assert re.search(rf"^{name} +{re.escape(str(value))}$", shown, flags=re.MULTILINE), (name, value)
     if parameters:
         assert re.search(r"^own(\.csv|\.txt)?: \d+ ", shown, flags=re.MULTILINE)
-    assert done.peak_mb < (2600 if path.name[:2] in OLD else 1700)
+    assert done.peak_mb < 1700
 
 
 @each
@@ -450,7 +401,7 @@ def test_the_copy_for_students_has_no_solutions_and_no_outputs(path):
 
 
 @pytest.mark.whole_run
-@each_lesson
+@each
 def test_a_students_copy_runs_to_the_end_and_names_every_exercise_as_open(path, tmp_path):
     student = tmp_path / path.name
     nbformat.write(nbformat.from_dict(lab.for_student(read(path))), student)

@@ -454,6 +454,25 @@ def test_missing_values_go_where_scikit_learn_sends_them(model, seen):
     assert_same(model, asked, atol={"predict_proba": 2 * ULP if boosted else 0})
 
 
+def test_only_deep_ensembles_are_said_to_be_slow():
+    with warnings.catch_warnings(action="error"):
+        to_tensorflow(GradientBoostingClassifier(n_estimators=100).fit(ROWS, BINARY))
+    deep = RandomForestClassifier(200, random_state=0).fit(ROWS, BINARY)
+    with pytest.warns(
+        UserWarning, match=r"^200 trees of up to \d+ levels: as a graph they take longer than scikit-learn"
+    ):
+        to_tensorflow(deep)
+
+
+@pytest.mark.parametrize("clusters", [1, 5, 40])
+def test_clusters_in_chunks_are_the_clusters_at_once(clusters):
+    rows = np.random.default_rng(0).normal(size=((1 << 15) * 2 + 3, 2))
+    kmeans = KMeans(clusters, n_init=1, max_iter=3, random_state=0).fit(rows[:999])
+    for n in (0, 1, 1 << 15, len(rows)):
+        labels = compiled(to_tensorflow(kmeans), "predict")(rows[:n])
+        assert np.array_equal(labels, kmeans.predict(rows[:n]) if n else [])
+
+
 def test_rows_in_chunks_are_the_rows_at_once(monkeypatch):
     monkeypatch.setattr(trees, "_PAIRS", 10 * 7)
     model = RandomForestClassifier(10, max_depth=3, random_state=0).fit(ROWS, THREE)

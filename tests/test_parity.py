@@ -300,6 +300,8 @@ def test_a_gallery_counts_flips_apart_from_answers_that_do_not_come():
         with pytest.raises((TypeError, ValueError), match=message):
             gallery(np.sin, bad, np.zeros(2), **{"threshold": 0.5, **options})
     assert gallery(np.sin, {}, np.zeros(2), threshold=0.5).empty
+    nothing = gallery(np.cos, {"NaN": lambda x: x * np.nan}, np.zeros(2), threshold=0.5).iloc[0]
+    assert nothing["no answer"] == 2 and np.isnan(nothing["largest difference"]), "0 would read as equal"
     some = gallery(raising_at(1), {"another shape": lambda x: np.ones((len(x), 2))}, list(range(4)), threshold=0.5)
     assert some["no answer"].tolist() == [3], "of those that the reference answers"
 
