@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import runpy
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -408,9 +409,14 @@ def test_the_model_of_flights_stands_behind_its_preprocessing_and_has_not_seen_t
     numbers = flights.X.iloc[train][["temp", "wind_speed"]]
     preprocessing, network = data.make_network("flights", numbers, flights.y[train], seed=1)
     assert network.input_shape == (None, preprocessing.transform(numbers).shape[1])
-    refused(
-        "none of the 2 columns holds numbers", data.make_network, "flights", flights.X[["dest", "origin"]], flights.y
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data.make_network("flights", numbers.assign(constant=1.0), flights.y[train])
+    for message, X in {
+        "none of the 2 columns holds numbers": flights.X[["dest", "origin"]],
+        "'narrow' spans only 5e-07: give it in a smaller unit": flights.X.assign(narrow=5e-7 * flights.y),
+    }.items():
+        refused(message, data.make_network, "flights", X, flights.y)
 
 
 def test_the_latent_network_of_flights_has_seen_two_thirds_of_the_training_days():

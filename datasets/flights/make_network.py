@@ -49,8 +49,8 @@ def make(X: pd.DataFrame, y: np.ndarray, seed: int = 0) -> tuple[ColumnTransform
     ]
     preprocessing = ColumnTransformer(steps if categories else steps[:2])
     with warnings.catch_warnings():
-        # Where many values are equal, some of the five bins are empty and are dropped.
-        warnings.filterwarnings("ignore", message="Bins whose width")
+        # Where many values are equal, some of the five bins are empty and are dropped; where all are, one bin is left.
+        warnings.filterwarnings("ignore", message="Bins whose width|Feature .* is constant")
         features = preprocessing.fit_transform(X).astype(np.float32)
 
     keras.utils.set_random_seed(seed)
