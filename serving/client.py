@@ -7,6 +7,7 @@ without types, loses the name of a single output, passes over a misspelt input, 
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -48,8 +49,9 @@ class Client:
         Where the server is, such as ``http://127.0.0.1:8501``.
     patience : float, default 15.0
         For how many seconds a lost connection, or an answer that says "not now" (429, 502, 503, 504: from the server,
-        or from the proxy in front of it), is tried again, after pauses that grow to a second: longer than a restart
-        takes. Any other answer is final. A prediction changes nothing on the server, so asking twice is safe.
+        or from the proxy in front of it), is tried again, after pauses that grow to a second, of random length, so
+        that clients do not come back together. The default is longer than a restart takes. Any other answer is final.
+        A prediction changes nothing on the server, so asking twice is safe.
 
     Examples
     --------
@@ -59,7 +61,8 @@ class Client:
     """
 
     def __init__(self, url: str, *, patience: float = 15.0) -> None:
-        if not url.startswith(("http://", "https://")):
+        # An address that cannot be asked is refused here: no patience makes it better.
+        if not url.startswith(("http://", "https://")) or not httpx.URL(url).host:
             raise ValueError(f"url must be such as 'http://127.0.0.1:8501'; got {url!r}.")
         self.url, self.patience = url.rstrip("/"), patience
         # No proxy from the environment: it would not find this machine's servers. No bound on the connections: a
@@ -123,7 +126,7 @@ class Client:
         columns = {name: to_json(array) for name, array in arrays.items()}
         by_row = zip(*columns.values(), strict=True) if rows else ()
         values = [dict(zip(columns, row, strict=True)) for row in by_row] or columns
-        body, before = {"signature_name": signature, "instances" if rows else "inputs": values}, None
+        body, before = json.dumps({"signature_name": signature, "instances" if rows else "inputs": values}), None
         while True:
             # Asked for each time, and then by its number: the latest version may be another by the time it answers.
             latest, signatures = self._ask(_path(model, version, "/metadata"), "metadata", _signatures)
@@ -187,23 +190,22 @@ class Client:
         return self._ask(_path(model, version, "/metadata"), "metadata", _signatures)[1]
 
     def _ask(self, path: str, key: str, read: Callable[..., Any] = lambda found, _: found, body: Any = None) -> Any:
-        content = None if body is None else json.dumps(body)
         deadline, pause = time.monotonic() + self.patience, 0.1
         while True:
             status = None
             try:
-                reply = self._http.request("GET" if content is None else "POST", self.url + path, content=content)
+                reply = self._http.request("GET" if body is None else "POST", self.url + path, content=body)
                 status = reply.status_code
                 if reply.is_success:
                     return read((whole := reply.json())[key], whole)
                 message = f"The server answered {status}: {first_line(reply.json()['error']):.300}"
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except httpx.HTTPError as error:
                 message = f"No answer from {self.url}: {first_line(error) or type(error).__name__}."
             except _MALFORMED:
                 message = f"The answer {status} is not of this interface: it has no {key!r} that can be read."
             if status not in (None, 429, 502, 503, 504) or time.monotonic() + pause > deadline:
                 raise ServingError(message, status)
-            time.sleep(pause)
+            time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, 1.0)
 
 

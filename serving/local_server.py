@@ -17,7 +17,6 @@ import asyncio
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from socket import IPPROTO_TCP, create_server, socket
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +63,7 @@ class _Model:
         if not number or (old and number == old.number):
             return
         try:
-            self.serving = _load(number, folders[number])
+            self.serving = _load(self.name, number, folders[number])
         except Exception as error:
             # It may be a copy under way, and is tried again each time.
             self._set(number, "END", type(error).__name__, first_line(error))
@@ -78,37 +78,30 @@ class _Model:
 
     def version(self, number: int | None) -> _Version:
         """Return the version that is served, if it is the one that is asked for."""
-        serving = self.serving
-        if serving is None or number not in (None, serving.number):
-            request = f"Latest({self.name})" if number is None else f"Specific({self.name}, {number})"
-            raise HTTPException(404, f"Servable not found for request: {request}")
-        return serving
+        if (serving := self.serving) and number in (None, serving.number):
+            return serving
+        request = f"Latest({self.name})" if number is None else f"Specific({self.name}, {number})"
+        raise HTTPException(404, f"Servable not found for request: {request}")
 
     def status(self, number: int | None) -> dict[str, Any]:
         """Return the states of all versions, or of one, newest first."""
         states = [state for key, state in sorted(self.states.items(), reverse=True) if number in (None, key)]
-        if not states:
-            # Raises that there is none.
-            self.version(number)
-        return {"model_version_status": states}
-
-    def metadata(self, number: int | None) -> dict[str, Any]:
-        """Return the signatures as they are in the SavedModel."""
-        version = self.version(number)
-        spec = {"name": self.name, "signature_name": "", "version": str(version.number)}
-        return {"model_spec": spec, "metadata": {"signature_def": {"signature_def": version.metadata}}}
+        # Without one, `version` raises that there is none.
+        return {"model_version_status": states or (self.version(number) and [])}
 
 
-def _load(number: int, folder: Path) -> _Version:
+def _load(name: str, number: int, folder: Path) -> _Version:
+    """Load a version, with its signatures as they are in the SavedModel."""
     import tensorflow as tf
     from google.protobuf.json_format import MessageToDict
 
-    for finding in audit(folder):
-        if finding.level == "error":
-            raise ValueError(finding.message)
+    if errors := [finding.message for finding in audit(folder) if finding.level == "error"]:
+        raise ValueError(errors[0])
     loaded, definitions = tf.saved_model.load(os.fspath(folder)), read_graph(folder).signature_def
     options = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
-    return _Version(number, loaded, {name: MessageToDict(definitions[name], **options) for name in loaded.signatures})
+    signatures = {"signature_def": {key: MessageToDict(definitions[key], **options) for key in loaded.signatures}}
+    spec = {"name": name, "signature_name": "", "version": str(number)}
+    return _Version(number, loaded, {"model_spec": spec, "metadata": {"signature_def": signatures}})
 
 
 def _predict(version: _Version, body: Any) -> dict[str, Any]:
@@ -161,13 +154,12 @@ def _tensor(name: str, value: Any, spec: Any) -> Any:
 def _answer(models: Mapping[str, _Model], method: str, path: str, body: bytes | None) -> dict[str, Any]:
     if body is None:
         raise HTTPException(413, f"a body comes with its length, of at most {MOST_BODY} bytes, in {BODY_SECONDS} s")
-    match = _PATH.fullmatch(path)
-    name, digits, what = match.groups() if match else ("", None, None)
+    name, digits, what = match.groups() if (match := _PATH.fullmatch(path)) else ("", None, None)
     if not match or method != ("POST" if what == ":predict" else "GET"):
         raise HTTPException(400 if path.startswith("/v1/") else 404, f"Malformed request: {method} {path}")
     model, number = models.get(name) or _Model(name, ""), int(digits) if digits else None
     if method == "GET":
-        return model.metadata(number) if what else model.status(number)
+        return model.version(number).metadata if what else model.status(number)
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -179,13 +171,11 @@ def _respond(models: Mapping[str, _Model], method: str, path: str, body: bytes |
     """Return the HTTP status and the body of the answer; whatever goes wrong is one."""
     try:
         return 200, json.dumps(_answer(models, method, path, body))
-    except HTTPException as error:
-        status, message = error.status_code, error.detail
     except Exception as error:
         # INVALID_ARGUMENT, FAILED_PRECONDITION and OUT_OF_RANGE are the client's fault.
-        status = 400 if getattr(error, "error_code", 0) in (3, 9, 11) else 500
-        # The runtime's own line comes after some about the graph.
-        message = first_line(str(error).rpartition("<stack traces unavailable>")[2])
+        status = getattr(error, "status_code", 400 if getattr(error, "error_code", 0) in (3, 9, 11) else 500)
+        # Ours, or the runtime's own line, which comes after some about the graph.
+        message = getattr(error, "detail", "") or first_line(str(error).rpartition("<stack traces unavailable>")[2])
     return status, json.dumps({"error": message})
 
 
@@ -281,9 +271,8 @@ def main() -> None:
     if wrong := [pair for pair in options.models if not re.fullmatch(r"[^/:=]+=.+", pair)]:
         parser.error(f"{wrong[0]!r} is not NAME=FOLDER, with a name that can stand in a URL")
     # The protocol is named, or asyncio would not switch Nagle's algorithm off, and each answer would take 40 ms.
-    tcp = socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
     try:
-        listener = socket.socket(*tcp, fileno=socket.create_server(("127.0.0.1", options.port)).detach())
+        listener = socket(proto=IPPROTO_TCP, fileno=create_server(("127.0.0.1", options.port)).detach())
         app = create_app(dict(pair.split("=", 1) for pair in options.models))
     except (ValueError, OSError, OverflowError) as error:
         sys.exit(f"serving.local_server: {error}")

@@ -298,6 +298,15 @@ def test_not_now_and_lost_connections_are_tried_again_while_there_is_patience_an
         assert (caught.value.status, len(asked)) == (code, 1)
 
 
+def test_pauses_grow_and_are_of_random_length(monkeypatch):
+    pauses = []
+    monkeypatch.setattr("serving.client.time.sleep", pauses.append)
+    for _ in range(2):
+        answered(60, *[(503, REASON)] * 6, RIGHT)[0].predict("m", {"x": [1]})
+    for pause, first, second in zip((0.1, 0.2, 0.4, 0.8, 1.0, 1.0), pauses[:6], pauses[6:], strict=True):
+        assert pause / 2 <= min(first, second) < max(first, second) <= pause
+
+
 def test_an_answer_is_read_by_the_signature_of_the_version_that_gave_it():
     """Version 2, of another signature, replaces version 1 between the question for the signature and the prediction."""
     served = iter([])
@@ -384,6 +393,9 @@ def test_what_cannot_be_sent_is_refused(client):
     ]:
         with pytest.raises(error, match=message):
             client.predict("scaled", inputs)
-    with pytest.raises(ValueError, match=r"^url must be such as 'http://127\.0\.0\.1:8501'"):
-        Client("127.0.0.1:8501")
+    for url in ("127.0.0.1:8501", "http://", "ftp://a"):
+        with pytest.raises(ValueError, match=rf"^url must be such as 'http://127\.0\.0\.1:8501'; got '{url}'"):
+            Client(url)
+    with pytest.raises(httpx.InvalidURL, match="port"):
+        Client("http://127.0.0.1:port")
     assert client.predict("scaled", {"x": []})["y"].dtype == np.float64
