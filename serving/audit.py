@@ -18,10 +18,10 @@ SIGNATURE = "serving_default"
 """The signature that a server runs when a request names none."""
 
 _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
-# Read or write files of the server, or send to another address; loading a table from an asset is no such operation.
+# What is in the names of operations that read or write files of the server, or send to another address.
 _FILE_OPS = re.compile(
-    r"ReadFile|Write\w+|MatchingFiles|PrintV2|ImmutableConst|\w*Reader\w*|Save\w*|Restore\w*|MergeV2Checkpoints|\w*SummaryWriter"
-    r"|\w*(TextLine|Record|CSV|Sql|LMDB|Files|Snapshot|Save|Load|DataService)Dataset\w*|Debug(Identity|Num|Nan)\w*|Rpc\w*"
+    r"^(Write|Save|Restore|Rpc|PrintV2)|(Read|Text|Matching)File|Reader|MergeV2|Immutable|Summary\w*Writer|TextLine|Record"
+    r"|(CSV|Sql|LMDB|Save|Load)Dataset|Snapshot.|DataService|Debug(Identity|N)|DistributedSave|CreateSummary|Remap|ImportEvent|RegisterDataset"
 )
 # TensorFlow Serving's REST interface reads and writes these; gRPC knows more.
 _REST_DTYPES = {"float32", "float64", "int8", "uint8", "int16", "int32", "uint32", "int64", "uint64", "bool", "string"}
@@ -55,6 +55,8 @@ class Finding:
 def python_ops(saved_model: str | os.PathLike[str]) -> list[Finding]:
     """Return the operations of a SavedModel that need Python, in its graph and in its library of functions.
 
+    Those that run neither in a signature nor at loading are notes, not errors.
+
     Parameters
     ----------
     saved_model : path-like
@@ -76,7 +78,7 @@ def python_ops(saved_model: str | os.PathLike[str]) -> list[Finding]:
 def audit(saved_model: str | os.PathLike[str]) -> list[Finding]:
     """Look at everything in a SavedModel that is known to fail, or to surprise, in a server.
 
-    Operations that need Python, that TensorFlow does not have, or that read or write files of the server; no
+    Operations that need Python, that TensorFlow does not have, or that are known to touch files of the server; no
     ``serving_default``; tensors that the graph lacks; dtypes that REST cannot carry; shapes that are unknown; outputs
     without a batch; variables that are not restored (a `tf.Module` that holds a Keras model) or whose files are
     missing; a folder whose name is no version. Nothing is run, and no variable is read.
@@ -102,9 +104,8 @@ def audit(saved_model: str | os.PathLike[str]) -> list[Finding]:
         message = f"the folder is named {folder.name!r}: a server looks for versions, folders named 1, 2, 3 …"
         findings.append(Finding("error", "version", folder.name, message))
     if SIGNATURE not in graph.signature_def:
-        findings.append(
-            Finding("note", "signature", SIGNATURE, f"there is no {SIGNATURE!r}: each request must name one.")
-        )
+        message = f"there is no {SIGNATURE!r}: each request must name one."
+        findings.append(Finding("note", "signature", SIGNATURE, message))
     nodes = {node.name for node in graph.graph_def.node}
     for signature in signatures(graph):
         definition = graph.signature_def[signature]
@@ -143,31 +144,32 @@ def signatures(graph: Any) -> list[str]:
 
 
 def _op_findings(graph: Any) -> Iterator[Finding]:
-    bodies = _bodies(graph)
-    # Also of what is called when the model is loaded.
+    bodies, assets = _bodies(graph), bool(graph.asset_file_def)
     outputs = [info.name for definition in graph.signature_def.values() for info in definition.outputs.values()]
+    # What runs when the model is loaded: named in a signature or, in older files, in a collection; and the restoring.
+    for key in ("saved_model_main_op", "legacy_init_op"):
+        outputs += graph.collection_def[key].node_list.value
     reached = _reached(graph, outputs)
-    for place, nodes in {"the graph": graph.graph_def.node, **bodies}.items():
-        where = place if place == "the graph" else f"function {place!r}"
+    restoring = reached | _reached(graph, [graph.saver_def.restore_op_name])
+    for function, nodes in {"": graph.graph_def.node, **bodies}.items():
+        where = f"function {function!r}" if function else "the graph"
         for node in nodes:
-            found = _op_finding(node, bodies, runs=place in reached or node.name in reached)
-            if found is not None:
-                level, check, text = found
+            runs = (function or node.name) in (reached if node.op == "RestoreV2" else restoring)
+            for level, check, text in _op_finding(node, bodies, runs=runs, assets=assets):
                 yield Finding(level, check, f"{where}, node {node.name!r}", f"{node.op} in {where} {text}.")
 
 
-def _op_finding(node: Any, bodies: Iterable[str], *, runs: bool) -> tuple[Level, str, str] | None:
-    import tensorflow as tf
+def _op_finding(node: Any, bodies: Iterable[str], *, runs: bool, assets: bool) -> Iterator[tuple[Level, str, str]]:
+    from tensorflow.python.framework import op_def_registry
 
     if node.op in _PYTHON_OPS:
-        return "error", "python", "calls back into the Python process that made it: no server has it"
-    if not (hasattr(tf.raw_ops, node.op) or node.op in bodies or node.op.startswith(("_", "Xla"))):
-        return "error", "op", "is no operation of TensorFlow: only a server that was built with it loads the model"
-    if missing := [name for name in _called(node) if name not in bodies]:
-        return "error", "op", f"calls the function {missing[0]!r}, which is missing"
-    if runs and _FILE_OPS.fullmatch(node.op):
-        return "note", "file", "reads or writes what the server can reach: serve only what you trust"
-    return None
+        yield "error" if runs else "note", "python", "calls back into the Python that made it: no server has it"
+    elif op_def_registry.get(node.op) is None and node.op not in bodies:
+        yield "error", "op", "is no operation of TensorFlow: only a server that was built with it loads the model"
+    elif missing := [name for name in _called(node) if name not in bodies]:
+        yield "error", "op", f"calls the function {missing[0]!r}, which is missing"
+    elif runs and _FILE_OPS.search(node.op) and not (assets and node.op.startswith("InitializeTable")):
+        yield "note", "file", "reads or writes what the server can reach: serve only what you trust"
 
 
 def _tensor_findings(where: str, info: Any, nodes: Iterable[str]) -> list[Finding]:
@@ -198,9 +200,9 @@ def _variable_findings(graph: Any, definition: Any, folder: Path) -> Iterator[Fi
     used = variables & _reached(graph, (info.name for info in definition.outputs.values()))
     for name in sorted(used - restored):
         message = f"variable {name!r} is used but never restored: Python finds it, the C runtime does not"
-        hint = "a tf.Module that holds a Keras model is saved like this; use serving.export"
-        yield Finding("error", "variable", name, f"{message} ({hint}).")
-    if used & restored and not ((folder / "variables.index").is_file() and [*folder.glob("variables.data-*")]):
+        yield Finding("error", "variable", name, f"{message} (a tf.Module with a Keras model? use serving.export).")
+    data = [file for file in folder.glob("variables.data-*") if file.stat().st_size]
+    if used & restored and not ((folder / "variables.index").is_file() and data):
         yield Finding("error", "variable", folder.name, "the folder 'variables' lacks files: no variable is restored.")
 
 

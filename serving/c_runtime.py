@@ -14,7 +14,6 @@ import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,7 @@ from numpy.typing import NDArray
 LIBRARIES = ("libtensorflow_cc.so.2", "libtensorflow_cc.2.dylib", "tensorflow_cc.dll")
 STRING, BYTES_PER_STRING = 7, 24
 # The numbers of types.proto, with NumPy's names.
-DTYPES = {1: "f4", 2: "f8", 19: "f2", 10: "?", 6: "i1", 5: "i2", 3: "i4", 9: "i8"}
-DTYPES |= {4: "u1", 17: "u2", 22: "u4", 23: "u8"}
+DTYPES = {1: "f4", 2: "f8", 19: "f2", 10: "?", 6: "b", 5: "i2", 3: "i4", 9: "i8", 4: "u1", 17: "u2", 22: "u4", 23: "u8"}
 NUMBERS = {np.dtype(name): number for number, name in DTYPES.items()}
 
 
@@ -115,13 +113,7 @@ def run(folder: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str])
 
 def save(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write arrays of numbers, and of bytes as objects, to a file that is read without pickle."""
-    content: dict[str, NDArray[Any]] = {}
-    for name, array in arrays.items():
-        if array.dtype == object:
-            content[f"text {name}"] = np.frombuffer(b"".join(array.ravel()), np.uint8)
-            content[f"lengths {name}"] = np.reshape([len(value) for value in array.ravel()], array.shape).astype(int)
-        else:
-            content[f"array {name}"] = array
+    content = {f"array {name}": _texts(array) if array.dtype == object else array for name, array in arrays.items()}
     with Path(path).open("wb") as file:
         np.savez(file, **content)  # type: ignore[arg-type]
 
@@ -129,15 +121,19 @@ def save(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 def load(path: str | Path) -> dict[str, NDArray[Any]]:
     """Read what `save` wrote."""
     with np.load(path, allow_pickle=False) as file:
-        arrays = {key[6:]: file[key] for key in file if key.startswith("array ")}
-        for name, lengths in ((key[8:], file[key]) for key in file if key.startswith("lengths ")):
-            text, ends = file[f"text {name}"].tobytes(), [0, *np.cumsum(lengths)]
-            arrays[name] = _objects([text[low:high] for low, high in pairwise(ends)], lengths.shape)
+        arrays = {key.removeprefix("array "): file[key] for key in file}
+    for name, array in arrays.items():
+        if array.dtype.kind == "S":
+            arrays[name] = _objects([value[:-1] for value in array.ravel()], array.shape)
     return arrays
 
 
+def _texts(array: NDArray[Any]) -> NDArray[Any]:
+    # NumPy's own strings lose null characters at their end: hence the dot, and the None below.
+    return np.array([value + b"." for value in array.ravel()], "S").reshape(array.shape)
+
+
 def _objects(values: list[bytes], shape: tuple[int, ...]) -> NDArray[Any]:
-    # NumPy's own strings would lose null characters at their end: hence the None.
     return np.array([*values, None], object)[:-1].reshape(shape)
 
 
@@ -168,5 +164,4 @@ def _array(api: Any, tensor: Any) -> NDArray[Any]:
 
 
 if __name__ == "__main__":
-    answers = run(sys.argv[1], load(sys.argv[2]), sys.argv[4:])
-    save(sys.argv[3], dict(zip(sys.argv[4:], answers, strict=True)))
+    save(sys.argv[3], dict(zip(sys.argv[4:], run(sys.argv[1], load(sys.argv[2]), sys.argv[4:]), strict=True)))

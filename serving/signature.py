@@ -27,10 +27,9 @@ def adapter(model: Any, methods: Sequence[str] | None = None) -> tuple[Specs, Ca
     if isinstance(model, keras.Model):
         return _keras_adapter(model)
     ops = model if isinstance(model, Ops) else to_tensorflow(model)
-    methods = methods or ops.methods
-    if isinstance(ops.spec, tf.TensorSpec):
-        return {"X": ops.spec}, lambda inputs: {method: getattr(ops, method)(inputs["X"]) for method in methods}
-    return ops.spec, lambda inputs: {method: getattr(ops, method)(inputs) for method in methods}
+    alone, methods = isinstance(ops.spec, tf.TensorSpec), methods or ops.methods
+    specs = {"X": ops.spec} if alone else ops.spec
+    return specs, lambda inputs: {name: getattr(ops, name)(inputs["X"] if alone else inputs) for name in methods}
 
 
 def _keras_adapter(model: Any) -> tuple[Specs, Call]:
@@ -46,17 +45,13 @@ def _keras_adapter(model: Any) -> tuple[Specs, Call]:
             # Keras puts the reason in bold, between paragraphs of its own.
             reason = first_line(str(error).rpartition("\x1b[1m")[2].partition("\x1b")[0]).partition(". ")[0]
             shapes = ", ".join(str(spec.shape) for spec in specs.values())
-            raise ValueError(
-                f"the model cannot run in a graph on {shapes} ({reason:.200}): {wrap}, no size None."
-            ) from None
-        named = (
-            answer
-            if isinstance(answer, Mapping)
-            else dict(zip(model.output_names, keras.tree.flatten(answer), strict=True))
-        )
-        if len(keras.tree.flatten(answer)) != len(named) or not all(map(tf.is_tensor, named.values())):
+            why = f"the model cannot run in a graph on {shapes} ({reason:.200})"
+            raise ValueError(f"{why}: {wrap}, no size None.") from None
+        flat = keras.tree.flatten(answer)
+        named = dict(answer if isinstance(answer, Mapping) else zip(model.output_names, flat, strict=True))
+        if len(flat) != len(named) or not all(map(tf.is_tensor, named.values())):
             raise ValueError(f"each output needs a name of its own: {wrap} and a flat dictionary of outputs.")
-        return dict(named)
+        return named
 
     return specs, call
 
@@ -79,8 +74,7 @@ def serve(call: Call, names: Mapping[str, str], post: Mapping[str, Step], output
             if name in inputs or name in answers:
                 raise ValueError(f"{name!r} is the name of an input or output already.")
             answers[name] = _result(name, step, {**inputs, **answers})
-        missing = [name for name in outputs or () if name not in answers]
-        if missing:
+        if missing := [name for name in outputs or () if name not in answers]:
             raise ValueError(f"outputs: there is no {some(missing)}; there are: {', '.join(answers)}.")
         return {name: answers[name] for name in outputs or answers}
 
@@ -92,8 +86,7 @@ def _result(name: str, step: Step, tensors: Tensors) -> Any:
         raise TypeError(f"{name!r} must be a function of tensors; got {type(step).__name__} (see to_tensorflow).")
     parameters = inspect.signature(step).parameters.values()
     wanted = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
-    missing = [parameter for parameter in wanted if parameter not in tensors]
-    if missing:
+    if missing := [parameter for parameter in wanted if parameter not in tensors]:
         known = ", ".join(tensors)
         raise ValueError(f"{name!r} asks for {some(missing)}: the names of its parameters must be among {known}.")
     try:

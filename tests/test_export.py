@@ -294,10 +294,10 @@ def edited(source, target, change):
     return target
 
 
-def rename_ops(graph):
+def rename_ops(graph, name="NearestCentre"):
     for body in graph.graph_def.library.function:
         for node in body.node_def:
-            node.op = "NearestCentre" if node.op == "Mul" else node.op
+            node.op = name if node.op == "Mul" else node.op
 
 
 def other_tensor(graph):
@@ -314,6 +314,8 @@ def no_tensor(graph):
 
 HOSTILE = {
     "custom op": (rename_ops, "NearestCentre in function .* is no operation of TensorFlow", "Op type not registered"),
+    "prefix": (lambda graph: rename_ops(graph, "XlaMyOwn"), "XlaMyOwn in function", "Op type not registered"),
+    "_": (lambda graph: rename_ops(graph, "_Mine"), "_Mine in function .* is no operation", "Op type not registered"),
     "no functions": (lambda graph: graph.graph_def.library.ClearField("function"), "which is missing", "function"),
     "another tensor": (other_tensor, "is tensor 'nowhere:0', which the graph lacks", "no tensor 'nowhere:0'"),
     "no dense tensor": (no_tensor, "output 'y' is no dense tensor", "the graph has no tensor ''"),
@@ -333,12 +335,17 @@ def test_what_a_server_refuses_is_an_error_and_the_c_runtime_refuses_it(tmp_path
             serving.run_without_python(path, {"X": ROWS})
 
 
-@pytest.mark.parametrize("lost", ["variables", "variables/variables.index", "variables/variables.data-00000-of-00001"])
-def test_lost_files_of_variables_are_found(tmp_path, lost):
+DATA = "variables/variables.data-00000-of-00001"
+
+
+@pytest.mark.parametrize(
+    ("lost", "emptied"), [("variables", False), ("variables/variables.index", False), (DATA, False), (DATA, True)]
+)
+def test_lost_files_of_variables_are_found(tmp_path, lost, emptied):
     weight = tf.Variable([1.0, 2.0, 3.0], dtype=tf.float64)
     path = save(lambda X: {"y": X * weight}, tmp_path / "1", held=weight)
     assert serving.audit(path) == []
-    shutil.rmtree(path / lost) if (path / lost).is_dir() else (path / lost).unlink()
+    (path / lost).write_bytes(b"") if emptied else shutil.move(path / lost, tmp_path / "away")
     assert [finding.check for finding in serving.audit(path)] == ["variable"]
     with pytest.raises(RuntimeError):
         serving.run_without_python(path, {"X": ROWS})
@@ -354,10 +361,14 @@ def after(operation):
 
 def test_what_touches_files_is_noted_also_in_a_loop_and_not_the_saving_of_variables(tmp_path):
     write = after(lambda: tf.io.write_file(str(tmp_path / "written"), "a"))
+    words = lambda: tf.raw_ops.TensorDataset(components=["a"], output_shapes=[()])  # noqa: E731
     touching = {
         "read": after(lambda: tf.io.read_file(__file__)),
         "write": write,
         "loop": lambda X: {"y": tf.map_fn(lambda row: write(row[None])["y"][0], X)},
+        "records": after(
+            lambda: tf.raw_ops.DatasetToTFRecord(input_dataset=words(), filename="b", compression_type="")
+        ),
         "print": after(lambda: tf.print("a", output_stream=f"file://{tmp_path / 'printed'}")),
     }
     for name, call in touching.items():
@@ -368,6 +379,59 @@ def test_what_touches_files_is_noted_also_in_a_loop_and_not_the_saving_of_variab
     held = [words, tf.Variable(0.0)]
     text = tf.TensorSpec((None,), tf.string, name="X")
     assert serving.audit(save(lambda X: {"y": words(X)}, tmp_path / "9", text, held=held)) == []
+
+
+def also_when_restoring(graph):
+    graph.saver_def.restore_op_name = "write"
+
+
+def in_a_collection(graph):
+    graph.collection_def["saved_model_main_op"].node_list.value[:] = ["write"]
+    graph.signature_def.pop("__saved_model_init_op", None)
+
+
+@pytest.mark.parametrize("loading", [also_when_restoring, in_a_collection])
+def test_what_writes_when_the_model_is_loaded_is_noted_and_does_write(tmp_path, loading):
+    def change(graph):
+        for name, text in (("name", str(tmp_path / "written")), ("text", "a")):
+            node = graph.graph_def.node.add(name=name, op="Const")
+            node.attr["dtype"].type = tf.string.as_datatype_enum
+            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(text))
+        graph.graph_def.node.add(name="write", op="WriteFile", input=["name", "text"])
+        loading(graph)
+
+    weight = tf.Variable(2.0, dtype=tf.float64)
+    path = edited(save(lambda X: {"y": X}, tmp_path / "a", held=weight), tmp_path / "1", change)
+    assert [(finding.level, finding.check) for finding in serving.audit(path)] == [("note", "file")]
+    assert not (tmp_path / "written").exists()
+    serving.run_without_python(path, {"X": ROWS})
+    assert (tmp_path / "written").exists()
+
+
+def test_python_that_no_signature_runs_is_a_note_and_is_served(tmp_path):
+    module = tf.Module()
+    module.serve = tf.function(lambda X: {"y": 2 * X}, input_signature=[X], autograph=False)
+    module.other = tf.function(py_sum, input_signature=[X], autograph=False)
+    tf.saved_model.save(module, tmp_path / "1", signatures=module.serve)
+    assert [(finding.level, finding.check) for finding in serving.audit(tmp_path / "1")] == [("note", "python")]
+    np.testing.assert_array_equal(serving.run_without_python(tmp_path / "1", {"X": ROWS})["y"], 2 * ROWS)
+
+
+def test_a_table_from_a_file_of_the_server_is_noted_and_one_from_an_asset_is_not(tmp_path):
+    (tmp_path / "words").write_text("a\nb\n")
+    index, text = tf.lookup.TextFileIndex, tf.TensorSpec((None,), tf.string, name="X")
+    columns = tf.string, index.WHOLE_LINE, tf.int64, index.LINE_NUMBER
+    table = tf.lookup.StaticHashTable(tf.lookup.TextFileInitializer(str(tmp_path / "words"), *columns), -1)
+    assert serving.audit(save(lambda X: {"y": table.lookup(X)}, tmp_path / "a" / "1", text, held=table)) == []
+
+    def own(X):
+        table = tf.raw_ops.HashTableV2(key_dtype=tf.string, value_dtype=tf.int64)
+        fill = tf.raw_ops.InitializeTableFromTextFileV2
+        with tf.control_dependencies([fill(table_handle=table, filename="/etc/passwd", key_index=-2, value_index=-1)]):
+            return {"y": tf.raw_ops.LookupTableSizeV2(table_handle=table) + tf.ones_like(X, tf.int64)}
+
+    found = serving.audit(save(own, tmp_path / "b" / "1", text))
+    assert [(finding.level, finding.check) for finding in found] == [("note", "file")]
 
 
 def test_garbage_is_no_savedmodel_whatever_its_bytes_are(tmp_path):
