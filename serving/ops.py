@@ -47,7 +47,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 from scipy.special import ndtri
 from sklearn import cluster, decomposition, dummy, ensemble, frozen, impute, isotonic, linear_model, preprocessing
 from sklearn.base import is_regressor
@@ -57,9 +56,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from helpers.notebook import some
-from serving.trees import forest_trees, gradient_trees, histogram_trees, in_chunks, leaf_sums
+from serving.trees import Array, forest_trees, gradient_trees, histogram_trees, in_chunks, leaf_sums
 
-Array = NDArray[Any]
 Method = Callable[[Any], tf.Tensor]
 Spec: TypeAlias = tf.TensorSpec | dict[str, tf.TensorSpec]
 
@@ -215,9 +213,7 @@ class _Inputs:
         columns = [tf.convert_to_tensor(X[name]) for name in names]
         return [tf.reshape(column, tf.shape(column)[:1]) for column in columns]
 
-    def numbers(
-        self, X: Any, *, dtype: Any = tf.float64, allow_nan: bool = False, allow_inf: bool = False
-    ) -> tf.Tensor:
+    def numbers(self, X: Any, dtype: Any = tf.float64, allow_nan: bool = False, allow_inf: bool = False) -> tf.Tensor:
         """Return a matrix of `dtype`, or of the one that scikit-learn keeps; refuse what scikit-learn refuses."""
         parts = self.columns(X) if isinstance(X, Mapping) else [self.matrix(X)]
         for part in parts:
@@ -497,9 +493,7 @@ def _logistic_regression(model: linear_model.LogisticRegression) -> Ops:
     return _numeric(model, _classifier(model, scores))
 
 
-def _classifier(
-    model: Any, scores: Method, factor: float = 1, positive: Callable[..., tf.Tensor] = tf.greater
-) -> dict[str, Method]:
+def _classifier(model: Any, scores: Method, factor: float = 1, positive: Any = tf.greater) -> dict[str, Method]:
     """Return the methods of a classifier by scores: of shape (n,) if there are two classes, else (n, classes)."""
     labels = _labels(model)
 

@@ -110,7 +110,8 @@ def leaf_sums(trees: Sequence[Sequence[Tree]]) -> Op:
     features, thresholds, _, _, missing_left, values = map(np.concatenate, columns)
     children = [np.stack([tree.right, tree.left], axis=1) + root for tree, root in zip(flat, roots, strict=True)]
     child = np.concatenate(children).ravel().astype(np.int32)
-    outputs, depth = values.shape[1], max(tree.depth for tree in flat)
+    depth, outputs = max(tree.depth for tree in flat), width * values.shape[1]
+    shape = () if outputs == 1 else (outputs,)
 
     def sums(x: tf.Tensor) -> tf.Tensor:
         n, x = tf.shape(x)[0], tf.cast(x, tf.float64)
@@ -125,17 +126,15 @@ def leaf_sums(trees: Sequence[Sequence[Tree]]) -> Op:
             node = tf.gather(tf.constant(child), 2 * node + tf.cast(goes_left, tf.int32))
         # Of TensorFlow's sums, the one that keeps scikit-learn's order. Tree i of every round adds to sum i.
         found = tf.math.unsorted_segment_sum(tf.gather(tf.constant(values), node), np.arange(len(flat)) % width, width)
-        return tf.reshape(tf.transpose(found, (1, 0, 2)), (-1, width * outputs))
+        return tf.reshape(tf.transpose(found, (1, 0, 2)), (-1, *shape))
 
+    # Below, it is some milliseconds at 1,000 rows.
     if len(flat) * depth > 1000:
         slow = "as a graph they take longer than scikit-learn, and than a py_function, from some hundred rows on"
-        warnings.warn(f"{len(flat)} trees of up to {depth} levels: {slow}.", stacklevel=5)
+        # Without the depth and the caller's line: equal forests, as those in a calibration, are then told of once.
+        warnings.warn(f"{len(flat)} trees: {slow}.", stacklevel=1)
 
-    def in_parts(x: tf.Tensor) -> tf.Tensor:
-        found = in_chunks(sums, x, max(1, _PAIRS // len(flat)), (width * outputs,))
-        return tf.squeeze(found, axis=1) if width * outputs == 1 else found
-
-    return in_parts
+    return lambda x: in_chunks(sums, x, max(1, _PAIRS // len(flat)), shape)
 
 
 def in_chunks(call: Op, x: tf.Tensor, rows: int, shape: Sequence[int], dtype: Any = tf.float64) -> tf.Tensor:

@@ -458,10 +458,15 @@ def test_only_deep_ensembles_are_said_to_be_slow():
     with warnings.catch_warnings(action="error"):
         to_tensorflow(GradientBoostingClassifier(n_estimators=100).fit(ROWS, BINARY))
     deep = RandomForestClassifier(200, random_state=0).fit(ROWS, BINARY)
-    with pytest.warns(
-        UserWarning, match=r"^200 trees of up to \d+ levels: as a graph they take longer than scikit-learn"
-    ):
+    with pytest.warns(UserWarning, match="^200 trees: as a graph they take longer than scikit-learn"):
         to_tensorflow(deep)
+
+
+def test_equal_deep_ensembles_are_warned_of_once():
+    forests = CalibratedClassifierCV(RandomForestClassifier(200, random_state=0), cv=2).fit(ROWS, BINARY)
+    with warnings.catch_warnings(record=True, action="default") as caught:
+        to_tensorflow(forests)
+    assert [str(warning.message).partition(":")[0] for warning in caught] == ["200 trees"]
 
 
 @pytest.mark.parametrize("clusters", [1, 5, 40])
