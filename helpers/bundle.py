@@ -22,7 +22,7 @@ import math
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from numbers import Real
@@ -345,7 +345,7 @@ def load_bundle(path: str | Path, *, fingerprint: str | None = None) -> Bundle:
     Parameters
     ----------
     path : path-like
-        The directory.
+        The directory. Other files in it, which SHA256SUMS does not name, are not read.
     fingerprint : str, optional
         The one that is expected, 64 hexadecimal digits. Hashes inside a bundle show damage; only a fingerprint from
         elsewhere shows that somebody has replaced all of it.
@@ -371,10 +371,8 @@ def load_bundle(path: str | Path, *, fingerprint: str | None = None) -> Bundle:
     except BundleError:
         raise
     except Exception as error:
-        # Whatever a file of another form does to any line above, the bundle is refused. Keras wraps one message into
-        # another; the innermost names the cause.
-        reason = f"{type(error).__name__}: {first_line(str(error).rpartition('Exception encountered: ')[2])}"
-        raise BundleError(f"{path!s:.200} is no bundle that can be loaded, save it again ({reason:.200}).") from error
+        # Whatever a file of another form does to any line above, the bundle is refused.
+        raise BundleError(f"{path!s:.200} is no bundle that can be loaded, {_remedy(error)}") from error
     return bundle
 
 
@@ -389,16 +387,16 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
     _limit(sum(file.stat().st_size for file in files if file.is_file()), MOST_BYTES, "bytes in all")
     sums = (path / _SUMS).read_bytes()
     listed = {line[66:]: line[:64] for line in sums.decode("ascii", "replace").splitlines()}
-    whole = sums == _sums(listed).encode() and _REQUIRED <= set(listed) <= _REQUIRED | _OPTIONAL
-    _require(
-        whole, f"{_SUMS} of {path.name} is damaged: it names other files than a bundle has, or has other line ends."
-    )
+    absent = sorted(_REQUIRED - set(listed))
+    _require(not absent, f"{_SUMS} of {path.name} is damaged: it does not name {', '.join(absent)}.")
+    whole = sums == _sums(listed).encode() and set(listed) <= _REQUIRED | _OPTIONAL
+    _require(whole, f"{_SUMS} of {path.name} is damaged: it names files that no bundle has, or has other line ends.")
     found = {}
     for name in listed:
         _require((path / name).is_file(), f"{path.name} lacks {name}, which {_SUMS} names.")
         found[name] = (path / name).read_bytes()
         same = hashlib.sha256(found[name]).hexdigest() == listed[name]
-        _require(same, f"{name} of {path.name} has changed since it was saved: its SHA-256 is another one.")
+        _require(same, f"{name} of {path.name}, or its line in {_SUMS}, has changed since it was saved.")
     return found, hashlib.sha256(sums).hexdigest()
 
 
@@ -409,7 +407,7 @@ def _sums(digests: Mapping[str, str]) -> str:
 def _read(files: Mapping[str, bytes], fingerprint: str) -> Bundle:
     """Make a bundle of the files: first what is plain JSON, then what has to be deserialised."""
     _limit(max(len(files[name]) for name in (_MANIFEST, _GOLDEN)), MOST_TEXT, "bytes in a text")
-    manifest, examples = json.loads(files[_MANIFEST]), json.loads(files[_GOLDEN])
+    manifest, examples = (_made(name, json.loads, files[name]) for name in (_MANIFEST, _GOLDEN))
     types: dict[str, Any] = {"name": str, "kind": str, "missing": bool, "low": float, "high": float}
     types["categories"] = lambda words: tuple(map(str, words))
     schema = [Field(**{name: of(entry[name]) for name, of in types.items()}) for entry in manifest["schema"]]
@@ -417,12 +415,11 @@ def _read(files: Mapping[str, bytes], fingerprint: str) -> Bundle:
     # What the manifest says must be what `save_bundle` writes for the same values: nothing more, in the same types.
     if json.dumps(_manifest(schema, **rest), sort_keys=True) != json.dumps(manifest, sort_keys=True):
         raise ValueError(f"{_MANIFEST} is no manifest of format {FORMAT}")
-    golden = _checked(schema, pd.DataFrame(examples["inputs"], dtype=object))
+    golden = _made(f"{_GOLDEN} breaks the schema", _checked, schema, pd.DataFrame(examples["inputs"], dtype=object))
     y_prob = check_probabilities(examples["y_prob"]).astype(np.float64)
-    if not len(golden) == len(y_prob) > 0:
-        raise ValueError(f"golden and y_prob must have the same length, at least 1; got {len(golden)}, {len(y_prob)}")
+    _require(len(golden) == len(y_prob) > 0, f"{_GOLDEN} has {len(golden)} rows and {len(y_prob)} y_prob: one each.")
     before, after = (_part(name, files[name]) if name in files else None for name in (_BEFORE, _AFTER))
-    model = _keras_model(files[_MODEL])
+    model = _made(_MODEL, _keras_model, files[_MODEL])
     return Bundle(model, before, after, tuple(schema), golden, y_prob, fingerprint=fingerprint, **rest)
 
 
@@ -438,6 +435,20 @@ def _manifest(schema: Sequence[Field], threshold: Any, seed: Any, metrics: Any, 
     numbers = {"threshold": float(threshold), "seed": None if seed is None else int(seed)}
     known = {"metrics": plain_values(metrics), "versions": {str(name): str(of) for name, of in versions.items()}}
     return {"format": FORMAT, "schema": fields, **numbers, **known}
+
+
+def _made(what: str, make: Callable[..., Any], *given: Any) -> Any:
+    """Call a function; in front of whatever it raises stands what it was about."""
+    try:
+        return make(*given)
+    except Exception as error:
+        told = str(error) if isinstance(error, BundleError) else f"it cannot be loaded, {_remedy(error)}"
+        raise BundleError(f"{what}: {told}") from error
+
+
+def _remedy(why: Exception) -> str:
+    # Keras wraps one message into another; the innermost names the cause.
+    return f"save it again ({type(why).__name__}: {first_line(str(why).split('Exception encountered: ')[-1]):.200})."
 
 
 def _require(condition: object, message: str) -> None:
@@ -489,14 +500,12 @@ def _keras_model(content: bytes) -> keras.Model:
     # The loss and the optimizer are not loaded.
     config.pop("compile_config", None)
     # Not left to Keras's safe mode: a call elsewhere in the process can switch that off for all.
-    if danger := _danger(config):
-        raise BundleError(f"{_MODEL} is not loaded: it holds {danger}.")
+    _require(not (danger := _danger(config)), f"it is not loaded, as it holds {danger}.")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / _MODEL
-        file.write_bytes(content)
+        (file := Path(folder, _MODEL)).write_bytes(content)
         model = _load_model(file)
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
-        raise BundleError(f"{_MODEL} is no model with known inputs, but a {type(model).__name__}.")
+    known = isinstance(model, keras.Model) and getattr(model, "inputs", None)
+    _require(known, f"it is no model with known inputs, but a {type(model).__name__}.")
     return model
 
 
@@ -506,6 +515,8 @@ def _danger(config: Any) -> str:
         name = str(config.get("class_name", "")).rpartition(".")[2]
         if name in ("Lambda", "__lambda__"):
             return "Python code in a Lambda layer; use a registered layer instead"
+        if isinstance(config.get("activation"), Mapping) and "class_name" not in config["activation"]:
+            return "a Python function as activation; use one of Keras's, or a registered one"
         if name in ("TFSMLayer", "TorchModuleWrapper"):
             return f"a {name}, which loads code from another place"
         if name == "Sequential" and len(config["config"]["layers"]) > 100:
@@ -532,13 +543,13 @@ def _part(name: str, content: bytes) -> Any:
 
 def _check_schema(bundle: Bundle) -> None:
     names = [field.name for field in bundle.schema]
-    whose, takes = "the model", [tensor.name for tensor in bundle.model.inputs]
+    whose, takes, hint = "the model", [tensor.name for tensor in bundle.model.inputs], f"; there is no {_BEFORE}"
     # A model is fed by name, and its single input without.
     fits = sorted(takes) == sorted(names) or len(takes) == len(names) == 1
     if bundle.preprocessing is not None:
-        whose, takes = "the preprocessing", list(getattr(bundle.preprocessing, "feature_names_in_", names))
+        whose, takes, hint = "the preprocessing", list(getattr(bundle.preprocessing, "feature_names_in_", names)), ""
         fits = takes == names
-    _require(fits, f"the schema does not fit {whose}: it names {some(names)}, {whose} takes {some(takes)}.")
+    _require(fits, f"the schema does not fit {whose}: it names {some(names)}, {whose} takes {some(takes)}{hint}.")
 
 
 def _check_golden(bundle: Bundle) -> None:
@@ -546,8 +557,7 @@ def _check_golden(bundle: Bundle) -> None:
     features = bundle._features(bundle.golden.iloc[:CHUNK])
     traced = tf.function(lambda: bundle.model(features, training=False), autograph=False).get_concrete_function()
     for tensor in (tensor for step in traced.graph.get_operations() for tensor in step.outputs):
-        size = tensor.dtype.size * (tensor.shape.num_elements() or 0)
-        _limit(size, MOST_BYTES, "bytes in a result for the golden examples")
+        _limit(tensor.dtype.size * (tensor.shape.num_elements() or 0), MOST_BYTES, "bytes in one of its results")
     report, here = bundle.replay(), _versions()
     other = [f"{name} {was}, here {here.get(name)}" for name, was in bundle.versions.items() if here.get(name) != was]
     hint = f" Saved with {'; '.join(other)}." if other else ""
@@ -585,8 +595,7 @@ def _frame(inputs: Any) -> pd.DataFrame:
         return pd.DataFrame({"text": pd.Series(rows, dtype=object)})
     # As a table, a row that lacks a key would borrow the column from its neighbours.
     other = [at for at, row in enumerate(rows) if not isinstance(row, Mapping) or set(row) != set(rows[0])]
-    if other:
-        raise BundleError(f"row {other[0]} has other keys than row 0: send all rows with the same ones.")
+    _require(not other, f"row {min(other, default=0)} has other keys than row 0: send all rows with the same ones.")
     return pd.DataFrame(rows).rename(columns=str)
 
 
