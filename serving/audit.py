@@ -160,11 +160,14 @@ def _op_findings(graph: Any) -> Iterator[Finding]:
 
 
 def _op_finding(node: Any, bodies: Iterable[str], *, runs: bool, assets: bool) -> Iterator[tuple[Level, str, str]]:
+    import tensorflow as tf
     from tensorflow.python.framework import op_def_registry
 
+    # The registry also holds custom ops that this process has loaded; raw_ops lacks TensorFlow's internal ones.
+    internal = node.op.startswith(("_", "Xla")) and op_def_registry.get(node.op) is not None
     if node.op in _PYTHON_OPS:
         yield "error" if runs else "note", "python", "calls back into the Python that made it: no server has it"
-    elif op_def_registry.get(node.op) is None and node.op not in bodies:
+    elif not (hasattr(tf.raw_ops, node.op) or internal or node.op in bodies):
         yield "error", "op", "is no operation of TensorFlow: only a server that was built with it loads the model"
     elif missing := [name for name in _called(node) if name not in bodies]:
         yield "error", "op", f"calls the function {missing[0]!r}, which is missing"

@@ -268,6 +268,11 @@ def _section(cells: list[Any]) -> str:
     return (re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE) or [""])[-1]
 
 
+def _resident(process: psutil.Process) -> int:
+    """Return a process's memory in bytes; what it shares with others, as TensorFlow's library, counts in parts."""
+    return process.memory_full_info().pss if psutil.LINUX else process.memory_info().rss
+
+
 @contextmanager
 def _peak_memory(run: Run) -> Iterator[None]:
     """Write the largest resident memory of this process's children, sampled while the block runs, into `run`."""
@@ -282,7 +287,7 @@ def _peak_memory(run: Run) -> Iterator[None]:
                     programs[child.pid] = child.cmdline()
                     # Until it begins a program of its own, a child shares its parent's memory: that counts once.
                     if programs[child.pid] != programs.get(child.ppid()):
-                        total += child.memory_info().rss
+                        total += _resident(child)
             run.peak_mb = max(run.peak_mb, total / 1e6)
 
     thread = threading.Thread(target=watch, daemon=True)
