@@ -50,8 +50,9 @@ def test_a_saved_model_with_it_runs_only_where_the_library_is(library, tmp_path)
     module, spec = tf.Module(), tf.TensorSpec((None, 16), tf.float64, name="embedding")
     module.serve = tf.function(lambda embedding: {"cluster": nearest_centre(embedding, centres)}, [spec])
     tf.saved_model.save(module, str(tmp_path / "1"), signatures=module.serve)
-    # No note: the batch axis is known.
-    assert serving.audit(tmp_path / "1") == []
+    # Although this process has loaded it; and no note: the batch axis is known.
+    (finding,) = serving.audit(tmp_path / "1")
+    assert finding.level == "error" and "NearestCentre" in finding.message and "built with it" in finding.message
     with pytest.raises(RuntimeError, match="Op type not registered 'NearestCentre'"):
         serving.run_without_python(tmp_path / "1", {"embedding": ROWS[:9]})
     answer = tf.saved_model.load(tmp_path / "1").signatures["serving_default"](embedding=ROWS[:9])
