@@ -197,6 +197,7 @@ def test_requests_good_and_malformed_a_swap_and_a_killed_server_nothing_is_lost_
     """As 10,000 requests did, once, with the same result."""
 
     def other(x):
+        x = tf.debugging.check_numerics(x, "x is not finite")
         return {"y": 2.0 * x, "more": tf.cast(x, tf.float32)}
 
     base, count, seen, killed = tmp_path / "m", 600, [], threading.Event()
