@@ -500,9 +500,11 @@ def _keras_model(content: bytes) -> keras.Model:
     # The loss and the optimizer are not loaded.
     config.pop("compile_config", None)
     # Not left to Keras's safe mode: a call elsewhere in the process can switch that off for all.
-    _require(not (danger := _danger(config)), f"it is not loaded, as it holds {danger}.")
+    if danger := _danger(config):
+        raise BundleError(f"it is not loaded, as it holds {danger}.")
     with tempfile.TemporaryDirectory() as folder:
-        (file := Path(folder, _MODEL)).write_bytes(content)
+        file = Path(folder, _MODEL)
+        file.write_bytes(content)
         model = _load_model(file)
     known = isinstance(model, keras.Model) and getattr(model, "inputs", None)
     _require(known, f"it is no model with known inputs, but a {type(model).__name__}.")
@@ -595,7 +597,8 @@ def _frame(inputs: Any) -> pd.DataFrame:
         return pd.DataFrame({"text": pd.Series(rows, dtype=object)})
     # As a table, a row that lacks a key would borrow the column from its neighbours.
     other = [at for at, row in enumerate(rows) if not isinstance(row, Mapping) or set(row) != set(rows[0])]
-    _require(not other, f"row {min(other, default=0)} has other keys than row 0: send all rows with the same ones.")
+    if other:
+        raise BundleError(f"row {other[0]} has other keys than row 0: send all rows with the same ones.")
     return pd.DataFrame(rows).rename(columns=str)
 
 

@@ -164,4 +164,5 @@ def _array(api: Any, tensor: Any) -> NDArray[Any]:
 
 
 if __name__ == "__main__":
-    save(sys.argv[3], dict(zip(sys.argv[4:], run(sys.argv[1], load(sys.argv[2]), sys.argv[4:]), strict=True)))
+    answers = run(sys.argv[1], load(sys.argv[2]), sys.argv[4:])
+    save(sys.argv[3], dict(zip(sys.argv[4:], answers, strict=True)))

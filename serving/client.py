@@ -210,9 +210,12 @@ class Client:
 
 
 def _states(found: Any, _: Any) -> list[dict[str, Any]]:
-    named = [one | {"code": one["status"]["error_code"], "message": one["status"]["error_message"]} for one in found]
-    rows = [{key: one[key] for key in ("state", "code", "message")} | {"version": int(one["version"])} for one in named]
-    return sorted(rows, key=lambda row: -row["version"])
+    return sorted(map(_state, found), key=lambda state: -state["version"])
+
+
+def _state(one: Any) -> dict[str, Any]:
+    error = {"code": one["status"]["error_code"], "message": one["status"]["error_message"]}
+    return {"version": int(one["version"]), "state": one["state"], **error}
 
 
 def _signatures(found: Any, whole: Any) -> tuple[int | None, dict[str, Any]]:
