@@ -75,6 +75,19 @@ def _text(notebook: dict[str, Any], originals: Path, folder: Path) -> str:
     return text.replace("](../", f"]({root}/").replace("--no-deps -e ..`", f"--no-deps -e {root}`")
 
 
+def wrong_answers(note: str) -> list[tuple[str, str]]:
+    r"""Return what a teacher's table of common wrong answers holds: what is typed, and what the check says.
+
+    In the table a pipe is written ``\|``, and what the check says may hold ``…`` for anything.
+
+    >>> table = "| typed | the check says |\n|---|---|\n| `a = 1 \| 2` | `a` is not right yet: you gave 3. |"
+    >>> wrong_answers(f"**For teachers**: common wrong answers.\n\n{table}")
+    [('a = 1 | 2', '`a` is not right yet: you gave 3.')]
+    """
+    rows = re.findall(r"^\| *(`+)(.+?)\1 *(?<!\\)\| *(.+?) *\|$", note, flags=re.MULTILINE)
+    return [(typed.strip().replace(r"\|", "|"), says.replace(r"\|", "|")) for _, typed, says in rows]
+
+
 def copy_for_readers(originals: Path, folder: Path) -> list[str]:
     """Bring `folder` up to date; return a message for each original that is newer than the reader's changed copy."""
     record = folder / ".copied.json"
