@@ -14,6 +14,7 @@ import json
 import os
 import re
 import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,28 @@ def for_reader(notebook: dict[str, Any]) -> dict[str, Any]:
 
 
 def for_student(notebook: dict[str, Any]) -> dict[str, Any]:
-    """Return a notebook without solutions, stated results, notes for teachers and outputs; checks are collapsed."""
-    cells = [cell for cell in notebook["cells"] if not NOT_FOR_STUDENTS & set(_tags(cell))]
-    unrun = [{**cell, **UNRUN} if cell["cell_type"] == "code" else cell for cell in cells]
-    return {**notebook, "cells": [_collapsed(cell) if _checks(cell) else cell for cell in unrun]}
+    """Return a notebook without solutions, stated results, notes for teachers and outputs; checks are packed."""
+    cells, heading, task = [], "Check", ""
+    for cell in notebook["cells"]:
+        if not NOT_FOR_STUDENTS & set(_tags(cell)):
+            code, source = cell["cell_type"] == "code", "".join(cell["source"])
+            if not code and (
+                found := re.findall(r"^#+ (.+)$((?s:.*?))(?=^#|<details>|\Z)", source, flags=re.MULTILINE)
+            ):
+                heading, task = found[-1]
+            cell = {**cell, **UNRUN} if code else cell
+            cells.append(_packed(cell, heading, task) if _checks(cell) else cell)
+    return {**notebook, "cells": cells}
+
+
+def _packed(check: dict[str, Any], heading: str, task: str) -> dict[str, Any]:
+    """Return a check that tells nothing of the answer even when it is opened, and knows what is asked, and where."""
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", task).replace("**", "")
+    # How many lines an answer takes is a hint, and what follows it as well.
+    asked = re.sub(r" *\([^()]*\blines?\b[^()]*\)", "", " ".join(plain.split()))
+    packed = zlib.compress("".join(check["source"]).encode(), 9).hex()
+    call = f"# Check: run this cell\nnotebook.run_check(\n    {heading!r},\n    {asked!r},\n    {packed!r},\n)"
+    return {**_collapsed(check), "source": call}
 
 
 def _collapsed(check: dict[str, Any]) -> dict[str, Any]:
@@ -73,6 +92,19 @@ def _text(notebook: dict[str, Any], originals: Path, folder: Path) -> str:
     # In a copy no exercise is done; the cell that says so shows results, too.
     text = re.sub(r'"\d+ of \d+ exercises are done\.(\\n)?"', '""', text)
     return text.replace("](../", f"]({root}/").replace("--no-deps -e ..`", f"--no-deps -e {root}`")
+
+
+def wrong_answers(note: str) -> list[tuple[str, str]]:
+    r"""Return what a teacher's table of common wrong answers holds: what is typed, and what the check says.
+
+    In the table a pipe is written ``\|``, and what the check says may hold ``…`` for anything.
+
+    >>> table = "| typed | the check says |\n|---|---|\n| `a = 1 \| 2` | `a` is not right yet: you gave 3. |"
+    >>> wrong_answers(f"**For teachers**: common wrong answers.\n\n{table}")
+    [('a = 1 | 2', '`a` is not right yet: you gave 3.')]
+    """
+    rows = re.findall(r"^\| *(`+)(.+?)\1 *(?<!\\)\| *(.+?) *\|$", note, flags=re.MULTILINE)
+    return [(typed.strip().replace(r"\|", "|"), says.replace(r"\|", "|")) for _, typed, says in rows]
 
 
 def copy_for_readers(originals: Path, folder: Path) -> list[str]:
