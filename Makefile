@@ -9,6 +9,7 @@
 #   make store           execute the notebooks and store their outputs
 #   make workshop        copies for students, without solutions and outputs, into build/workshop
 #                        (make lab-edit NOTEBOOKS=build/workshop opens them)
+#   make site            the pages for readers, into build/site; they open from disk
 #   make bench           ours beside the alternatives; writes the tables into benchmarks/README.md
 #   make evidence        the tables that take longer than a lesson may; ARGS=decisions makes one
 #   make lock            newest allowed versions into the locks, and what is generated from them
@@ -31,7 +32,7 @@ LAB = PYTHONPATH="$(CURDIR)" $(BIN)/jupyter lab --notebook-dir=. \
 
 # A recipe that fails or is interrupted must not leave a target that looks finished.
 .DELETE_ON_ERROR:
-.PHONY: run all test test-fast lab lab-edit store workshop bench evidence lock clean
+.PHONY: run all test test-fast lab lab-edit store workshop site bench evidence lock clean
 
 run: $(READY)
 	@$(BIN)/python tools/run.py $(NOTEBOOK) $(ARGS)
@@ -64,6 +65,9 @@ store: $(READY)
 
 workshop: $(READY)
 	@$(BIN)/python tools/lab.py workshop
+
+site: $(READY_TEST)
+	@$(BIN)/python tools/build_site.py
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/bench.py
