@@ -61,7 +61,10 @@ html_copy_source = False
 html_show_sphinx = False
 # A page opened from disk may not read another one, which the summaries of found pages need.
 html_show_search_summary = False
+html_search_scorer = str(ROOT / "docs" / "scorer.js")
+html_context = {"default_mode": "auto"}
 html_theme_options = {
+    "navbar_persistent": [],
     "show_toc_level": 2,
     "use_download_button": False,
     "use_fullscreen_button": False,

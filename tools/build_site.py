@@ -3,7 +3,8 @@
     python tools/build_site.py          writes build/site, which opens from disk
     python tools/build_site.py pdf      writes build/tensor-to-decision.pdf, the same pages in one file
 
-The pages that Sphinx reads are prepared in the folders of the project, so that links between its files hold. A new lesson, dataset card, module or file in docs/ joins without a change.
+The pages that Sphinx reads are prepared in the folders of the project, so that links between its files hold. A new
+lesson, dataset card, module or file in docs/ joins without a change.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from docutils.nodes import make_id
 from myst_parser.slugs import github_slugify
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -52,7 +54,7 @@ def recipes(project: Path) -> dict[str, list[tuple[str, str]]]:
     """Return for each notebook's file name its questions, each with the anchor of the section that answers it."""
     found = defaultdict(list)
     for question, name, anchor in RECIPE.findall((project / "docs" / "recipes.md").read_text(encoding="utf-8")):
-        found[name].append((question, slug(anchor)))
+        found[name].append((question, unquote(anchor)))
     return found
 
 
@@ -87,7 +89,7 @@ def lesson_page(path: Path, project: Path) -> dict[str, Any]:
     top += [markdown(fenced("card", "", _source(rest.pop(0)) + "\n\n" + links(path, project)))]
     if questions := recipes(project)[path.name]:
         listed = "\n".join(
-            f"- [{question}](#{anchor})" if anchor else f"- {question}" for question, anchor in questions
+            f"- [{question}](#{slug(anchor)})" if anchor else f"- {question}" for question, anchor in questions
         )
         top.append(markdown(fenced("dropdown", "Questions that this lesson answers", listed)))
     return {**notebook, "cells": top + list(folded(rest))}
@@ -139,12 +141,8 @@ def captioned(outputs: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         elif page.startswith("<img alt="):
             caption = " ".join("".join(data["text/plain"]).split())
             # A screen reader has read the same words as the picture's alternative text.
-            yield {
-                **output,
-                "data": {
-                    "text/html": f'<figure>{page}<figcaption aria-hidden="true">{_escaped(caption)}</figcaption></figure>'
-                },
-            }
+            below = f'<figcaption aria-hidden="true">{_escaped(caption)}</figcaption>'
+            yield {**output, "data": {"text/html": f"<figure>{page}{below}</figure>"}}
         elif not caption or printed != caption:
             yield output
 
@@ -237,7 +235,7 @@ def questions(project: Path) -> str:
     parts, known = [], recipes(project)
     for number, name in generate.CHAPTERS.items():
         rows = [
-            f"- [{question}](notebooks/{file}{'#' + anchor if anchor else ''})"
+            f"- [{question}](notebooks/{file}{'#' + anchor.replace(' ', '-') if anchor else ''})"
             for file in known
             if file.startswith(number)
             for question, anchor in known[file]
@@ -319,6 +317,24 @@ def home(project: Path) -> dict[str, str]:
     return pages
 
 
+def searchable(project: Path) -> str:
+    """Return the script that holds what the field on the first page finds: questions, titles of lessons, terms."""
+    titles = {path.name: generate.header(path)["title"] for path in lessons(project)}
+    found = [(title, f"notebooks/{name}", "", name[:2]) for name, title in titles.items()]
+    for name, its in recipes(project).items():
+        found += [(question, f"notebooks/{name}", anchor, titles.get(name, "")) for question, anchor in its]
+    terms = re.findall(
+        r"^### (.+)$", (project / "docs" / "glossary.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    found += [(term, "docs/glossary.md", term, "Glossary") for term in terms]
+    keys = ("text", "url", "more", "where")
+    entries = []
+    for text, page, anchor, where in found:
+        url = f"{page.rpartition('.')[0]}.html" + (f"#{make_id(anchor)}" if anchor else "")
+        entries.append(dict(zip(keys, (text.replace("`", ""), url, anchor.replace("-", " "), where), strict=True)))
+    return f"window.QUESTIONS = {json.dumps(entries)};\n"
+
+
 # --- the whole ---------------------------------------------------------------------------------------------------
 
 
@@ -396,6 +412,7 @@ def build(project: Path = ROOT, site: Path = ROOT / "build" / "site") -> None:
     prepare(project, work / "source")
     fresh = sphinx(project, work, "html")
     write_downloads(project, fresh)
+    write_text(fresh / "_static" / "questions.js", searchable(project))
     shutil.copyfile(project / "pipeline.png", fresh / "_static" / "pipeline.png")
     shutil.rmtree(site, ignore_errors=True)
     fresh.rename(site)
