@@ -1,4 +1,4 @@
-"""What tests share: the site, built once; for those of evidence, the table that a module is named after, and its script."""
+"""What tests share: the site, built once; for those of evidence, the table a module is named after, and its script."""
 
 import time
 
