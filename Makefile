@@ -11,6 +11,8 @@
 #                        (make lab-edit NOTEBOOKS=build/workshop opens them)
 #   make check           is this machine ready for a workshop? One screen, in seconds
 #   make collect STUDENTS=folder      which checks pass in the notebooks that students returned
+#   make site            the pages for readers, into build/site; they open from disk
+#   make pdf             the same pages in one file, build/tensor-to-decision.pdf; needs Chromium
 #   make bench           ours beside the alternatives; writes the tables into benchmarks/README.md
 #   make evidence        the tables that take longer than a lesson may; ARGS=decisions makes one
 #   make lock            newest allowed versions into the locks, and what is generated from them
@@ -33,7 +35,7 @@ LAB = PYTHONPATH="$(CURDIR)" $(BIN)/jupyter lab --notebook-dir=. \
 
 # A recipe that fails or is interrupted must not leave a target that looks finished.
 .DELETE_ON_ERROR:
-.PHONY: run all test test-fast lab lab-edit store workshop check collect bench evidence lock clean
+.PHONY: run all test test-fast lab lab-edit store workshop check collect site pdf bench evidence lock clean
 
 run: $(READY)
 	@$(BIN)/python tools/run.py $(NOTEBOOK) $(ARGS)
@@ -72,6 +74,12 @@ check: $(READY)
 
 collect: $(READY)
 	@$(BIN)/python tools/collect.py $(if $(STUDENTS),"$(STUDENTS)") $(ARGS)
+
+site: $(READY_TEST)
+	@$(BIN)/python tools/build_site.py
+
+pdf: $(READY_TEST)
+	@$(BIN)/python tools/build_site.py pdf
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/bench.py

@@ -149,6 +149,23 @@ def test_the_recipes_and_the_first_lesson_lead_to_every_notebook():
         assert f"({path.name})" in start or path.stem == "00_start_here", path.name
 
 
+def test_each_of_the_fifteen_published_examples_has_a_question_what_happens_and_a_section_that_answers_it():
+    """That each link leads to its section, the test of all documents holds."""
+    text = (ROOT / "docs" / "answers.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in text.splitlines()
+        if re.match(r"\| \d, ", line)
+    ]
+    assert len(rows) == 15
+    for example, question, happens, answer in rows:
+        assert question.endswith("?"), example
+        assert re.match(r"It (stops|runs|is built)", happens), example
+        assert re.fullmatch(r"(\[[^]]+\]\(\.\./notebooks/\d\d_\w+\.ipynb#[^)\s]+\)(, |$))+", answer), example
+    stops = sum(happens.startswith("It stops") for _, _, happens, _ in rows)
+    assert stops == 8 and "eight stop with an error" in " ".join(text.split())
+
+
 LESSON = r"\[(\d\d)\]\(\.\./notebooks/\d\d_\w+\.ipynb\)"
 
 

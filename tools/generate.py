@@ -11,14 +11,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import nbformat
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from helpers.notebook import ROOT, write_text
+from tools.lab import UNRUN, for_reader
 from tools.run import is_core, notebooks
 
 # Each lock holds what the first one does not: they are installed together.
@@ -42,6 +45,22 @@ CHAPTERS = {
     "7": "Predictions as features",
     "8": "More than one machine",
 }
+COLAB_CELL = """\
+# In Colab: the project, and the versions of packages that the lesson was written with. A few minutes, once a session.
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+project = Path("/content" if "google.colab" in sys.modules else ".").resolve() / "{folder}"
+if Path("../tools/colab.py").exists():
+    project = Path("..").resolve()  # this cell has run before
+elif not project.exists():
+    subprocess.run(["git", "clone", "--quiet", "--depth=1", "--branch={branch}", "{repository}", project], check=True)
+os.chdir(project / "notebooks")
+sys.path.insert(0, str(project))
+runpy.run_path("../tools/colab.py")["prepare"]()"""
 TABLE = re.compile(r"(?<=<!-- notebooks: made by tools/generate.py -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
 
 
@@ -120,6 +139,21 @@ def notebook_table() -> str:
 def with_table(readme: str) -> str:
     """Return README's text with the table as it should be."""
     return TABLE.sub(lambda _: notebook_table(), readme)
+
+
+def for_colab(notebook: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a reader's copy that Colab opens alone: a first cell fetches the rest, and links lead out of the copy."""
+    where = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["tensor-to-decision"]
+    repository, branch = where["repository"], where["branch"]
+    first = COLAB_CELL.format(folder=repository.rpartition("/")[2], branch=branch, repository=repository)
+    cells = [{"cell_type": "code", "id": "colab", "metadata": {}, "source": first, **UNRUN}]
+    others = f"](https://colab.research.google.com/github/{repository.removeprefix('https://github.com/')}/blob/gh-pages/colab/"
+    for cell in for_reader(notebook)["cells"]:
+        if cell["cell_type"] == "markdown":
+            text = "".join(cell["source"]).replace("](../", f"]({repository}/blob/{branch}/")
+            cell = {**cell, "source": re.sub(r"\]\((?=\d\d_\w+\.ipynb)", others, text)}
+        cells.append(cell)
+    return {**notebook, "cells": cells, "metadata": {**notebook["metadata"], "colab": {"name": name}}}
 
 
 def main(arguments: list[str]) -> None:
