@@ -1,4 +1,6 @@
-"""What the tests of evidence share: the table that a module is named after, and the script that made it."""
+"""What tests share: the site, built once; for those of evidence, the table that a module is named after, and its script."""
+
+import time
 
 import os
 import shutil
@@ -6,6 +8,30 @@ import sys
 
 import evidence
 import pytest
+
+from helpers.notebook import ROOT
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory, worker_id):
+    """The folder of the whole site. The first worker that asks builds it, the others wait."""
+    from tools import build_site
+
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    folder, ended = shared / "site", shared / "site-ended"
+    try:
+        (shared / "site-begun").mkdir()
+    except FileExistsError:
+        while not ended.exists():
+            time.sleep(0.5)
+    else:
+        try:
+            build_site.build(ROOT, folder)
+        finally:
+            ended.touch()
+    assert folder.is_dir(), "the site was not built: see the first test that failed"
+    return folder
 
 
 def _name(request):

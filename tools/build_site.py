@@ -80,8 +80,8 @@ def fenced(directive: str, title: str, body: str, *options: str) -> str:
 def lesson_page(path: Path, project: Path) -> dict[str, Any]:
     """Return a notebook as the site shows it: answer and card on top, what a reader should try first folded."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    cells = [cell for cell in notebook["cells"] if "instructor" not in lab._tags(cell)]
-    answer = "result" in lab._tags(cells[1])
+    cells = [cell for cell in notebook["cells"] if "instructor" not in _tags(cell)]
+    answer = "result" in _tags(cells[1])
     title, *rest = (dict(cell) for cell in cells)
     top = [markdown(_description(cells)), title]
     if answer:
@@ -99,7 +99,7 @@ def folded(cells: Sequence[Cell]) -> Iterator[Cell]:
     """Yield cells: set-up, solutions, checks, and what is said of their results stand behind a click."""
     checked, setup = False, False
     for cell in cells:
-        tags, source = lab._tags(cell), _source(cell)
+        tags, source = _tags(cell), _source(cell)
         if cell["cell_type"] == "markdown":
             yield markdown(fenced("dropdown", "What came out", source)) if checked and "result" in tags else cell
             checked = checked and "result" in tags
@@ -118,7 +118,7 @@ def folded(cells: Sequence[Cell]) -> Iterator[Cell]:
 
 def fold(cell: Cell, name: str, *tags: str) -> Cell:
     """Return a code cell with what folds it, and with figures that bring their own caption."""
-    metadata = {**cell["metadata"], "tags": [*lab._tags(cell), *tags], "mystnb": {"code_prompt_show": name}}
+    metadata = {**cell["metadata"], "tags": [*_tags(cell), *tags], "mystnb": {"code_prompt_show": name}}
     return {**cell, "metadata": metadata, "outputs": list(captioned(cell["outputs"]))}
 
 
@@ -186,6 +186,10 @@ def markdown(source: str) -> Cell:
 
 def _source(cell: Cell) -> str:
     return "".join(cell["source"])
+
+
+def _tags(cell: Cell) -> list[str]:
+    return cell["metadata"].get("tags", [])
 
 
 def _escaped(text: str) -> str:
@@ -318,20 +322,21 @@ def home(project: Path) -> dict[str, str]:
 
 
 def searchable(project: Path) -> str:
-    """Return the script that holds what the field on the first page finds: questions, titles of lessons, terms."""
+    """Return the script that holds what the field on the first page finds: lessons, questions, terms, other pages."""
     titles = {path.name: generate.header(path)["title"] for path in lessons(project)}
-    found = [(title, f"notebooks/{name}", "", name[:2]) for name, title in titles.items()]
+    found = []
+    for path in lessons(project):
+        top = json.loads(path.read_text(encoding="utf-8"))["cells"][1:3]
+        found.append((titles[path.name], f"notebooks/{path.name}", "", path.name[:2], " ".join(map(_source, top))))
     for name, its in recipes(project).items():
-        found += [(question, f"notebooks/{name}", anchor, titles.get(name, "")) for question, anchor in its]
-    terms = re.findall(
-        r"^### (.+)$", (project / "docs" / "glossary.md").read_text(encoding="utf-8"), flags=re.MULTILINE
-    )
-    found += [(term, "docs/glossary.md", term, "Glossary") for term in terms]
-    keys = ("text", "url", "more", "where")
+        found += [(question, f"notebooks/{name}", section, titles[name], "") for question, section in its]
+    for name in ["docs/glossary.md", "docs/about.md", *PAGES]:
+        title, *sections = re.findall(r"^##* (.+)$", (project / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        found += [(section, name, section, title, "") for section in sections]
     entries = []
-    for text, page, anchor, where in found:
-        url = f"{page.rpartition('.')[0]}.html" + (f"#{make_id(anchor)}" if anchor else "")
-        entries.append(dict(zip(keys, (text.replace("`", ""), url, anchor.replace("-", " "), where), strict=True)))
+    for text, page, section, where, more in found:
+        url = f"{page.rpartition('.')[0]}.html" + (f"#{make_id(section)}" if section else "")
+        entries.append({"text": text.replace("`", ""), "url": url, "where": where, "more": more})
     return f"window.QUESTIONS = {json.dumps(entries)};\n"
 
 
@@ -389,11 +394,13 @@ def write_downloads(project: Path, site: Path) -> None:
     for path in lessons(project):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         reader, student = lab.for_reader(notebook), lab.for_student(notebook)
-        texts = {f"downloads/{path.name}": reader, f"downloads/students/{path.name}": student}
-        if hasattr(generate, "for_colab"):
-            texts[f"colab/{path.name}"] = generate.for_colab(notebook, path.name)
-        for name, copy in texts.items():
-            write_text(site / name, json.dumps(copy, indent=1, ensure_ascii=False).replace("](../", published) + "\n")
+        colab = generate.for_colab(notebook, path.name)
+        texts = {"downloads": reader, "downloads/students": student, "colab": colab}
+        for folder, copy in texts.items():
+            write_text(
+                site / folder / path.name,
+                json.dumps(copy, indent=1, ensure_ascii=False).replace("](../", published) + "\n",
+            )
         write_text(site / "downloads" / f"{path.stem}.py", percent(reader).replace("](../", published))
 
 

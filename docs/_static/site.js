@@ -1,19 +1,22 @@
 // Questions, lessons and terms that share words with what somebody typed: below the field on the first page, and above
 // the pages that Sphinx's search finds, which have to hold every word.
-(() => {
+document.addEventListener("DOMContentLoaded", () => {
   const typed = document.querySelector("form.question input");
   const searched = document.querySelector("#search-results");
   if (!typed && !searched) return;
 
   const FEW = 8;
   const COMMON = new Set("a an and are be by can do does for from how i if in is it me my of on or so the to what which why with".split(" "));
-  const words = (text) => (text.toLowerCase().match(/[\p{L}\p{N}]+/gu) || []).filter((word) => !COMMON.has(word));
+  const words = (text) =>
+    (text.toLowerCase().match(/[\p{L}\p{N}]{2,}|\p{N}/gu) || []).filter((word) => !COMMON.has(word));
   // Endings differ: "imbalanced" finds "imbalance", "touching" finds "touch".
   const begins = (word) => word.slice(0, Math.max(4, word.length - 3));
-  const alike = (one, other) => one.startsWith(begins(other)) || other.startsWith(begins(one));
+  const alike = (one, other) =>
+    one === other ||
+    (Math.min(one.length, other.length) > 3 && (one.startsWith(begins(other)) || other.startsWith(begins(one))));
 
   function matching(query) {
-    const entries = window.QUESTIONS.map((entry) => ({ ...entry, words: words(entry.text + " " + entry.more) }));
+    const entries = window.QUESTIONS.map((entry) => ({ ...entry, words: words(`${entry.text} ${entry.url} ${entry.more}`) }));
     const has = (entry, word) => entry.words.some((other) => alike(word, other));
     const asked = [...new Set(words(query))].map((word) => {
       const often = entries.filter((entry) => has(entry, word)).length;
@@ -24,7 +27,7 @@
       entry.score = asked.reduce((sum, { word, weight }) => sum + (has(entry, word) ? weight : 0), 0);
     }
     return entries
-      .filter((entry) => all > 0 && entry.score >= 0.5 * all)
+      .filter((entry) => all > 0 && entry.score >= 0.4 * all)
       .sort((one, other) => other.score - one.score || one.words.length - other.words.length)
       .slice(0, FEW);
   }
@@ -58,4 +61,4 @@
     list(typed ? typed.value : new URLSearchParams(location.search).get("q") || "");
   };
   document.head.append(script);
-})();
+});
