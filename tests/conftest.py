@@ -1,10 +1,9 @@
-"""What tests share: the site, built once; for those of evidence, the table that a module is named after, and its script."""
-
-import time
+"""What tests share: a browser; the site, built once; for those of evidence, the table that a module is named after, and its script."""
 
 import os
 import shutil
 import sys
+import time
 
 import evidence
 import pytest
