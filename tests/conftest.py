@@ -1,4 +1,4 @@
-"""What tests share: a browser; the site, built once; for those of evidence, the table that a module is named after, and its script."""
+"""What tests share: a browser; the site, built once; for evidence, a module's table, and the script that made it."""
 
 import os
 import shutil

@@ -120,9 +120,7 @@ def unrun(page, address):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / path.name).write_text(json.dumps(copy), encoding="utf-8")
         page.goto(address.replace("build/lab/00_start_here.ipynb", f"build/{folder.name}/{path.name}"))
-        page.wait_for_function(
-            "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel", timeout=90_000
-        )
+        page.wait_for_function(f"(widget => {READY})(window.jupyterapp?.shell.currentWidget)", timeout=120_000)
 
     yield opened
     # The kernel ends with its tab.
@@ -130,6 +128,11 @@ def unrun(page, address):
     shutil.rmtree(folder)
 
 
+# The lesson's own kernel waits for work.
+READY = (
+    "widget?.sessionContext?.isReady && widget.sessionContext.session?.kernel?.status === 'idle'"
+    " && widget.context?.isReady && window.jupyterapp.commands.isEnabled('notebook:run-all-cells')"
+)
 CELLS = "window.jupyterapp.shell.currentWidget.content.model.toJSON().cells"
 
 
