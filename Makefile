@@ -10,6 +10,7 @@
 #   make workshop        copies for students, without solutions and outputs, into build/workshop
 #                        (make lab-edit NOTEBOOKS=build/workshop opens them)
 #   make site            the pages for readers, into build/site; they open from disk
+#   make pdf             the same pages in one file, build/tensor-to-decision.pdf; needs Chromium
 #   make bench           ours beside the alternatives; writes the tables into benchmarks/README.md
 #   make evidence        the tables that take longer than a lesson may; ARGS=decisions makes one
 #   make lock            newest allowed versions into the locks, and what is generated from them
@@ -32,7 +33,7 @@ LAB = PYTHONPATH="$(CURDIR)" $(BIN)/jupyter lab --notebook-dir=. \
 
 # A recipe that fails or is interrupted must not leave a target that looks finished.
 .DELETE_ON_ERROR:
-.PHONY: run all test test-fast lab lab-edit store workshop site bench evidence lock clean
+.PHONY: run all test test-fast lab lab-edit store workshop site pdf bench evidence lock clean
 
 run: $(READY)
 	@$(BIN)/python tools/run.py $(NOTEBOOK) $(ARGS)
@@ -68,6 +69,9 @@ workshop: $(READY)
 
 site: $(READY_TEST)
 	@$(BIN)/python tools/build_site.py
+
+pdf: $(READY_TEST)
+	@$(BIN)/python tools/build_site.py pdf
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/bench.py

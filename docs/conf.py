@@ -4,6 +4,7 @@ Nothing here reaches for the network: fonts, icons, MathJax and the search are f
 what pydata-sphinx-theme has too is used, so that either can serve.
 """
 
+import html
 import importlib
 import re
 import sys
@@ -65,6 +66,7 @@ html_search_scorer = str(ROOT / "docs" / "scorer.js")
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "navbar_persistent": [],
+    "max_navbar_depth": 2,
     "show_toc_level": 2,
     "use_download_button": False,
     "use_fullscreen_button": False,
@@ -101,7 +103,15 @@ def skip(app, what, name, member, skipped, options):
     return skipped or bool(re.fullmatch(r"set_\w+_request|get_metadata_routing", name))
 
 
+def describe(app, pagename, templatename, context, doctree):
+    """Give a lesson the description that its preview has."""
+    if said := (context.get("meta") or {}).get("og:description"):
+        context["metatags"] += f'<meta name="description" content="{html.escape(said)}" />\n'
+
+
 def setup(app):
     """Connect the functions above."""
     app.add_node(HideCodeCellNode, override=True, html=(open_fold, close_fold))
     app.connect("autodoc-skip-member", skip)
+    # Before the extension for previews, which would describe the page by its first words.
+    app.connect("html-page-context", describe, priority=100)

@@ -24,12 +24,15 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.path, self.ids, self.links, self.fetched, self.meta, self.words = path, set(), [], [], {}, []
+        self.path, self.ids, self.links, self.fetched, self.meta = path, set(), [], [], {}
+        self.words, self.open, self.folds = [], [], 0
         self.feed(path.read_text(encoding="utf-8"))
         self.text = " ".join(" ".join(self.words).split())
+        self.visible = "".join(self.open)
 
     def handle_starttag(self, tag, attrs):
         found = dict(attrs)
+        self.folds += tag == "details"
         self.ids.add(found.get("id"))
         if tag == "a" and found.get("href"):
             self.links.append(found["href"])
@@ -40,8 +43,13 @@ class Page(HTMLParser):
         if tag == "meta":
             self.meta[found.get("name") or found.get("property")] = found.get("content")
 
+    def handle_endtag(self, tag):
+        self.folds -= tag == "details"
+
     def handle_data(self, data):
         self.words.append(data)
+        if not self.folds:
+            self.open.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +96,12 @@ def test_no_page_and_no_download_shows_notes_for_teachers(site, pages):
 
 
 def test_a_solution_and_what_it_gave_stand_behind_a_click(lesson):
-    path, notebook, page = lesson
+    _, notebook, page = lesson
     html = page.path.read_text(encoding="utf-8")
-    folded = "".join(re.findall(r'<details class="fold"><summary>Solution.*?</details>', html, flags=re.DOTALL))
     assert html.count("<summary>Solution</summary>") == len(tagged(notebook, "solution"))
-    assert html.count("tag_solution") == folded.count("tag_solution") + html.count("cell tag_hide-cell tag_solution")
+    others = "".join(cell.source for cell in notebook.cells if "solution" not in cell.metadata.get("tags", []))
+    for line in "\n".join(tagged(notebook, "solution")).splitlines():
+        assert len(line.strip()) < 15 or line.strip() in others or line.strip() not in page.visible
     after_checks = [
         cell.source
         for before, cell in zip(notebook.cells, notebook.cells[1:], strict=False)
@@ -162,7 +171,7 @@ def test_each_lesson_lists_the_questions_that_it_answers(lesson):
 def test_previews_describe_each_lesson_by_its_answer(pages, lesson):
     _, notebook, page = lesson
     said = plain(page.meta["description"])
-    assert len(said) >= 5 and said == plain(tagged(notebook, "result")[0])[: len(said)]
+    assert said and said == plain(tagged(notebook, "result")[0])[: len(said)]
     assert page.meta["og:description"] == page.meta["description"]
     assert page.meta["og:title"].replace("’", "'") == re.sub(r"[*`]", "", notebook.cells[0].source[2:].split("\n")[0])
     assert page.meta["og:image"].endswith("_static/pipeline.png")
@@ -188,10 +197,8 @@ def test_a_page_that_is_not_there_has_a_page_that_leads_back(pages):
 def test_versions_licences_and_how_to_cite_are_told(pages):
     text = pages["docs/about.html"].text
     pins = generate.packages((ROOT / "requirements.txt").read_text(encoding="utf-8"))
-    for pin in pins:
-        name, _, version = pin.partition(" ")[0].partition("==")
-        if name in build_site.SHOWN_VERSIONS:
-            assert f"{name} {version}" in text
+    for name, version in (pin.partition(" ")[0].split("==") for pin in pins):
+        assert name not in build_site.SHOWN_VERSIONS or re.search(rf"{name} .{{,20}}{re.escape(version)}", text)
     assert "cff-version" in text and "Apache-2.0" in text and "CC BY 4.0" in text
 
 
@@ -199,9 +206,7 @@ def test_every_module_of_the_packages_has_a_page_with_its_functions(pages):
     for package in ("helpers", "serving"):
         for path in (ROOT / package).glob("[a-z]*.py"):
             assert pages[f"api/{package}.{path.stem}.html"].text
-    assert "helpers.decisions.min_cost_threshold" in pages["api/helpers.decisions.html"].ids or any(
-        str(anchor).startswith("helpers.decisions.") for anchor in pages["api/helpers.decisions.html"].ids
-    )
+    assert "helpers.decisions.threshold_curve" in pages["api/helpers.decisions.html"].ids
 
 
 @pytest.fixture
@@ -215,7 +220,9 @@ def project(tmp_path):
     for name in build_site.PAGES:
         (copy / name).parent.mkdir(exist_ok=True)
         (copy / name).write_text("# A page\n", encoding="utf-8")
+    (copy / "datasets" / "cells" / "README.md").write_text("# A card\n", encoding="utf-8")
     (copy / "docs" / "answers.md").unlink(missing_ok=True)
+    shutil.rmtree(copy / "docs" / "workshop", ignore_errors=True)
     (copy / "docs" / "glossary.md").write_text("# Glossary\n\n### AUC\n\nAn area.\n", encoding="utf-8")
     (copy / "docs" / "home.md").write_text(
         "# Home\n\n<!-- site: questions -->\n\n<!-- site: contents -->\n", encoding="utf-8"
@@ -234,7 +241,8 @@ def project(tmp_path):
         text("## How many?"),
         code("1 + 1", execution_count=1, outputs=[nbformat.v4.new_output("stream", text="2\n")]),
     ]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), copy / "notebooks" / "80_more.ipynb")
+    language = {"language_info": {"name": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=language), copy / "notebooks" / "80_more.ipynb")
     return copy
 
 

@@ -35,7 +35,9 @@ Cell = dict[str, Any]
 SHOWN_VERSIONS = ["tensorflow-cpu", "keras", "scikit-learn", "numpy", "pandas", "scipy", "scikit-image", "jupyterlab"]
 # Pages beside docs/ and the lessons, in the order of the side bar.
 PAGES = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "serving/README.md", "datasets/README.md"]
+PDF = Path("build", "tensor-to-decision.pdf")
 LONGEST_OUTPUT = 25
+LONGEST_DESCRIPTION = 200
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 RECIPE = re.compile(r"^\| (.+) \| \[.+\]\(\.\./notebooks/([^)#]+)#?([^)]*)\) \|$", flags=re.MULTILINE)
 
@@ -83,7 +85,7 @@ def lesson_page(path: Path, project: Path) -> dict[str, Any]:
     cells = [cell for cell in notebook["cells"] if "instructor" not in _tags(cell)]
     answer = "result" in _tags(cells[1])
     title, *rest = (dict(cell) for cell in cells)
-    top = [markdown(_description(cells)), title]
+    top = [title]
     if answer:
         top.append(markdown(fenced("admonition", "The answer", _source(rest.pop(0)), ":class: tip")))
     top += [markdown(fenced("card", "", _source(rest.pop(0)) + "\n\n" + links(path, project)))]
@@ -92,7 +94,8 @@ def lesson_page(path: Path, project: Path) -> dict[str, Any]:
             f"- [{question}](#{slug(anchor)})" if anchor else f"- {question}" for question, anchor in questions
         )
         top.append(markdown(fenced("dropdown", "Questions that this lesson answers", listed)))
-    return {**notebook, "cells": top + list(folded(rest))}
+    described = {**notebook["metadata"], "og:description": description(_source(cells[1]))}
+    return {**notebook, "cells": top + list(folded(rest)), "metadata": described}
 
 
 def folded(cells: Sequence[Cell]) -> Iterator[Cell]:
@@ -196,11 +199,21 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def _description(cells: Sequence[Cell]) -> str:
-    """Return the description for search engines and previews: the first sentences of the answer."""
-    text = re.sub(r"\[([^]]*)\]\([^)]*\)|[*`\n]", r"\1", _source(cells[1]))
-    sentence = text[:200].rsplit(". ", 1)[0].rsplit(" ", 1)[0] if len(text) > 200 else text
-    return f"```{{eval-rst}}\n.. meta::\n   :description: {sentence}\n   :og\\:description: {sentence}\n```"
+def description(answer: str) -> str:
+    """Return what search engines and previews tell of a lesson: the first sentences of its answer.
+
+    Examples
+    --------
+    >>> description("Use **one** [scaler](x.md). " + "So it goes on. " * 20)
+    'Use one scaler. So it goes on. So it goes on. So it goes on. So it goes on. So it goes on. So it goes on. \
+So it goes on. So it goes on. So it goes on. So it goes on. So it goes on.'
+    """
+    text = re.sub(r"[*`]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", answer))
+    text = " ".join(text.split())
+    if len(text) <= LONGEST_DESCRIPTION:
+        return text
+    whole, end, _ = text[:LONGEST_DESCRIPTION].rpartition(". ")
+    return whole + "." if end else text[:LONGEST_DESCRIPTION].rpartition(" ")[0] + " …"
 
 
 # --- the other pages ---------------------------------------------------------------------------------------------
@@ -274,8 +287,11 @@ def contents(project: Path) -> str:
 def versions(project: Path) -> str:
     """Return the table of pinned versions that a reader asks for."""
     pins = generate.packages((project / "requirements.txt").read_text(encoding="utf-8"))
-    found = dict(pin.partition(" ")[0].split("==") for pin in pins)
-    rows = [f"| {name} | {found[name]} |" for name in SHOWN_VERSIONS if name in found]
+    found = defaultdict(list)
+    for pin in pins:
+        name, _, version = pin.partition(" ")[0].partition("==")
+        found[name].append(version)
+    rows = [f"| {name} | {' or '.join(found[name])} |" for name in SHOWN_VERSIONS if name in found]
     return "\n".join(["| package | version |", "|---|---|", *rows])
 
 
@@ -308,7 +324,7 @@ def home(project: Path) -> dict[str, str]:
         "contents": contents(project),
         "versions": versions(project),
         "citation": f"```yaml\n{citation}```",
-        "pdf": "",
+        "pdf": f"All pages are in [one PDF](../{PDF.as_posix()})." if (project / PDF).exists() else "",
     }
     pages = {}
     for name, original in {"index": "home", "docs/about": "about"}.items():
@@ -407,7 +423,7 @@ def write_downloads(project: Path, site: Path) -> None:
 def sphinx(project: Path, work: Path, builder: str) -> Path:
     """Run Sphinx in a folder with what it reads, and return what it wrote; exit if anything is amiss."""
     options = ["-b", builder, "-W", "--keep-going", "-q", "-j", "2", "-c", project / "docs", "-d", work / "trees"]
-    command = [sys.executable, "-m", "sphinx", *options, work / "source", work / builder]
+    command = [sys.executable, "-m", "sphinx", *map(str, [*options, work / "source", work / builder])]
     if subprocess.run(command, cwd=project, env={**os.environ, **ENVIRONMENT}, check=False).returncode:
         sys.exit("The site was not built: see the sentences above. What was there is left as it was.")
     return work / builder
@@ -427,8 +443,37 @@ def build(project: Path = ROOT, site: Path = ROOT / "build" / "site") -> None:
     shutil.rmtree(work)
 
 
+def print_pdf(project: Path = ROOT) -> None:
+    """Print all pages as one file; exit where there is no browser that prints."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        sys.exit("Chromium prints the PDF and is missing: on Debian, type `apt-get install chromium`.")
+    target = project / PDF
+    work = target.with_name("pdf-work")
+    shutil.rmtree(work, ignore_errors=True)
+    prepare(project, work / "source")
+    whole = sphinx(project, work, "singlehtml") / "index.html"
+    with sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(color_scheme="light")
+        page.set_default_timeout(300_000)
+        page.goto(whole.as_uri())
+        page.evaluate("document.querySelectorAll('details').forEach(fold => (fold.open = true))")
+        page.evaluate("window.MathJax && MathJax.startup.promise")
+        page.pdf(path=work / target.name, format="A4", outline=True, tagged=True)
+        browser.close()
+    os.replace(work / target.name, target)
+    shutil.rmtree(work)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Build, and say where it is."""
+    if list(arguments) == ["pdf"]:
+        print_pdf()
+        print(f"==> all pages in one file: {ROOT / PDF}; the next `make site` offers it")
+        return
     build()
     print(f"==> the site is in build/site: open {ROOT / 'build' / 'site' / 'index.html'}")
 
