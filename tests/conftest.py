@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """What tests share: a browser; the site, built once; for evidence, a module's table, and the script that made it."""
-=======
-"""What tests share: the site, built once; for those of evidence, the table a module is named after, and its script."""
->>>>>>> w-S1
 
 import os
 import shutil
