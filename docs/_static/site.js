@@ -1,3 +1,11 @@
+// The side bar's folds have a sign and no name, which a screen reader needs.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const summary of document.querySelectorAll("nav li > details > summary")) {
+    const link = summary.closest("li").querySelector("a");
+    if (link && !summary.textContent.trim()) summary.setAttribute("aria-label", `Pages of ${link.textContent.trim()}`);
+  }
+});
+
 // Questions, lessons and terms that share words with what somebody typed: below the field on the first page, and above
 // the pages that Sphinx's search finds, which have to hold every word.
 document.addEventListener("DOMContentLoaded", () => {
