@@ -145,7 +145,7 @@ def run_all(page):
         " return code.every(cell => cell.execution_count) ||"
         " code.some(cell => cell.outputs.some(output => output.output_type === 'error')) }"
     )
-    page.wait_for_function(f"({ended})({CELLS})", timeout=400_000, polling=500)
+    page.wait_for_function(f"({ended})({CELLS})", timeout=900_000, polling=500)
     return page.evaluate(CELLS)
 
 
