@@ -60,6 +60,8 @@ html_js_files = ["site.js"]
 mathjax_path = "tex-svg-full.js"
 html_copy_source = False
 html_show_sphinx = False
+html_use_index = False
+html_domain_indices = False
 # A page opened from disk may not read another one, which the summaries of found pages need.
 html_show_search_summary = False
 html_search_scorer = str(ROOT / "docs" / "scorer.js")
