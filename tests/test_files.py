@@ -118,6 +118,7 @@ def test_ci_makes_sure_of_a_browser_and_calls_the_test_command_of_readme():
     assert lines[:-1] == [
         'cd "$(dirname "$0")/.." || exit 1',
         "command -v chromium >/dev/null || { apt-get update -q && apt-get install -qy chromium; } || exit 1",
+        "export CI=true",
     ]
 
 

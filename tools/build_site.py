@@ -366,7 +366,8 @@ def prepare(project: Path, source: Path) -> None:
     pages = {name.removesuffix(".md"): (project / name).read_text(encoding="utf-8") for name in [*PAGES, *cards, *docs]}
     del pages["docs/home"]
     pages["docs/glossary"] = pages["docs/glossary"].replace("\n### ", "\n## ")
-    pages["README"] = pages["README"].replace("# From tensor to decision", "# Run it yourself", 1)
+    # The badge is a picture of another machine.
+    pages["README"] = re.sub(r"\A# .+\n+(\[!\[.+\n)?", "# Run it yourself\n", pages["README"])
     pages["datasets/README"] += "\n" + toctree([name.removeprefix("datasets/").removesuffix(".md") for name in cards])
     for name, text in {**pages, **chapter_pages(project), **api_pages(project), **home(project)}.items():
         write_text(source / f"{name}.md", _led(text, f"{name}.md", project, source))
