@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-import importlib
+import html
 import json
 import linecache
 import logging
@@ -23,12 +23,12 @@ import subprocess
 import sys
 import tempfile
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 from packaging.requirements import Requirement
@@ -104,23 +104,18 @@ def check_environment(lock: str | None = None) -> list[dict[str, str]]:
     ['missing']
     """
     text = (ROOT / "requirements.txt").read_text(encoding="utf-8") if lock is None else lock
+    # Where a package is there twice, the first one is imported.
+    there = {re.sub("[-_.]+", "-", found.name).lower(): found.version for found in reversed([*distributions()])}
     rows = []
     for line in re.findall(r"^[A-Za-z0-9][^\\#\n]*", text, flags=re.MULTILINE):
         requirement = Requirement(line.strip())
         if requirement.marker is None or requirement.marker.evaluate():
             name, pinned = requirement.name, str(requirement.specifier).removeprefix("==")
-            found = _installed(name)
+            found = there.get(name) or there.get(_TWINS.get(name, ""))
             state = "missing" if not found else "right" if found == pinned else "wrong version"
             fix = "" if state == "right" else f"%pip install {name}=={pinned}"
             rows.append({"package": name, "pinned": pinned, "installed": found or "-", "state": state, "fix": fix})
     return rows
-
-
-def _installed(name: str) -> str:
-    for candidate in (name, _TWINS.get(name, name)):
-        with suppress(PackageNotFoundError):
-            return version(candidate)
-    return ""
 
 
 class UserError(ValueError):
@@ -354,10 +349,7 @@ def check_parameters(notebook: str | os.PathLike[str], values: Mapping[str, Any]
     """
     schema = _schema_of(Path(notebook))
     _refuse_unknown(values, schema)
-    return {
-        name: schema[name].from_text(value) if isinstance(value, str) else schema[name].check(value)
-        for name, value in values.items()
-    }
+    return {n: schema[n].from_text(v) if isinstance(v, str) else schema[n].check(v) for n, v in values.items()}
 
 
 def _refuse_unknown(given: Iterable[str], schema: Mapping[str, Parameter]) -> None:
@@ -394,9 +386,15 @@ def setup(namespace: Mapping[str, Any], *, exact: bool = True) -> None:
     _validate(namespace)
     if not exact:
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
-        # oneDNN announces itself whatever the level of the log is.
-        with _silent_stderr():
-            importlib.import_module("tensorflow")
+        # oneDNN announces itself whatever the level of the log is, and C libraries know nothing of Python's sys.stderr.
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            import tensorflow  # noqa: F401
+        finally:
+            os.dup2(kept, 2)
+            for handle in (kept, nowhere):
+                os.close(handle)
 
 
 def _validate(namespace: Mapping[str, Any]) -> None:
@@ -410,19 +408,6 @@ def _validate(namespace: Mapping[str, Any]) -> None:
             _refuse_unknown(map(_injected, ast.parse(source).body), schema)
     for name, parameter in schema.items():
         parameter.check(namespace[name])
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Silence what C libraries write to standard error, which Python's own redirection does not reach."""
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _injected(line: Any) -> str:
@@ -445,15 +430,16 @@ def progress(items: Iterable[Any], noun: str) -> Iterator[Any]:
     square 2 of 2
     [0, 1]
     """
-    items = list(items)
-    for number, item in enumerate(items, start=1):
+    for number, item in enumerate(items := list(items), start=1):
         yield item
         if number % math.ceil(len(items) / 10) == 0 or number == len(items):
             print(f"{noun} {number} of {len(items)}", flush=True)
 
 
-# Whether each exercise of this kernel is done, by the text of its answer, as it was checked last.
-_exercises: dict[str, bool] = {}
+# Of each exercise of this kernel, by the text of its answer: why it is open, if it is, and where it was checked last.
+_exercises: dict[str, tuple[str, str]] = {}
+# What each exercise of a student's copy asks, by its heading.
+_asked: dict[str, str] = {}
 
 
 def check(answer: Any, right: Callable[[Any], Any], *, wrong: Callable[[Any], str] | None = None) -> None:
@@ -483,21 +469,55 @@ def check(answer: Any, right: Callable[[Any], Any], *, wrong: Callable[[Any], st
     >>> check(calls, lambda k: k == 80, wrong=lambda k: f"{k} calls reach 30 % of the ill patients")
     `calls` is not right yet: 40 calls reach 30 % of the ill patients.
     """
-    name = _first_argument(sys._getframe(1))
-    reason = _why_open(answer, right, wrong)
-    _exercises[name] = not reason
+    caller = sys._getframe(1)
+    name, reason, where = _first_argument(caller), _why_open(answer, right, wrong), caller.f_code.co_filename
+    _exercises[name] = reason, where
     print(f"{name} is {reason or 'right'}.")
+    if reason.startswith("not right") and _asked.get(where):
+        print(f"Asked: {_asked[where]}")
 
 
-def _first_argument(caller: FrameType) -> str:
+def run_check(heading: str, asked: str, packed: str) -> None:
+    """Run the check of a student's copy: as text it would tell the answer, so `tools/lab.py` packs it.
+
+    Parameters
+    ----------
+    heading : str
+        Of the exercise; `open_exercises` links to it.
+    asked : str
+        What the exercise asks, to be printed beside an answer that is not right.
+    packed : str
+        The cell's source, compressed by zlib, as hexadecimal digits.
+
+    Raises
+    ------
+    UserError
+        The cell failed, without a traceback, which would show its source.
+
+    Examples
+    --------
+    >>> packed = zlib.compress(b"check(6 * 8, lambda n: n == 42)").hex()
+    >>> run_check("Your turn", "What is six times seven?", packed)
+    `6 * 8` is not right yet: you gave 48.
+    Asked: What is six times seven?
+    """
+    source = zlib.decompress(bytes.fromhex(packed)).decode()
+    # Named like a file, the source tells `check` how the answer is called.
+    linecache.cache[heading] = len(source), None, source.splitlines(keepends=True), heading
+    _asked[heading] = asked
+    try:
+        exec(compile(source, heading, "exec"), sys._getframe(1).f_globals)
+    except Exception as error:
+        raise UserError(f"the check cannot run ({error!r:.200}); run the cells above it first.") from None
+
+
+def _first_argument(caller: Any) -> str:
     """Return how the call that is under way in a frame names its first argument."""
     # Everything here depends on source that may be missing, as in an embedded interpreter.
     with suppress(Exception):
-        where = list(caller.f_code.co_positions())[caller.f_lasti // 2]
-        tree = ast.parse("".join(linecache.getlines(caller.f_code.co_filename, caller.f_globals)))
-        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-        (call,) = (c for c in calls if (c.lineno, c.end_lineno, c.col_offset, c.end_col_offset) == where)
-        return f"`{ast.unparse(call.args[0])}`"
+        from executing import Source
+
+        return f"`{ast.unparse(cast(Any, Source.executing(caller)).node.args[0])}`"
     return "the answer"
 
 
@@ -529,17 +549,26 @@ def _described(answer: Any) -> str:
 def open_exercises() -> None:
     """Print which of the exercises that `check` saw are open; for the last cell of a lesson.
 
+    In a student's copy the page shows why each one is open, with a link that leads there.
+
     Examples
     --------
     >>> _exercises.clear()
     >>> open_exercises()
     No exercise is checked yet: run the checks.
     """
-    left, total = [name for name, done in _exercises.items() if not done], len(_exercises)
+    left, total = {name: found for name, found in _exercises.items() if found[0]}, len(_exercises)
+    text = f"{total} of {total} exercises are done." if total else "No exercise is checked yet: run the checks."
     if left:
-        print(f"{len(left)} of {total} exercises {'is' if len(left) == 1 else 'are'} open: {', '.join(left)}.")
-    else:
-        print(f"{total} of {total} exercises are done." if total else "No exercise is checked yet: run the checks.")
+        text = f"{len(left)} of {total} exercises {'is' if len(left) == 1 else 'are'} open: {', '.join(left)}."
+    rows = [(at.replace(" ", "-"), at, name, reason) for name, (reason, at) in left.items() if at in _asked]
+    if not rows:
+        print(text)
+        return
+    from IPython.display import display
+
+    lines = ['<li><a href="#{}">{}</a>: {} is {}.</li>'.format(*map(html.escape, row)) for row in rows]
+    display({"text/plain": text, "text/html": f"{html.escape(text)}<ul>{''.join(lines)}</ul>"}, raw=True)
 
 
 def plain_values(values: Mapping[str, Any]) -> dict[str, float | int | str | bool]:
@@ -598,11 +627,9 @@ def write_results(results: Mapping[str, float | int | str | bool], results_path:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: under a temporary name beside it, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
+        draft.write_text(text, encoding="utf-8", newline="\n")
+        draft.replace(path)
     finally:
-        Path(draft).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)

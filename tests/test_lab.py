@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 
+import nbclient
 import nbformat
 import pytest
 
@@ -27,6 +28,12 @@ try:
 except ModuleNotFoundError:
     message = "helpers is missing: use `make lab`, or type `%pip install --no-deps -e ..`"
     raise ModuleNotFoundError(message) from None"""
+TASK = """\
+### Your turn: how many calls?
+
+How many [**calls**](../docs/glossary.md) reach a third? (One line.)
+
+<details><summary>Hint</summary>Sort.</details>"""
 
 
 @pytest.fixture
@@ -45,6 +52,7 @@ def write(tmp_path):
             text("Eighty.", metadata={"tags": ["result"]}),
             text("**For teachers** ask first", metadata={"tags": ["instructor"]}),
             code(SETUP),
+            text(TASK),
             code("# Your turn\ncalls = ..."),
             ran("calls = 80\ncalls", "80\n", metadata={"tags": ["solution"]}),
             ran(check[0] if check else "notebook.check(calls, lambda k: k == 80)", said),
@@ -77,7 +85,7 @@ def test_a_readers_copy_has_no_notes_for_teachers_and_its_solutions_are_text_fol
     assert lab.copy_for_readers(original.parent, folder) == []
     copied = read_copy(folder).cells
     assert [cell.id for cell in copied] == [cell.id for cell in before if "For teachers" not in cell.source]
-    solution = copied[4]
+    solution = copied[5]
     assert solution.cell_type == "markdown"
     assert solution.source == (
         "<details><summary>Solution</summary>\n\n```python\ncalls = 80\ncalls\n```\n\n</details>"
@@ -97,7 +105,7 @@ def test_run_all_in_a_readers_copy_judges_what_the_reader_typed(project, capsys)
     cells = read_copy(folder).cells
     run_all(cells)
     assert "is not set yet" in capsys.readouterr().out
-    cells[3].source = "calls = 70"
+    cells[4].source = "calls = 70"
     run_all(cells)
     assert "is not right yet: you gave 70" in capsys.readouterr().out
 
@@ -113,7 +121,7 @@ def test_a_readers_copy_keeps_results_but_no_verdict_on_exercises(project):
 def test_solutions_of_an_older_notebook_stay_code_for_its_assertions_would_stop_run_all(write):
     original, folder = write("assert calls == 80", said="right\n", last="")
     lab.copy_for_readers(original.parent, folder)
-    solution, check = read_copy(folder).cells[4:6]
+    solution, check = read_copy(folder).cells[5:7]
     assert solution.source == "calls = 80\ncalls"
     assert check.outputs[0].text == "right\n"
     run_all(read_copy(folder).cells)
@@ -125,15 +133,51 @@ def test_a_students_copy_has_no_solutions_no_results_and_no_outputs(project):
     copied = read_copy(folder)
     sources = [cell.source for cell in copied.cells]
     assert [source.splitlines()[0] for source in sources[2:]] == [
+        "### Your turn: how many calls?",
         "# Your turn",
-        "# Check",
+        "# Check: run this cell",
         "print('share 0.5')",
     ]
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in copied.cells)
-    hidden = [cell.source for cell in copied.cells if cell.metadata.get("jupyter", {}).get("source_hidden")]
-    assert hidden == ["# Check\nnotebook.check(calls, lambda k: k == 80)"], "a check tells how to find the answer"
+    (check,) = (cell.source for cell in copied.cells if cell.metadata.get("jupyter", {}).get("source_hidden"))
+    assert "80" not in check.rpartition("\n    '")[0], "a check tells how to find the answer"
     with pytest.raises(SystemExit, match="perhaps with answers: move it away first"):
         lab.copy_for_students(original.parent, folder)
+
+
+def ran(cells, answer):
+    """The outputs of a student's copy after *Run All* with an answer: of the check, and of the last cell."""
+    lesson = nbformat.v4.new_notebook(cells=cells)
+    next(cell for cell in cells if cell.source.startswith("# Your turn")).source = answer
+    nbclient.NotebookClient(lesson, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
+    check, last = (cell.outputs for cell in cells[-2:])
+    return "".join(output.text for output in check), last[-1]
+
+
+def test_a_students_check_says_what_came_out_and_what_was_asked_and_the_last_cell_leads_there(project):
+    original, folder = project
+    lab.copy_for_students(original.parent, folder)
+    said, last = ran(read_copy(folder).cells, "calls = 70")
+    assert said == "`calls` is not right yet: you gave 70.\nAsked: How many calls reach a third?\n"
+    assert last.data["text/plain"] == "1 of 1 exercises is open: `calls`."
+    link = '<a href="#Your-turn:-how-many-calls?">Your turn: how many calls?</a>'
+    assert f"<li>{link}: `calls` is not right yet: you gave 70.</li>" in last.data["text/html"]
+
+    said, last = ran(read_copy(folder).cells, "calls = ...")
+    assert said == "`calls` is not set yet: replace the dots above.\n", "who has not begun is not told again"
+    said, last = ran(read_copy(folder).cells, "calls = 80")
+    assert (said, last.text) == ("`calls` is right.\n", "share 0.5\n1 of 1 exercises are done.\n")
+
+
+def test_a_check_that_cannot_run_tells_nothing_of_the_answer(project):
+    original, folder = project
+    lab.copy_for_students(original.parent, folder)
+    with pytest.raises(nbclient.exceptions.CellExecutionError) as caught:
+        ran(read_copy(folder).cells, "pass")
+    assert caught.value.evalue == (
+        "the check cannot run (NameError(\"name 'calls' is not defined\")); run the cells above it first."
+    )
+    assert "80" not in caught.value.traceback
 
 
 @pytest.mark.parametrize(

@@ -400,15 +400,115 @@ def test_the_copy_for_students_has_no_solutions_and_no_outputs(path):
     assert len(student.cells) == sum(not hidden & set(tags(cell)) for cell in read(path).cells)
 
 
+def told(stored, student):
+    """What a student's copy tells: lines of solutions and stated results, and where a hint holds more than one line."""
+    page = "\n".join("".join(cell["source"]) for cell in student["cells"])
+    outside_hints, before, found = re.sub(r"(?s)<details>.*?</details>", "", page), set(), []
+    for cell in stored.cells:
+        lines = {line.strip() for line in cell.source.splitlines()}
+        if "solution" in tags(cell):
+            own = {line for line in lines - before if len(line) >= 15 and re.search(r"[=(]", line)}
+            there = sorted(line for line in own if line in page)
+            found += [line for line in there if line in outside_hints or len(there) > 1]
+        elif "result" in tags(cell):
+            found += [line for line in lines if line and line in page]
+        else:
+            before |= lines
+    return found
+
+
+@each
+def test_the_copy_for_students_tells_no_answer_and_no_stated_result(path):
+    stored = read(path)
+    assert told(stored, lab.for_student(stored)) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("One.", "`calls = 80 + 0 * rows`", 0),
+        ("One.", "`calls = 80 + 0 * rows`, `less = calls / 2 - 40`", 2),
+        ("print(1 / 4)", "calls = 80 + 0 * rows", 1),
+        ("1. a", "One in four: 0.25.", 1),
+    ],
+)
+def test_a_hint_may_tell_one_line_of_a_solution_and_the_rest_of_a_copy_none(old, new, found):
+    lesson = sample()
+    next(
+        cell for cell in lesson.cells if "solution" in tags(cell)
+    ).source = "calls = 80 + 0 * rows\nless = calls / 2 - 40"
+    assert told(lesson, lab.for_student(lesson)) == []
+    cell = next(cell for cell in lesson.cells if old in cell.source)
+    cell.source = cell.source.replace(old, new)
+    assert len(told(lesson, lab.for_student(lesson))) == found
+
+
+def wrong_answers(stored):
+    """For the id of each check, the rows of the teacher's table below it."""
+    check, found = "", {}
+    for cell in stored.cells:
+        if "notebook.check(" in cell.source:
+            check = cell.id
+        elif "instructor" in tags(cell) and lab.wrong_answers(cell.source):
+            found[check] = lab.wrong_answers(cell.source)
+    return found
+
+
+def type_wrong_answers(student, tables):
+    """Put before each check a cell for each wrong answer, the check after it, and then the place's dots again."""
+    cells = []
+    for cell in student.cells:
+        if "# Your turn" in cell.source:
+            dots = "\n".join(re.findall(r"^[\w, ]+ = \.\.\..*$", cell.source, flags=re.MULTILINE))
+        for number, (typed, _) in enumerate(tables.get(cell.id, [])):
+            cells.append(nbformat.v4.new_code_cell(typed))
+            cells.append({**cell, "id": f"{cell.id}-wrong-{number}"})
+            cells.append(nbformat.v4.new_code_cell(dots))
+        cells.append(cell)
+    student.cells = [nbformat.from_dict(cell) for cell in cells]
+
+
+def like(says):
+    """A pattern of what a check says, in which … stands for anything."""
+    return ".*".join(map(re.escape, says.split("…")))
+
+
 @pytest.mark.whole_run
 @each
 def test_a_students_copy_runs_to_the_end_and_names_every_exercise_as_open(path, tmp_path):
-    student = tmp_path / path.name
-    nbformat.write(nbformat.from_dict(lab.for_student(read(path))), student)
-    done = run.run_notebook(student, tmp_path / "out")
+    """On the way, common wrong answers are typed: each check says what the teacher's table states."""
+    stored, student = read(path), nbformat.from_dict(lab.for_student(read(path)))
+    type_wrong_answers(student, tables := wrong_answers(stored))
+    nbformat.write(student, tmp_path / path.name)
+    done = run.run_notebook(tmp_path / path.name, tmp_path / "out")
     assert done.error == ""
-    exercises = len(anatomy.places(read(path)))
+    exercises = len(anatomy.places(stored))
     assert f"{exercises} of {exercises} exercises are open: " in printed(code(read(done.output))[-1:])
+    said = {cell.id: printed([cell]) for cell in code(read(done.output))}
+    for check, rows in tables.items():
+        for number, (typed, says) in enumerate(rows):
+            told = said[f"{check}-wrong-{number}"].splitlines()
+            assert any(re.fullmatch(like(says), line) for line in told), f"{typed} is told {told}, not {says}"
+
+
+def test_wrong_answers_are_typed_before_the_check_and_the_dots_come_back():
+    lesson = sample()
+    table = (
+        "**For teachers**: common wrong answers.\n\n| typed | the check says |\n|---|---|\n| `a = 2 \\| 1` | `a` is … |"
+    )
+    check = next(number for number, cell in enumerate(lesson.cells) if "notebook.check(a" in cell.source)
+    lesson.cells.insert(check + 1, nbformat.v4.new_markdown_cell(table, metadata={"tags": ["instructor"]}))
+    tables = wrong_answers(lesson)
+    assert tables == {lesson.cells[check].id: [("a = 2 | 1", "`a` is …")]}
+    student = nbformat.from_dict(lab.for_student(lesson))
+    type_wrong_answers(student, tables)
+    nbformat.validate(student)
+    sources = [cell.source for cell in student.cells]
+    place = sources.index("# Your turn\na = ...")
+    assert sources[place + 1] == "a = 2 | 1"
+    assert sources[place + 3] == "a = ..."
+    assert sources[place + 2] == sources[place + 4] != ""
+    assert re.fullmatch(like("`a` is … yet."), "`a` is not right yet.")
 
 
 def test_no_test_names_a_notebook():

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,28 @@ def for_reader(notebook: dict[str, Any]) -> dict[str, Any]:
 
 
 def for_student(notebook: dict[str, Any]) -> dict[str, Any]:
-    """Return a notebook without solutions, stated results, notes for teachers and outputs; checks are collapsed."""
-    cells = [cell for cell in notebook["cells"] if not NOT_FOR_STUDENTS & set(_tags(cell))]
-    unrun = [{**cell, **UNRUN} if cell["cell_type"] == "code" else cell for cell in cells]
-    return {**notebook, "cells": [_collapsed(cell) if _checks(cell) else cell for cell in unrun]}
+    """Return a notebook without solutions, stated results, notes for teachers and outputs; checks are packed."""
+    cells, heading, task = [], "Check", ""
+    for cell in notebook["cells"]:
+        if not NOT_FOR_STUDENTS & set(_tags(cell)):
+            code, source = cell["cell_type"] == "code", "".join(cell["source"])
+            if not code and (
+                found := re.findall(r"^#+ (.+)$((?s:.*?))(?=^#|<details>|\Z)", source, flags=re.MULTILINE)
+            ):
+                heading, task = found[-1]
+            cell = {**cell, **UNRUN} if code else cell
+            cells.append(_packed(cell, heading, task) if _checks(cell) else cell)
+    return {**notebook, "cells": cells}
+
+
+def _packed(check: dict[str, Any], heading: str, task: str) -> dict[str, Any]:
+    """Return a check that tells nothing of the answer even when it is opened, and knows what is asked, and where."""
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", task).replace("**", "")
+    # How many lines an answer takes is a hint, and what follows it as well.
+    asked = re.sub(r" *\([^()]*\blines?\b[^()]*\)", "", " ".join(plain.split()))
+    packed = zlib.compress("".join(check["source"]).encode(), 9).hex()
+    call = f"# Check: run this cell\nnotebook.run_check(\n    {heading!r},\n    {asked!r},\n    {packed!r},\n)"
+    return {**_collapsed(check), "source": call}
 
 
 def _collapsed(check: dict[str, Any]) -> dict[str, Any]:
