@@ -26,6 +26,7 @@ LINES_A_MINUTE = 24
 """Our assumption, two and a half seconds for a line of code; with it a lesson of full length takes 20 minutes."""
 MINUTES_A_PREDICTION = 2
 HEADING = re.compile(r"^(#{2,3}) (.+)$", flags=re.MULTILINE)
+HEADER = "Question and answer"
 NOTES = ("Plan", "Ask", "Skip first", "Fast pairs", "Watch for")
 
 
@@ -97,6 +98,11 @@ class Stretch:
     def results(self) -> list[str]:
         """What the text says of results."""
         return [plain(cell.source) for cell in self.cells if "result" in tags(cell)]
+
+    @property
+    def expected(self) -> bool:
+        """Whether a guide has something to say here: an exercise, or what comes out."""
+        return self.exercise or bool(self.results and self.section != HEADER)
 
     @property
     def predictions(self) -> int:
@@ -180,7 +186,7 @@ class Lesson:
     @cached_property
     def stretches(self) -> list[Stretch]:
         """The lesson cut at its headings and after each check; the first one is the header."""
-        stretches, checked = [Stretch("Question and answer", "Question and answer")], False
+        stretches, checked = [Stretch(HEADER, HEADER)], False
         for level, title, cell in _pieces(self.cells):
             now = stretches[-1]
             if level or (checked and "instructor" not in tags(cell)):

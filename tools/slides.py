@@ -24,12 +24,12 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from tools.lesson import Lesson, Stretch, plain, printed, tags
+from tools.lesson import HEADER, Lesson, Stretch, plain, printed, tags
 
 CODE_LINES = 12
 OUTPUT_LINES = 14
 TEXT_LETTERS = 900
-NO_SLIDES = ("Question and answer", "Results", "What to remember")
+NO_SLIDES = (HEADER, "Results", "What to remember")
 ASSETS = {
     "sphinx-revealjs": (
         "dist/reset.css",
@@ -58,15 +58,14 @@ class Slide:
     def small(self) -> str:
         """The class that makes a longer text fit: its height is estimated by lines, of text and of code."""
         blocks = [html.unescape(re.sub(r"<[^>]+>", "", block)) for block in re.findall(r"(?s)<pre.*?</pre>", self.body)]
-        code = sum(1 + max(1, math.ceil(len(line) / 95)) for block in blocks for line in block.splitlines()) / 2
-        code += sum(len(block.splitlines()) / 2 + 1 for block in blocks)
+        code = sum(1 + sum(max(1, math.ceil(len(line) / 90)) for line in block.splitlines()) for block in blocks)
         rest = re.sub(r"(?s)<pre.*?</pre>", "", self.body)
         paragraphs = re.findall(r"(?s)<(?:p|li|tr)\b.*?(?=<(?:p|li|tr)\b|\Z)", rest)
         letters = [len(html.unescape(re.sub(r"<[^>]+>", "", text))) for text in paragraphs]
         height = (
-            100 + 46 * (len(self.title) // 50) + 29 * code + sum(39 * math.ceil(count / 75) + 14 for count in letters)
+            100 + 46 * (len(self.title) // 48) + 28 * code + sum(39 * math.ceil(count / 75) + 14 for count in letters)
         )
-        return "" if "<img" in rest or height < 680 else "small" if height < 800 else "tiny"
+        return "" if "<img" in rest or height < 680 else "small" if height < 780 else "tiny"
 
 
 def code_style() -> str:
@@ -118,15 +117,17 @@ def _talk(stretch: Stretch) -> Iterator[list[Slide]]:
     Where there is no such code, the sentence stands above the first figure; where there is neither, the text is short.
     """
     title, opening = _inline(stretch.title), first_sentence(stretch.prose)
+    notes = MARKDOWN.render(stretch.prose)
     codes = sorted(filter(None, map(_short_code, stretch.cells)), key=lambda code: "plots." in code)
     pictures = [found for place in range(len(stretch.cells)) for found in _figures(stretch.cells, place)]
     if codes:
-        yield [Slide(title, MARKDOWN.render(opening) + codes[0])]
+        yield [Slide(title, MARKDOWN.render(opening) + codes[0], notes)]
     elif pictures:
         pictures[0] = MARKDOWN.render(opening) + pictures[0]
     elif stretch.prose:
-        yield [Slide(title, MARKDOWN.render(stretch.prose if len(stretch.prose) < TEXT_LETTERS else opening))]
-    yield from ([Slide(title, f'<div class="figure">{picture}</div>')] for picture in pictures)
+        text = stretch.prose if len(stretch.prose) < TEXT_LETTERS else opening
+        yield [Slide(title, MARKDOWN.render(text), notes)]
+    yield from ([Slide(title, f'<div class="figure">{picture}</div>', notes)] for picture in pictures)
 
 
 def _figures(cells: list[Any], place: int) -> Iterator[str]:

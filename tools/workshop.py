@@ -263,9 +263,9 @@ def _write_teacher(plan: Plan, folder: Path) -> None:
 
 
 def _write_lesson(plan: Plan, step: Step, lesson: Lesson, folder: Path) -> None:
-    text = _render("guide.md", lesson=lesson, plan=plan, rows=step.rows, skip=step.skip)
-    write_text(folder / "guide" / f"{lesson.number}.md", re.sub(r"\n{3,}", "\n\n", text))
     minutes = {stretch.title: row.minutes for row in step.rows for stretch in row.stretches}
+    text = _render("guide.md", lesson=lesson, plan=plan, rows=step.rows, minutes=minutes, skip=step.skip)
+    write_text(folder / "guide" / f"{lesson.number}.md", re.sub(r"\n{3,}", "\n\n", text))
     stacks = list(slides.stacks(lesson, lesson.taught(step.skip), minutes))
     maths = any(re.search(r"\$[^$]+\$", slide.body) for stack in stacks for slide in stack)
     page = _render("slides.html", lesson=lesson, stacks=stacks, code_style=slides.code_style(), maths=maths)
