@@ -2,11 +2,13 @@
 
 import ast
 import itertools
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import distribution
 
 import nbformat
 import numpy as np
@@ -15,6 +17,7 @@ import yaml
 from anatomy import code, headings_of, printed, prose, slug
 from nbval.plugin import get_sanitize_patterns
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from helpers import data
 from helpers.notebook import ROOT
@@ -36,6 +39,19 @@ def test_every_package_is_pinned_with_hashes_and_no_index_is_named(name):
     assert len(blocks) == len(re.findall(r"^[A-Za-z0-9]", LOCKS[name], flags=re.MULTILINE)) > 10
     assert all(re.match(r"\S+==\S+", pin) and "--hash=sha256:" in block for pin, block in blocks.items())
     assert not re.search(r"https?://|--(extra-)?index-url|--find-links|file:", LOCKS[name])
+
+
+def test_pip_too_accepts_the_lock_on_this_python():
+    """uv heeds no upper bound of a package's Python; pip, by which conda, Binder and Colab install, refuses it."""
+    refused = [
+        str(pin)
+        for pin in PINS["requirements.txt"]
+        if (pin.marker is None or pin.marker.evaluate())
+        and not SpecifierSet(distribution(pin.name).metadata["Requires-Python"] or "").contains(
+            platform.python_version()
+        )
+    ]
+    assert refused == []
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
