@@ -9,6 +9,8 @@
 #   make store           execute the notebooks and store their outputs
 #   make workshop        copies for students, without solutions and outputs, into build/workshop
 #                        (make lab-edit NOTEBOOKS=build/workshop opens them)
+#   make check           is this machine ready for a workshop? One screen, in seconds
+#   make collect STUDENTS=folder      which checks pass in the notebooks that students returned
 #   make bench           ours beside the alternatives; writes the tables into benchmarks/README.md
 #   make evidence        the tables that take longer than a lesson may; ARGS=decisions makes one
 #   make lock            newest allowed versions into the locks, and what is generated from them
@@ -31,7 +33,7 @@ LAB = PYTHONPATH="$(CURDIR)" $(BIN)/jupyter lab --notebook-dir=. \
 
 # A recipe that fails or is interrupted must not leave a target that looks finished.
 .DELETE_ON_ERROR:
-.PHONY: run all test test-fast lab lab-edit store workshop bench evidence lock clean
+.PHONY: run all test test-fast lab lab-edit store workshop check collect bench evidence lock clean
 
 run: $(READY)
 	@$(BIN)/python tools/run.py $(NOTEBOOK) $(ARGS)
@@ -64,6 +66,12 @@ store: $(READY)
 
 workshop: $(READY)
 	@$(BIN)/python tools/lab.py workshop
+
+check: $(READY)
+	@$(BIN)/python tools/check.py
+
+collect: $(READY)
+	@$(BIN)/python tools/collect.py $(if $(STUDENTS),"$(STUDENTS)") $(ARGS)
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/bench.py
