@@ -1,8 +1,7 @@
 """The workshop kit: for a plan a folder with schedule, guide, slides, and copies for students and for the teacher.
 
-    python tools/workshop.py                     the plans, with their minutes
-    python tools/workshop.py half-day            into build/workshop/half-day (`make workshop PLAN=half-day`)
-    python tools/workshop.py wheels windows 3.12     packages for laptops without a network (`make wheels`)
+    python tools/workshop.py              the plans, with their minutes
+    python tools/workshop.py half-day     into build/workshop/half-day (`make workshop PLAN=half-day`)
 
 The plans are data, docs/workshop/plans.toml. Minutes come from the lessons: reading at a stated speed, running and
 exercises as their headers state them; what a plan has beyond that is time for questions.
@@ -16,7 +15,6 @@ import math
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -46,7 +44,6 @@ FOR_STUDENTS = [
     *("helpers/*.py", "serving/**/*", "datasets/**/*", "benchmarks/evidence/*.csv", "docs/glossary.md"),
     *("tools/run.py", "tools/lab.py", "tools/check.py", "tools/overrides.json", "notebooks/ruff.toml"),
 ]
-PLATFORMS = {"windows": "win_amd64", "linux": "manylinux_2_28_x86_64", "macos": "macosx_14_0_arm64"}
 
 
 @dataclass
@@ -283,46 +280,6 @@ def _render(template: str, **values: Any) -> str:
     return environment.get_template(f"{template}.j2").render(**values)
 
 
-def wheels(folder: Path, platform: str = "", python: str = "") -> None:
-    """Download the wheels of requirements.txt, for this machine or for another platform and Python.
-
-    Raises
-    ------
-    UserError
-        The platform is not known here, or a package cannot be downloaded.
-    """
-    if platform and platform not in PLATFORMS:
-        raise UserError(f"PLATFORM is one of {', '.join(PLATFORMS)}; got {shown(platform)}.")
-    version = python or f"{sys.version_info.major}.{sys.version_info.minor}"
-    target = ["--python-platform", platform] if platform else []
-    options = ["--platform", PLATFORMS[platform], "--python-version", version] if platform else []
-    with TemporaryDirectory() as scratch:
-        # pip would read the markers of the lock as they hold for this machine.
-        lock = Path(scratch) / "requirements.txt"
-        uv: list[object] = [
-            Path(sys.executable).parent / "uv",
-            "pip",
-            "compile",
-            "--quiet",
-            "--no-deps",
-            "--generate-hashes",
-        ]
-        uv += ["--python-version", version, *target, "requirements.txt", "--output-file", lock]
-        pip: list[object] = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--disable-pip-version-check",
-            "--no-deps",
-            "--require-hashes",
-        ]
-        pip += ["--only-binary", ":all:", *options, "-r", lock, "-d", folder]
-        for command in (uv, pip):
-            if subprocess.run(list(map(str, command)), cwd=ROOT).returncode:
-                raise UserError("the wheels are not complete; the reason stands above.")
-
-
 def main(arguments: Sequence[str]) -> None:
     """Build a plan, or list the plans."""
     if not arguments:
@@ -330,11 +287,6 @@ def main(arguments: Sequence[str]) -> None:
             plan = read_plan(name)
             print(f"{name:10} {plan.minutes:4} minutes  {plan.title}")
         print("==> make workshop PLAN=half-day builds one of them")
-    elif arguments[0] == "wheels":
-        folder = ROOT / "build" / "workshop" / "wheels"
-        wheels(folder, *arguments[1:])
-        size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
-        print(f"==> {size:.0f} MB of wheels are in {os.path.relpath(folder)}; README.md of a plan says how to use them")
     else:
         folder = ROOT / "build" / "workshop" / arguments[0]
         build(arguments[0], folder)
