@@ -76,7 +76,9 @@ class Stretch:
         kept = [
             c.source for c in self.cells if c.cell_type == "markdown" and not {"result", "instructor"} & set(tags(c))
         ]
-        return plain(re.sub(r"<details>.*?</details>", "", "\n\n".join(kept), flags=re.DOTALL)).strip()
+        return plain(
+            re.sub(r"<details>.*?</details>|!\[[^\]]*\]\([^)]*\)", "", "\n\n".join(kept), flags=re.DOTALL)
+        ).strip()
 
     @property
     def hint(self) -> str:
@@ -233,6 +235,6 @@ def _pieces(cells: list[Any]) -> Iterator[tuple[str, str, Any]]:
             yield "", "", cell
             continue
         if parts[0].strip():
-            yield "", "", nbformat.v4.new_markdown_cell(parts[0].strip(), metadata=cell.metadata)
+            yield "", "", nbformat.from_dict({**cell, "source": parts[0].strip()})
         for level, title, text in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
-            yield level, title, nbformat.v4.new_markdown_cell(text.strip(), metadata=cell.metadata)
+            yield level, title, nbformat.from_dict({**cell, "source": text.strip()})

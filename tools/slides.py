@@ -65,7 +65,7 @@ class Slide:
         height = (
             100 + 46 * (len(self.title) // 48) + 28 * code + sum(39 * math.ceil(count / 75) + 14 for count in letters)
         )
-        return "" if "<img" in rest or height < 680 else "small" if height < 780 else "tiny"
+        return "" if "<img" in rest or height < 650 else "small" if height < 760 else "tiny"
 
 
 def code_style() -> str:
@@ -90,7 +90,9 @@ def first_sentence(text: str) -> str:
     'See e.g. `fit`.'
     """
     paragraphs = [part for part in text.split("\n\n") if re.match(r"[\w*`(\[$]", part.strip())]
-    return re.split(r"(?<=[.?!])\s+(?=[A-Z*`\[(])", " ".join(paragraphs[0].split()))[0] if paragraphs else ""
+    return (
+        re.split(r"(?<=[.?!])(?<!\.[a-z]\.)\s+(?=[A-Z*`\[(])", " ".join(paragraphs[0].split()))[0] if paragraphs else ""
+    )
 
 
 def stacks(lesson: Lesson, taught: Iterable[Stretch], minutes: Mapping[str, int]) -> Iterator[list[Slide]]:
@@ -132,6 +134,10 @@ def _talk(stretch: Stretch) -> Iterator[list[Slide]]:
 
 def _figures(cells: list[Any], place: int) -> Iterator[str]:
     """Each figure of a cell; what the text below says of it appears on demand."""
+    for name, kinds in cells[place].get("attachments", {}).items():
+        alternative = re.search(rf"!\[([^\]]*)\]\(attachment:{re.escape(name)}\)", cells[place].source)
+        kind, encoded = next(iter(kinds.items()))
+        yield f'<img alt="{html.escape(alternative[1] if alternative else name)}" src="data:{kind};base64,{encoded}">'
     pages = "".join(output.get("data", {}).get("text/html", "") for output in cells[place].get("outputs", []))
     said = cells[place + 1].source if place + 1 < len(cells) and "result" in tags(cells[place + 1]) else ""
     caption = f'<div class="fragment quiet">{MARKDOWN.render(first_sentence(plain(said)))}</div>' if said else ""

@@ -46,9 +46,10 @@ def wheels(folder: Path, platform: str = "", python: str = "") -> None:
         # pip would read the markers of the lock as they hold for this machine.
         lock = Path(scratch) / "requirements.txt"
         lock_options = ["--python-version", version, *target, "requirements.txt", "--output-file", lock]
-        uv = [Path(sys.executable).parent / "uv", *"pip compile --quiet --no-deps --generate-hashes".split()]
-        pip = [sys.executable, *"-m pip download --quiet --no-deps --require-hashes --only-binary :all:".split()]
-        for command in ([*uv, *lock_options], [*pip, *options, "-r", lock, "-d", folder]):
+        uv = [Path(sys.executable).parent / "uv", "pip", "compile", "--quiet", "--no-deps", "--generate-hashes"]
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+        options += ["--only-binary", ":all:", "-r", str(lock), "-d", str(folder)]
+        for command in ([*uv, *lock_options], [*pip, *options]):
             if subprocess.run(list(map(str, command)), cwd=ROOT).returncode:
                 raise UserError("the wheels are not complete; the reason stands above.")
 

@@ -17,7 +17,7 @@ import re
 import shutil
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,8 @@ from tools.run import notebooks
 TEXTS = ROOT / "docs" / "workshop"
 IN_A_ROOM = 1.5
 """How much longer a room takes than one reader, where a plan's length is not given."""
+TOO_SHORT = 0.7
+"""Minutes: what is said after an exercise and takes less belongs to it."""
 # What a student's folder needs to run: all but tests, recipes, builders of tables, and what makes copies with answers.
 FOR_STUDENTS = [
     *("Makefile", "pyproject.toml", "requirements.txt", "LICENSE", "LICENSE-prose", "pipeline.png"),
@@ -85,6 +87,10 @@ class Step:
             what = ("**Exercise**: " if key else "") + " · ".join([n for n in names if n not in named] or names)
             named.update(names)
             measured = sum(map(self.lesson.minutes_of, stretches))
+            if rows and not key and measured < TOO_SHORT:
+                rows[-1].measured += measured
+                rows[-1].stretches += stretches
+                continue
             rows.append(Row(what.replace("Your turn: ", ""), measured, self.lesson, stretches))
         return rows
 
@@ -215,7 +221,7 @@ def build(name: str, folder: Path) -> None:
         made = Path(scratch) / "made"
         _write_students(plan, made / "students")
         shutil.make_archive(str(made / "students"), "zip", made, "students")
-        _write_teacher(plan, made)
+        _write_teacher(plan, made, folder)
         made.rename(folder)
 
 
@@ -242,31 +248,40 @@ def _linked(text: str, names: set[str]) -> str:
     return re.sub(rf"(?<!!)\[([^\]\n]+)\]\((?!(?:{kept})\))[^)\s\"]+\)", r"\1", text)
 
 
-def _write_teacher(plan: Plan, folder: Path) -> None:
+def _write_teacher(plan: Plan, folder: Path, final: Path) -> None:
     for step in plan.steps:
         if step.lesson:
             _write_lesson(plan, step, step.lesson, folder)
     slides.copy_assets(folder / "slides" / "assets")
     write_text(folder / "schedule.md", _render("schedule.md", plan=plan, words=WORDS_A_MINUTE, lines=LINES_A_MINUTE))
     for name in ("profiles.md", "feedback.md"):
-        write_text(folder / name, (TEXTS / name).read_text(encoding="utf-8"))
+        _copy(TEXTS / name, folder / name, final)
     for lesson in plan.copied:
-        # Three folders up is the project.
-        text = lesson.path.read_text(encoding="utf-8").replace("](../", "](../../../../")
-        write_text(folder / "teacher" / lesson.path.name, text)
+        _copy(lesson.path, folder / "teacher" / lesson.path.name, final / "teacher")
     size = math.ceil((folder / "students.zip").stat().st_size / 1e6)
-    readme = _render("README.md", plan=plan, lessons=plan.lessons, zip_mb=size, folder=f"build/workshop/{plan.name}")
+    readme = _render("README.md", plan=plan, lessons=plan.lessons, zip_mb=size, folder=os.path.relpath(final, ROOT))
     write_text(folder / "README.md", readme)
 
 
+def _copy(source: Path, target: Path, final: Path) -> None:
+    """Copy a text; its links lead to the project from where it will be, too."""
+    up, root = os.path.relpath(ROOT, source.parent), os.path.relpath(ROOT, final)
+    text = source.read_text(encoding="utf-8").replace(f"]({Path(up).as_posix()}/", f"]({Path(root).as_posix()}/")
+    write_text(target, text)
+
+
 def _write_lesson(plan: Plan, step: Step, lesson: Lesson, folder: Path) -> None:
-    minutes = {stretch.title: row.minutes for row in step.rows for stretch in row.stretches}
+    minutes = {stretch.title: row.minutes for row in step.rows for stretch in row.stretches if stretch.exercise}
     text = _render("guide.md", lesson=lesson, plan=plan, rows=step.rows, minutes=minutes, skip=step.skip)
     write_text(folder / "guide" / f"{lesson.number}.md", re.sub(r"\n{3,}", "\n\n", text))
-    stacks = list(slides.stacks(lesson, lesson.taught(step.skip), minutes))
+    write_text(folder / "slides" / f"{lesson.number}.html", slide_page(lesson, step.skip, minutes))
+
+
+def slide_page(lesson: Lesson, skip: list[str], minutes: Mapping[str, int]) -> str:
+    """Return the page of a lesson's slides, without the sections that are skipped; see `slides.stacks`."""
+    stacks = list(slides.stacks(lesson, lesson.taught(skip), minutes))
     maths = any(re.search(r"\$[^$]+\$", slide.body) for stack in stacks for slide in stack)
-    page = _render("slides.html", lesson=lesson, stacks=stacks, code_style=slides.code_style(), maths=maths)
-    write_text(folder / "slides" / f"{lesson.number}.html", page)
+    return _render("slides.html", lesson=lesson, stacks=stacks, code_style=slides.code_style(), maths=maths)
 
 
 def _render(template: str, **values: Any) -> str:
