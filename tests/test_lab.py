@@ -306,3 +306,37 @@ def test_a_solution_shows_nothing_of_itself_until_it_is_opened(page, address):
     solution.locator("summary").click()
     code.wait_for(timeout=5_000)
     assert "own_" in code.text_content()
+
+
+@pytest.fixture
+def student_page(page, address):
+    """A student's copy of a lesson that is longer than a screen, open in JupyterLab; removed after the test."""
+    text, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
+    cells = [text("# How many?"), code(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom helpers import notebook")]
+    for name in ("calls", "rate"):
+        cells += [text(TASK.replace("calls?", f"{name}?")), code(f"# Your turn\n{name} = ...")]
+        cells += [code(f"notebook.check({name}, lambda own: own == 80)"), text("A line.\n\n" * 60)]
+    path = ROOT / "build" / "lab" / "student_of_a_test.ipynb"
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    lesson = nbformat.v4.new_notebook(cells=[*cells, code("notebook.open_exercises()")], metadata=kernel)
+    nbformat.write(nbformat.from_dict(lab.for_student(lesson)), path)
+    page.goto(address.replace("00_start_here", path.stem))
+    yield page
+    path.unlink()
+
+
+@in_browser
+def test_the_last_cell_leads_to_the_open_exercise_and_its_hint_opens_by_keyboard(student_page):
+    student_page.locator("h1:visible", has_text="How many?").wait_for(timeout=60_000)
+    student_page.get_by_role("menuitem", name="Run", exact=True).click()
+    student_page.get_by_text("Run All Cells", exact=True).click()
+    link = student_page.locator(".jp-OutputArea a:visible", has_text="Your turn: how many rate?")
+    link.wait_for(timeout=60_000)
+    heading = student_page.locator("h3:visible", has_text="Your turn: how many rate?")
+    link.click()
+    student_page.wait_for_timeout(2000)
+    assert 0 < heading.bounding_box()["y"] < 300, "the exercise stands at the top of the screen"
+    hint = student_page.locator("details:visible summary", has_text="Hint").last
+    hint.focus()
+    student_page.keyboard.press("Enter")
+    assert hint.evaluate("hint => hint.parentElement.open")

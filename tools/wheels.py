@@ -19,7 +19,9 @@ from tempfile import TemporaryDirectory
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from helpers.notebook import ROOT, UserError, shown
+from tools.generate import packages
 
+PIP = ("--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:")
 PLATFORMS = {
     "windows": ["win_amd64"],
     "linux": [f"manylinux_2_{version}_x86_64" for version in (28, 27, 26, 17)] + ["manylinux2014_x86_64"],
@@ -39,19 +41,30 @@ def wheels(folder: Path, platform: str = "", python: str = "") -> None:
     if platform and platform not in PLATFORMS:
         raise UserError(f"PLATFORM is one of {', '.join(PLATFORMS)}; got {shown(platform)}.")
     version = python or f"{sys.version_info.major}.{sys.version_info.minor}"
-    target = ["--python-platform", platform] if platform else []
     options = [f"--platform={name}" for name in PLATFORMS.get(platform, [])]
-    options += ["--python-version", version] if platform else []
-    with TemporaryDirectory() as scratch:
-        # pip would read the markers of the lock as they hold for this machine.
-        lock = Path(scratch) / "requirements.txt"
-        lock_options = ["--python-version", version, *target, "requirements.txt", "--output-file", lock]
-        uv = [Path(sys.executable).parent / "uv", "pip", "compile", "--quiet", "--no-deps", "--generate-hashes"]
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-        options += ["--only-binary", ":all:", "-r", str(lock), "-d", str(folder)]
-        for command in ([*uv, *lock_options], [*pip, *options]):
-            if subprocess.run(list(map(str, command)), cwd=ROOT).returncode:
-                raise UserError("the wheels are not complete; the reason stands above.")
+    known: set[str] = set()
+    # A laptop's Python may be the first or the last of its line, and some pins hang on that.
+    for exact in (f"{version}.0", f"{version}.99"):
+        with TemporaryDirectory() as scratch:
+            lock = Path(scratch) / "lock.txt"
+            _resolve(lock, exact, platform)
+            blocks = packages(lock.read_text(encoding="utf-8"))
+            lock.write_text("".join(block for pin, block in blocks.items() if pin not in known), encoding="utf-8")
+            if not known.issuperset(blocks):
+                _run("-m", "pip", "download", *PIP, *options, f"--python-version={exact}", "-r", lock, "-d", folder)
+            known.update(blocks)
+
+
+def _resolve(lock: Path, python: str, platform: str) -> None:
+    """Write what requirements.txt pins for a platform, without markers."""
+    target = [f"--python-platform={platform}"] if platform else []
+    options = [*target, f"--python-version={python}", "--output-file", lock]
+    _run("-m", "uv", "pip", "compile", "--quiet", "--no-deps", "--generate-hashes", *options, "requirements.txt")
+
+
+def _run(*command: object) -> None:
+    if subprocess.run([sys.executable, *map(str, command)], cwd=ROOT).returncode:
+        raise UserError("the wheels are not complete; the reason stands above.")
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -80,7 +80,8 @@ class Step:
         """What is talked through until the next exercise is one row, and so is the exercise."""
         if self.lesson is None:
             return [Row(self.what, self.minutes)]
-        rows, named = [], set()
+        rows: list[Row] = []
+        named: set[str] = set()
         for key, together in itertools.groupby(self.lesson.taught(self.skip), key=_together):
             stretches = list(together)
             names = list(dict.fromkeys(stretch.title if key else stretch.section for stretch in stretches))
