@@ -7,8 +7,10 @@
 #   make lab             JupyterLab on copies in build/lab, which are yours; solutions are collapsed
 #   make lab-edit        JupyterLab on the notebooks themselves, with the notes for teachers
 #   make store           execute the notebooks and store their outputs
-#   make workshop        copies for students, without solutions and outputs, into build/workshop
-#                        (make lab-edit NOTEBOOKS=build/workshop opens them)
+#   make workshop PLAN=half-day       schedule, guide, slides and copies into build/workshop/half-day;
+#                        without PLAN: which plans there are, with their minutes
+#   make wheels          packages for laptops without a network, into build/workshop/wheels;
+#                        PLATFORM=windows PYTHON_VERSION=3.12 for others than this one
 #   make check           is this machine ready for a workshop? One screen, in seconds
 #   make collect STUDENTS=folder      which checks pass in the notebooks that students returned
 #   make site            the pages for readers, into build/site; they open from disk
@@ -35,7 +37,7 @@ LAB = PYTHONPATH="$(CURDIR)" $(BIN)/jupyter lab --notebook-dir=. \
 
 # A recipe that fails or is interrupted must not leave a target that looks finished.
 .DELETE_ON_ERROR:
-.PHONY: run all test test-fast lab lab-edit store workshop check collect site pdf bench evidence lock clean
+.PHONY: run all test test-fast lab lab-edit store workshop wheels check collect site pdf bench evidence lock clean
 
 run: $(READY)
 	@$(BIN)/python tools/run.py $(NOTEBOOK) $(ARGS)
@@ -66,8 +68,11 @@ lab-edit: $(READY)
 store: $(READY)
 	@$(BIN)/python tools/store.py $(NOTEBOOK)
 
-workshop: $(READY)
-	@$(BIN)/python tools/lab.py workshop
+workshop: $(READY_TEST)
+	@$(BIN)/python tools/workshop.py $(PLAN)
+
+wheels: $(READY)
+	@$(BIN)/python tools/wheels.py $(PLATFORM) $(PYTHON_VERSION)
 
 check: $(READY)
 	@$(BIN)/python tools/check.py

@@ -4,6 +4,7 @@ import nbclient
 import nbformat
 import pytest
 
+from helpers.notebook import ROOT
 from tools import lab
 
 SETUP = """\
