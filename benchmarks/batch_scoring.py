@@ -76,7 +76,7 @@ def main() -> None:
     """Print the table, or, as a process of its own, one measurement."""
     if len(sys.argv) > 1:
         way, *paths = sys.argv[1:]
-        print(json.dumps(measure(way, *map(Path, paths))))
+        print(json.dumps(measure(way, Path(paths[0]), Path(paths[1]))))
         return
     print("| rows | way | seconds | relative | rows a second | memory, MiB |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:

@@ -13,6 +13,7 @@ written last. Readers of Parquet folders skip names that begin with a dot or an 
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import json
 import os
@@ -32,7 +33,7 @@ from helpers.notebook import ENVIRONMENT, UserError, first_line, some, write_tex
 from helpers.tables import AnyPath, existing_path, is_parquet, require
 
 BLOCK_ROWS = 65_536
-CSV_BYTES = 16 << 20  # read at a time; a line must fit into it
+CSV_BYTES = 1 << 20  # read at a time; a line must fit into it
 ROW, KEY, DONE = "row_number", b"scoring_key", "_SUCCESS"
 Columns = dict[str, pa.DataType]
 Score = Callable[[pa.Table], dict[str, Any]]
@@ -53,7 +54,19 @@ def read_header(file: Path) -> tuple[list[str], str]:
     with pa.input_stream(file, compression="detect") as stream:
         line = stream.read(CSV_BYTES).decode("utf-8-sig", errors="replace").split("\n")[0].rstrip("\r")
     separator = max(",;\t|", key=line.count)
-    return [name.strip().strip('"') for name in line.split(separator)], separator
+    return next(csv.reader([line], delimiter=separator)), separator
+
+
+def numeric_columns(file: Path) -> list[str]:
+    """Return the names of the columns that hold numbers; a CSV is judged by its first rows."""
+    names, separator = read_header(file)
+    if separator:
+        parse = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+        with pa.csv.open_csv(file, pa.csv.ReadOptions(column_names=names, skip_rows=1), parse) as reader:
+            schema = reader.schema
+    else:
+        schema = pq.read_schema(file)
+    return [field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)]
 
 
 def _pieces(file: Path, columns: Columns) -> Iterator[tuple[int, Iterable[pa.RecordBatch]]]:
@@ -65,7 +78,7 @@ def _pieces(file: Path, columns: Columns) -> Iterator[tuple[int, Iterable[pa.Rec
     if separator:
         convert = pa.csv.ConvertOptions(column_types=columns, include_columns=list(columns))
         parse = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
-        yield 0, pa.csv.open_csv(file, pa.csv.ReadOptions(block_size=CSV_BYTES), parse, convert)
+        yield 0, pa.csv.open_csv(file, pa.csv.ReadOptions(use_threads=False, block_size=CSV_BYTES), parse, convert)
         return
     with pq.ParquetFile(file) as parquet:
         for group in range(parquet.num_row_groups):
@@ -151,13 +164,15 @@ def load_scorer(model_path: AnyPath, features: Sequence[str]) -> Score:
     import tensorflow as tf
 
     model = keras.saving.load_model(existing_path(model_path, "model_path"), compile=False)
-    shapes, needed = [tuple(given.shape) for given in model.inputs], f"{len(features)} features are given"
+    given = getattr(model, "input", 0)  # A list or a dict of one input is called with such a one.
+    shapes, needed = [tuple(one.shape) for one in model.inputs], f"{len(features)} features are given"
     require(shapes == [(None, len(features))], f"the model takes {shapes}, {needed}: name those that it has learnt.")
 
     # Columns lie one after the other in memory: TensorFlow turns them into rows, faster than NumPy does.
     @tf.function(input_signature=[tf.TensorSpec((len(features), None))])
     def compiled(columns: Any) -> Any:
-        outputs = model(tf.transpose(columns), training=False)
+        rows = tf.transpose(columns)
+        outputs = model(keras.tree.pack_sequence_as(given, [rows]), training=False)
         if isinstance(outputs, (list, tuple)):
             outputs = {f"prediction_{number}": value for number, value in enumerate(outputs)}
         named = outputs if isinstance(outputs, dict) else {"prediction": outputs}
@@ -243,8 +258,8 @@ def score_file(
     folder : path-like
         Receives the scores; made if it is missing. Parts of the same run that are there are kept.
     features : sequence of str
-        The columns that the model takes, in the order in which it has learnt them; empty: all but the id, in the order
-        of the first file.
+        The columns that the model takes, in the order in which it has learnt them; empty: all `numeric_columns` of the
+        first file but the id.
     id_column : str
         A column that is copied beside the scores; empty: none but the row's number.
     block_rows : int
@@ -261,12 +276,11 @@ def score_file(
         As in `read_blocks` and `load_scorer`; the folder holds parts of another run.
     """
     files, folder = source_files(source), Path(folder).expanduser()
-    names, _ = read_header(files[0])
-    features = list(features) or [name for name in names if name != id_column]
+    features = list(features) or [name for name in numeric_columns(files[0]) if name != id_column]
     columns = dict.fromkeys(features, pa.float32())
     if id_column:
-        known = pq.read_schema(files[0]) if is_parquet(files[0]) and id_column in names else None
-        columns[id_column] = known.field(id_column).type if known else pa.string()
+        known = pq.read_schema(files[0]) if is_parquet(files[0]) else pa.schema([])
+        columns[id_column] = dict(zip(known.names, known.types, strict=True)).get(id_column, pa.string())
     key = run_key(files, model_path, columns, block_rows)
     folder.mkdir(parents=True, exist_ok=True)
     done = finished_blocks(folder, key, block_rows)
