@@ -24,7 +24,7 @@ from benchmarks.evidence_table import write_table
 from helpers import data
 from helpers.notebook import ENVIRONMENT, ROOT
 
-ROWS = (300_000, 1_000_000, 3_000_000, 10_000_000)
+ROWS = (300_000, 1_000_000, 3_000_000)
 NETWORK = ROOT / "datasets" / "late_flights" / "network.keras"
 ALL_AT_ONCE = """
 import sys
