@@ -5,10 +5,12 @@ As a script it prints the table; each way runs in a process of its own, for its 
 
 from __future__ import annotations
 
-import json
+import os
+import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers import scoring
-from helpers.notebook import fresh_process
+from helpers.notebook import ENVIRONMENT
 
 FEATURES = [f"x{number}" for number in range(20)]
 GROUP = 131_072
+WAYS = {"copy": "reading and writing, no model", "score": "helpers.scoring.score_file"}
 
 
 def write(file: Path, rows: int) -> None:
@@ -50,10 +53,10 @@ def copy(source: Path, folder: Path) -> None:
         scoring.write_part(folder, number, pa.table({scoring.ROW: numbers, "prediction": table["x0"]}), "{}")
 
 
-def measure(way: str, source: Path, model_path: Path, turns: int = 3) -> dict[str, float]:
-    """Return the median of the seconds, and the peak of memory in MiB."""
+def measure(way: str, source: Path, model_path: Path, turns: int = 3) -> float:
+    """Return the median of the seconds, in this process; a first turn compiles."""
     seconds = []
-    for _ in range(turns):
+    for _ in range(turns + 1):
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
             if way == "copy":
@@ -61,35 +64,39 @@ def measure(way: str, source: Path, model_path: Path, turns: int = 3) -> dict[st
             else:
                 scoring.score_file(source, model_path, folder)
             seconds.append(time.perf_counter() - started)
-    memory = psutil.Process().memory_info()
-    return {"seconds": float(np.median(seconds)), "mib": getattr(memory, "peak_wset", 0) / 2**20 or peak_mib()}
+    return float(np.median(seconds[1:]))
 
 
-def peak_mib() -> float:
-    """Return this process' peak of memory; Windows tells it otherwise."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+def watched(*arguments: object) -> tuple[float, float]:
+    """Return the seconds that a process prints, and its peak of memory in MiB, seen from outside."""
+    command = [sys.executable, __file__, *map(str, arguments)]
+    process = psutil.Popen(command, stdout=subprocess.PIPE, text=True, env={**ENVIRONMENT, **os.environ})
+    peak = 0
+    while process.poll() is None:
+        with suppress(psutil.Error):
+            peak = max(peak, process.memory_info().rss)
+        time.sleep(0.01)
+    return float(process.stdout.read()), peak / 2**20
 
 
 def main() -> None:
     """Print the table, or, as a process of its own, one measurement."""
     if len(sys.argv) > 1:
         way, *paths = sys.argv[1:]
-        print(json.dumps(measure(way, Path(paths[0]), Path(paths[1]))))
+        print(measure(way, Path(paths[0]), Path(paths[1])))
         return
-    print("| rows | way | seconds | relative | rows a second | memory, MiB |\n|---|---|---|---|---|---|")
+    print("| rows scored | way | seconds | relative | rows a second | memory, MiB |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         source, model = Path(name) / "rows.parquet", Path(name) / "model.keras"
         save_model(model)
         for rows in (1_000_000, 10_000_000):
             write(source, rows)
-            ways = {"copy": "reading and writing, no model", "score": "helpers.scoring.score_file"}
-            found = {way: json.loads(fresh_process(__file__, way, source, model)) for way in ways}
-            for way, told in ways.items():
-                seconds, relative = found[way]["seconds"], found[way]["seconds"] / found["copy"]["seconds"]
-                speed = f"{rows / seconds:,.2g}"
-                print(f"| {rows:,} | {told} | {seconds:.3g} | {relative:.2g} | {speed} | {found[way]['mib']:.0f} |")
+            baseline = 0.0
+            for way, told in WAYS.items():
+                seconds, mib = watched(way, source, model)
+                baseline = baseline or seconds
+                relative = f"{seconds:.3g} | {seconds / baseline:.2g} | {rows / seconds:,.0f}"
+                print(f"| {rows:,} | {told} | {relative} | {mib:.0f} |")
 
 
 if __name__ == "__main__":
