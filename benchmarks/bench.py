@@ -31,7 +31,7 @@ from helpers.estimators import ScoreClassifier
 from helpers.notebook import ENVIRONMENT, ROOT, fresh_process, write_text
 
 TABLE = re.compile(r"(?<=<!-- benchmarks: made by make bench -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
-SCRIPTS = ("regions.py", "smoothing.py", "serving_ops.py", "serving_requests.py", "stacking.py")
+SCRIPTS = ("batch_scoring.py", "regions.py", "smoothing.py", "serving_ops.py", "serving_requests.py", "stacking.py")
 
 
 class Ways(NamedTuple):
@@ -273,7 +273,7 @@ def image_rows() -> Iterator[str]:
 
 
 def table_of(script: str) -> Iterator[str]:
-    """Chapters 5 to 7: a table that a script prints, in a process of its own."""
+    """Chapters 1 and 5 to 7: a table that a script prints, in a process of its own."""
     yield from fresh_process(ROOT / "benchmarks" / script).splitlines()
 
 
