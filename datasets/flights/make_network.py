@@ -124,7 +124,7 @@ def tensors(X: pd.DataFrame) -> dict[str, Any]:
     """Return the columns of a table as the inputs of what `make_table` returns."""
     import tensorflow as tf
 
-    return {name: tf.constant(_column(X[name])[:, None]) for name in X}
+    return {str(name): tf.constant(_column(X[name])[:, None]) for name in X}
 
 
 def _column(values: pd.Series) -> np.ndarray:
