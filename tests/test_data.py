@@ -437,6 +437,29 @@ def test_the_latent_network_of_flights_has_seen_two_thirds_of_the_training_days(
         assert found["embedding"].shape == (2010, 8) and 0.66 < roc_auc_score(flights.y[test], found["logit"]) < 0.71
 
 
+def test_the_table_model_of_flights_takes_columns_as_they_are():
+    """What lesson 14 exports: look-ups of strings, imputing and scaling are inside."""
+    keras = pytest.importorskip("keras")
+    flights, folder = data.load("flights"), ROOT / "datasets" / "flights"
+    train, test = data.split(flights, seed=0)
+    X = flights.X.fillna({name: "" for name in flights.X if flights.X[name].dtype == object})
+    recipe = runpy.run_path(str(folder / "make_network.py"))
+    made = recipe["make_table"](X.iloc[train], flights.y[train])
+    for network in (keras.saving.load_model(folder / "table.keras"), made):
+        found = network(recipe["tensors"](X.iloc[test]))["probability"].numpy()
+        assert found.shape == (2010, 1) and 0.66 < roc_auc_score(flights.y[test], found) < 0.70
+    strange = X.iloc[test[:2]].assign(dest="nowhere", temp=np.nan, carrier="")
+    assert np.isfinite(made(recipe["tensors"](strange))["probability"]).all(), "unknown and missing values are taken"
+
+
+def test_the_table_model_is_trained_on_tables_without_a_known_string_too():
+    """A column whose strings are all missing has no vocabulary, and is left out."""
+    pytest.importorskip("keras")
+    X = pd.DataFrame({"a": [1.0, np.nan] * 8, "empty": [np.nan] * 16, "town": [""] * 16})
+    network = data.make_network("flights", X, np.arange(16) // 2 % 2, recipe="make_table", seed=1)
+    assert list(network.input) == ["a", "empty"]
+
+
 def test_the_network_of_breast_cancer_takes_standardised_rows_and_has_seen_the_training_rows():
     """What lessons on inference rest on: without the scaler every row is positive, and the ranking hardly moves."""
     keras = pytest.importorskip("keras")

@@ -7,6 +7,7 @@ preprocessing.skops and network.keras learn from the first part of `data.split(f
 other days. The preprocessing is scikit-learn's, in float64; the network takes what comes out of it, as float32.
 latent.keras learns from the first part of a second split of these days, `data.split(flights, train, seed=0)`; what
 comes after it is fitted on the others. It takes what `scale` prepares, and returns an embedding and a logit.
+table.keras has seen the same days as network.keras, and takes the columns as they are: what prepares them is inside.
 """
 
 import sys
@@ -86,6 +87,50 @@ def make_latent(features: np.ndarray, y: np.ndarray, seed: int = 0) -> Any:
     return keras.Model(inputs, {"embedding": embedding, "logit": logit})
 
 
+def make_table(X: pd.DataFrame, y: np.ndarray, seed: int = 0) -> Any:
+    """Train a small network on columns as they are, strings too; its inputs are named as they, each of shape (n, 1).
+
+    A missing number is NaN and becomes the median, a missing string is empty.
+    """
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    numbers, categories = _columns(X)
+    vocabularies = {name: sorted(set(X[name]) - {""}) for name in categories}
+    types = dict.fromkeys(numbers, "float32") | {name: "string" for name, known in vocabularies.items() if known}
+    inputs = {name: keras.Input((1,), name=name, dtype=dtype) for name, dtype in types.items()}
+
+    medians = X[numbers].median().fillna(0)
+    filled = X[numbers].fillna(medians)
+    number = keras.layers.Concatenate()([inputs[name] for name in numbers])
+    number = keras.ops.where(keras.ops.isnan(number), medians.to_numpy(np.float32)[None], number)
+    scaled = keras.layers.Normalization(mean=filled.mean().to_numpy(), variance=filled.var(ddof=0).to_numpy())(number)
+    coded = [
+        keras.layers.StringLookup(vocabulary=known, output_mode="one_hot", name=f"{name}_lookup")(inputs[name])
+        for name, known in vocabularies.items()
+        if known
+    ]
+    features = keras.layers.Concatenate()([scaled, *coded])
+    prepared = keras.Model(inputs, features)(tensors(X[list(types)])).numpy()
+
+    layers = [keras.layers.Dense(16, activation="relu"), keras.layers.Dense(1, activation="sigmoid")]
+    network = keras.Sequential([keras.layers.Input(prepared.shape[1:]), *layers])
+    network.compile(keras.optimizers.Adam(3e-3), keras.losses.BinaryCrossentropy())
+    _fit(network, prepared, y)
+    return keras.Model(inputs, {"probability": network(features)})
+
+
+def tensors(X: pd.DataFrame) -> dict[str, Any]:
+    """Return the columns of a table as the inputs of what `make_table` returns."""
+    import tensorflow as tf
+
+    return {str(name): tf.constant(_column(X[name])[:, None]) for name in X}
+
+
+def _column(values: pd.Series) -> np.ndarray:
+    return values.to_numpy(np.float32 if values.dtype == np.float64 else object)
+
+
 def _columns(X: pd.DataFrame) -> tuple[list[Any], list[Any]]:
     numbers = [name for name in X if X[name].dtype == np.float64]
     if not numbers:
@@ -116,3 +161,9 @@ if __name__ == "__main__":
         train, _ = data.split(flights, earlier, seed=0)
         rows = flights.X.iloc[train].fillna({name: "" for name in _columns(flights.X)[1]})
         make_latent(scale(rows).transform(rows), flights.y[train]).save(folder / "latent.keras")
+    if (folder / "table.keras").exists() and "--force" not in sys.argv:
+        print("table.keras is there already; --force overwrites it.")
+    else:
+        train, _ = data.split(flights, seed=0)
+        rows = flights.X.iloc[train].fillna({name: "" for name in _columns(flights.X)[1]})
+        make_table(rows, flights.y[train]).save(folder / "table.keras")
