@@ -3,7 +3,7 @@
 python datasets/keras2/make.py          writes only where there are none
 python datasets/keras2/make.py --force  overwrites: two trainings differ
 
-The rows are scikit-learn's digits: the first 1,197 teach, the last 600 are golden rows. Everything is done by `tf-keras`
+The rows are scikit-learn's digits: the first 1,197 teach, the last 600 are golden rows. `tf-keras` does everything,
 in the environment of `environment.py`.
 """
 
