@@ -31,7 +31,7 @@ def difference(model, name):
 
 @pytest.mark.parametrize("name", ["gate.h5", "gate.keras", "lstm.h5", "contrast.h5", "convolution"])
 def test_a_converted_model_predicts_as_keras_2_did_also_after_saving(name, tmp_path):
-    objects = {"digits>Contrast": Contrast}
+    objects = {"digits>Contrast": Contrast, "Contrast": Contrast}
     convert(FOLDER / name, objects).save(tmp_path / "new.keras")
     assert difference(keras.saving.load_model(tmp_path / "new.keras", objects), name) < 1e-5
 
