@@ -3,8 +3,9 @@
 python datasets/keras2/convert.py OLD FOLDER [ROWS.npz]
 
 OLD is an .h5 file, a SavedModel folder or a .keras file. A class of its author's is not known here, and such a model is
-refused with its name. FOLDER, which must not exist, receives `model.h5` and `golden.npz`: rows as x0, x1, … (from ROWS.npz, else random ones) and what Keras 2 predicts for them as y0, y1, … Lesson 15 takes both, as `model_path`
-and `data_path`. Keras 2 runs in the environment of `environment.py`.
+refused with its name. FOLDER, which must not exist, receives `model.h5` and `golden.npz`: rows as x0, x1, … (those of
+ROWS.npz, or random ones) and what Keras 2 predicts for them as y0, y1, … Lesson 15 takes both, as `model_path` and
+`data_path`. Keras 2 runs in the environment of `environment.py`.
 """
 
 import sys
