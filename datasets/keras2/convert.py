@@ -51,8 +51,9 @@ def convert(old: str, folder: Path, rows: str = "") -> None:
     except NotImplementedError:
         print("Its classes are written in Python, so no .h5 can hold it: build it anew, and take over the weights.")
         np.savez(folder / "weights.npz", **{weight.name: weight.numpy() for weight in model.weights})
-    named = {f"x{number}": value for number, value in enumerate(inputs)}
-    np.savez_compressed(folder / "golden.npz", **named, **{f"y{n}": value for n, value in enumerate(outputs)})
+    named: dict[str, Any] = {f"x{number}": value for number, value in enumerate(inputs)}
+    named |= {f"y{number}": value for number, value in enumerate(outputs)}
+    np.savez_compressed(folder / "golden.npz", **named)
     print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 

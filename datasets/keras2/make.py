@@ -23,7 +23,7 @@ def build(k: Any) -> dict[str, Any]:
     layers = k.layers
 
     @k.utils.register_keras_serializable("digits")
-    class Contrast(layers.Layer):
+    class Contrast(layers.Layer):  # type: ignore[name-defined]
         def build(self, shape: Any) -> None:
             self.gamma = self.add_weight("gamma", shape[-1:], initializer="ones")
 
