@@ -9,9 +9,11 @@ import re
 import symtable
 
 from helpers.notebook import ROOT
+from tools import lab
 
 TAGS = {"parameters", "solution", "instructor", "result", "core", "nbval-ignore-output"}
 SECTIONS = ["When it goes wrong", "In production", "Results", "What to remember"]
+LABELS = ["Plan", "Ask", "Skip first", "Fast pairs", "Watch for"]
 # A direction, not a fence: a lesson may miss one of them.
 AIMS = {"cells": 50, "lines of code": 260, "lines a code cell": 9, "lines of the longest cell": 25, "words": 1800}
 GLOSSARY = ROOT / "docs" / "glossary.md"
@@ -166,6 +168,13 @@ def instructor_problems(notebook):
         yield "no cell tagged instructor"
     if any(cell.cell_type != "markdown" or not cell.source.startswith("**For teachers**") for cell in notes):
         yield "a cell tagged instructor is prose that begins with **For teachers**"
+    starts = [notes[0].source.find(f"**{label}") for label in LABELS] if notes else []
+    if -1 in starts or starts != sorted(starts):
+        yield f"the first note for teachers has, in this order: {', '.join(LABELS)}"
+    for cell, after in itertools.pairwise(notebook.cells):
+        checks = cell.cell_type == "code" and "notebook.check(" in cell.source
+        if checks and ("instructor" not in tags(after) or len(lab.wrong_answers(after.source)) < 2):
+            yield "after each check a note for teachers has a table of two or more common wrong answers"
 
 
 def figure_problems(notebook):

@@ -144,6 +144,16 @@ def test_a_lesson_has_what_a_lesson_is_made_of(path):
 TERMS = ("threshold", "precision", "accuracy", "prevalence", "bootstrap")
 
 
+WRONG = """\
+**For teachers**: common wrong answers.
+
+| typed | the check says |
+|---|---|
+| `NAME = 2` | `NAME` is not right yet: you gave 2. |
+| `NAME = 2 \\| 4` | `NAME` is not right yet: you gave …. |"""
+NOTE = "**For teachers**: ask first.\n\n" + "\n\n".join(f"**{label}**: x." for label in anatomy.LABELS)
+
+
 def exercise(name):
     text, cell = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
     return [
@@ -151,6 +161,7 @@ def exercise(name):
         cell(f"# Your turn\n{name} = ..."),
         cell(f"{name} = 1", metadata={"tags": ["solution"]}),
         cell(f"notebook.check({name}, lambda a: a == 1)"),
+        text(WRONG.replace("NAME", name), metadata={"tags": ["instructor"]}),
     ]
 
 
@@ -164,7 +175,7 @@ def sample():
         text("# How many?"),
         text("One in four: 0.25.", metadata={"tags": ["result"]}),
         text(head),
-        text("**For teachers**: ask first.", metadata={"tags": ["instructor"]}),
+        text(NOTE, metadata={"tags": ["instructor"]}),
         text("The naive way: " + ", ".join(f"[**{term}**](../docs/glossary.md#{term})" for term in TERMS)),
         cell("plots.show(bars)", outputs=picture),
         *[made for name in "abcd" for made in exercise(name)],
@@ -188,6 +199,8 @@ def test_the_smallest_lesson_is_one():
         ("**You need**", "", "lacks **You need**"),
         ("20 minutes", "some time", "minutes to read"),
         ("**For teachers**: ask", "Ask", "begins with **For teachers**"),
+        ("**Fast pairs**", "", "the first note for teachers has, in this order"),
+        ("| `a = 2` |", "| a = 2 |", "a table of two or more common wrong answers"),
         ("naive way", "usual way", "no section shows the naive way"),
         ("[**bootstrap**]", "[bootstrap]", "at least five standard terms"),
         ("#bootstrap", "#boots", "terms that the glossary lacks: ['boots']"),
@@ -219,7 +232,7 @@ def test_what_a_lesson_lacks_is_named(old, new, message):
     ("old", "tag", "message"),
     [
         ("One in four", [], "tagged result"),
-        ("For teachers", [], "no cell tagged instructor"),
+        ("For teachers", [], "the first note for teachers has"),
         ("plots.show", ["instructor"], "is prose"),
         ("a = 1", [], "one solution"),
         ("", ["nbval-ignore-output"], "more than a quarter"),
@@ -493,21 +506,17 @@ def test_a_students_copy_runs_to_the_end_and_names_every_exercise_as_open(path, 
 
 def test_wrong_answers_are_typed_before_the_check_and_the_dots_come_back():
     lesson = sample()
-    table = (
-        "**For teachers**: common wrong answers.\n\n| typed | the check says |\n|---|---|\n| `a = 2 \\| 1` | `a` is … |"
-    )
-    check = next(number for number, cell in enumerate(lesson.cells) if "notebook.check(a" in cell.source)
-    lesson.cells.insert(check + 1, nbformat.v4.new_markdown_cell(table, metadata={"tags": ["instructor"]}))
     tables = wrong_answers(lesson)
-    assert tables == {lesson.cells[check].id: [("a = 2 | 1", "`a` is …")]}
+    assert len(tables) == 4
+    assert next(iter(tables.values()))[1] == ("a = 2 | 4", "`a` is not right yet: you gave ….")
     student = nbformat.from_dict(lab.for_student(lesson))
     type_wrong_answers(student, tables)
     nbformat.validate(student)
     sources = [cell.source for cell in student.cells]
     place = sources.index("# Your turn\na = ...")
-    assert sources[place + 1] == "a = 2 | 1"
+    assert sources[place + 4] == "a = 2 | 4"
     assert sources[place + 3] == "a = ..."
-    assert sources[place + 2] == sources[place + 4] != ""
+    assert sources[place + 2] == sources[place + 5] == sources[place + 7] != ""
     assert re.fullmatch(like("`a` is … yet."), "`a` is not right yet.")
 
 
