@@ -87,6 +87,17 @@ def test_every_declared_package_is_in_its_lock():
     assert {Requirement(line).name for line in [*project["dependencies"], *extras["tensorflow"]]} <= base
 
 
+@pytest.mark.parametrize("name", [name for name, _ in generate.LOCKS.values()])
+def test_uv_accepts_a_lock_under_the_settings_of_pyproject(name, tmp_path):
+    """A constraint there has no hash, and an empty .venv is refused; one that is full is not, so no `make` sees it."""
+    options = ["--dry-run", "--no-index", "--target", tmp_path, "--require-hashes"]
+    locks = ["-r", "requirements.txt", *(["-r", name] if name != "requirements.txt" else [])]
+    command = [sys.executable, "-m", "uv", "pip", "install", *map(str, options), *locks]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "index lookups were disabled" in done.stderr, "this is what stops it, for nothing is downloaded here"
+    assert "hashes" not in done.stderr
+
+
 def test_environment_yml_has_the_pins_of_the_lock():
     text = (ROOT / "environment.yml").read_text(encoding="utf-8")
     assert text == generate.environment_yml(LOCK), "run: python tools/generate.py"

@@ -1,10 +1,10 @@
 """Copies of the notebooks, so that working in one changes no tracked file.
 
-    python tools/lab.py             for a reader, into build/lab (`make lab`): solutions are folded away
-    python tools/lab.py workshop    for students, into build/workshop (`make workshop`): without solutions and outputs
+    python tools/lab.py     for a reader, into build/lab (`make lab`): solutions are folded away
 
 Notes for teachers stand only in the notebooks themselves. A copy that was changed is the reader's and is never
-overwritten; one that was not follows its original.
+overwritten; one that was not follows its original. What students get, without solutions and outputs, `for_student`
+makes for the workshop kit and the site.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from helpers.notebook import ROOT, write_text
 
 NOT_FOR_STUDENTS = {"solution", "instructor", "result"}
 UNRUN: dict[str, Any] = {"outputs": [], "execution_count": None}
-OPEN_STUDENTS = "make lab-edit NOTEBOOKS=build/workshop"
 
 
 def for_reader(notebook: dict[str, Any]) -> dict[str, Any]:
@@ -125,26 +123,12 @@ def copy_for_readers(originals: Path, folder: Path) -> list[str]:
     return messages
 
 
-def copy_for_students(originals: Path, folder: Path) -> None:
-    """Write copies into a folder; exit if it is there already: it may hold a student's answers."""
-    if folder.exists():
-        sys.exit(f"{folder} is there already, perhaps with answers: move it away first")
-    for original in sorted(originals.glob("[0-9]*.ipynb")):
-        text = _text(for_student(json.loads(original.read_text(encoding="utf-8"))), originals, folder)
-        # `make lab` opens copies with solutions.
-        write_text(folder / original.name, text.replace("use `make lab`", f"use `{OPEN_STUDENTS}`"))
-
-
-def main(arguments: Sequence[str]) -> None:
+def main() -> None:
     """Write the copies, and say what was done."""
-    if list(arguments) == ["workshop"]:
-        copy_for_students(ROOT / "notebooks", ROOT / "build" / "workshop")
-        print(f"==> copies for students are in build/workshop; to open them: {OPEN_STUDENTS}")
-        return
     for message in copy_for_readers(ROOT / "notebooks", ROOT / "build" / "lab"):
         print(message)
     print("==> copies of the notebooks are in build/lab; they are yours. `make lab-edit` opens the originals.")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
