@@ -96,11 +96,11 @@ def _batches(files: Sequence[Path], columns: Columns, start: int) -> Iterator[pa
                     seen += rows
                     continue
                 for batch in batches:
-                    seen += len(batch)
-                    if seen > start:
-                        late = batch.slice(max(0, start - seen + len(batch)))
+                    if seen + len(batch) > start:
+                        late = batch.slice(max(0, start - seen))
                         cast = [late[name].cast(kind, safe=False) for name, kind in columns.items()]
                         yield pa.RecordBatch.from_arrays(cast, names=list(columns))
+                    seen += len(batch)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError) as error:
             raise UserError(f"{file.name}, after row {seen}: {first_line(error)}; correct the file.") from None
 

@@ -89,6 +89,13 @@ def test_a_file_that_does_not_fit_is_refused_in_one_sentence(tmp_path, text, mes
     assert "\n" not in str(caught.value)
 
 
+def test_a_value_that_is_no_number_in_a_later_file_names_the_rows_before_it(tmp_path, table):
+    pq.write_table(table.select(["b", "a"]), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"a": [1, 2], "b": ["7", "late"]}), tmp_path / "2.parquet")
+    with pytest.raises(UserError, match=rf"2.parquet, after row {ROWS}: .*'late'.*; correct the file"):
+        list(scoring.read_blocks(scoring.source_files(tmp_path), TWO, BLOCK))
+
+
 def test_a_run_that_is_stopped_again_and_again_gives_what_one_run_gives(tmp_path, source, model, monkeypatch):
     options = {"features": ["a", "b"], "id_column": "name", "block_rows": BLOCK}
     assert scoring.score_file(source, model, tmp_path / "once", **options) == ROWS
