@@ -1,5 +1,6 @@
 """The site as it is built: what each page holds, where its links lead, and that it needs no network."""
 
+import itertools
 import json
 import re
 import shutil
@@ -105,7 +106,7 @@ def test_a_solution_and_what_it_gave_stand_behind_a_click(lesson):
     shown = [cell for cell in notebook.cells if "instructor" not in cell.metadata.get("tags", [])]
     after_checks = [
         cell.source
-        for before, cell in zip(shown, shown[1:], strict=False)
+        for before, cell in itertools.pairwise(shown)
         if "notebook.check(" in before.source and "result" in cell.metadata.get("tags", [])
     ]
     assert html.count("What came out") == len(after_checks)
