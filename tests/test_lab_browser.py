@@ -154,8 +154,10 @@ def unrun(page, address):
                 cell.update(lab.UNRUN)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / path.name).write_text(json.dumps(copy), encoding="utf-8")
-        page.goto(address.replace("build/lab/00_start_here.ipynb", f"build/{folder.name}/{path.name}"))
-        page.wait_for_function(f"(widget => {READY})(window.jupyterapp?.shell.currentWidget)", timeout=120_000)
+        place = f"build/{folder.name}/{path.name}"
+        page.goto(address.replace("build/lab/00_start_here.ipynb", place))
+        ready = f"opened => (widget => {READY})(window.jupyterapp?.shell.currentWidget)"
+        page.wait_for_function(ready, arg=place, timeout=240_000)
 
     yield opened
     # The kernel ends with its tab.
@@ -163,9 +165,9 @@ def unrun(page, address):
     shutil.rmtree(folder)
 
 
-# The lesson's own kernel waits for work.
+# The lesson, and not one that JupyterLab opens again beside it, is in front, and its own kernel waits for work.
 READY = (
-    "widget?.sessionContext?.isReady && widget.sessionContext.session?.kernel?.status === 'idle'"
+    "widget?.context?.path.endsWith(opened) && widget.sessionContext?.isReady && widget.sessionContext.session?.kernel?.status === 'idle'"
     " && widget.context?.isReady && window.jupyterapp.commands.isEnabled('notebook:run-all-cells')"
 )
 CELLS = "window.jupyterapp.shell.currentWidget.content.model.toJSON().cells"
