@@ -167,12 +167,11 @@ def unrun(page, address):
 
 # The lesson, and not one that JupyterLab opens again beside it, is in front, and its own kernel waits for work.
 READY = (
-    "widget?.context?.path.endsWith(opened) && widget.sessionContext?.isReady && widget.sessionContext.session?.kernel?.status === 'idle'"
+    "widget?.context?.path.endsWith(opened) && widget.sessionContext?.isReady"
+    " && widget.sessionContext.session?.kernel?.status === 'idle'"
     " && widget.context?.isReady && window.jupyterapp.commands.isEnabled('notebook:run-all-cells')"
 )
 CELLS = "window.jupyterapp.shell.currentWidget.content.model.toJSON().cells"
-
-
 ENDED = (
     "cells => { const code = cells.filter(cell => cell.cell_type === 'code' && cell.source);"
     " return code.every(cell => cell.execution_count) ||"
