@@ -1,4 +1,4 @@
-"""Sphinx's configuration of the site; `tools/site.py` prepares the folder that Sphinx reads.
+"""Sphinx's configuration of the site; `tools/build_site.py` prepares the folder that Sphinx reads.
 
 Nothing here reaches for the network: fonts, icons, MathJax and the search are files of the site. Of the theme only
 what pydata-sphinx-theme has too is used, so that either can serve.
