@@ -77,12 +77,21 @@ def cleaned(node: Any) -> Any:
         return config["name"]
     if kind == "Functional" and "module" in node:
         node["module"] = "keras.src.models.functional"
-    if isinstance(config, dict):
+    if kind == "Sequential" and isinstance(config, list):
+        # Before Keras 2.2.3 a Sequential was a list of layers, without a name.
+        node["config"] = {"name": "sequential", "layers": config}
+    elif isinstance(config, dict):
         drop = {key for key, value in NO_EFFECT.items() if config.get(key, ...) == value}
         drop |= {key for start, keys in UNUSED.items() if kind.startswith(start) for key in keys}
         node["config"] = config = {key: value for key, value in config.items() if key not in drop}
         if kind == "BatchNormalization" and isinstance(config.get("axis"), list):
             (config["axis"],) = config["axis"]
+        if kind != "InputLayer" and "batch_input_shape" in config:
+            # Keras 3 would take the whole of it, the batch too, for the shape of one row.
+            config["input_shape"] = config.pop("batch_input_shape")[1:]
+        if kind == "GRU":
+            # Files from before the argument have one bias: as Keras 3 with False, which is not its default.
+            config.setdefault("reset_after", False)
     return node
 
 
