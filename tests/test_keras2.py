@@ -42,7 +42,7 @@ def test_hard_sigmoid_is_another_function_in_keras_3():
     assert difference(naive, "gate.h5") > 0.1
 
 
-def test_only_arguments_without_effect_are_dropped():
+def test_only_arguments_without_effect_are_dropped_and_old_words_are_translated():
     def config(kind, **arguments):
         return {"class_name": kind, "config": arguments}
 
@@ -53,7 +53,24 @@ def test_only_arguments_without_effect_are_dropped():
         config("Dense", kernel_initializer=0),
     ):
         assert cleaned(kept) == kept
+    old, new = config("Dense", batch_input_shape=[None, 12, 1]), config("Dense", input_shape=[12, 1])
+    before_2_2_3 = {"class_name": "Sequential", "config": [old]}
+    assert cleaned(before_2_2_3) == config("Sequential", name="sequential", layers=[new])
+    assert cleaned(config("GRU", units=3)) == config("GRU", units=3, reset_after=False)
     assert cleaned([config("BatchNormalization", axis=[3])]) == [config("BatchNormalization", axis=3)]
+
+
+def test_calls_of_a_model_in_a_model_are_counted_as_keras_3_counts_them():
+    def layer(name, kind, came_from, **config):
+        return {"class_name": kind, "config": config, "name": name, "inbound_nodes": came_from}
+
+    def outer(call):
+        inner = layer("inner", "Sequential", [[["x", 0, 0, {}]]], layers=[{"class_name": "InputLayer", "config": {}}])
+        layers = [layer("x", "InputLayer", []), inner, layer("y", "Dense", [[["inner", call, 0, {}]]])]
+        parts = {"layers": layers, "input_layers": [["x", 0, 0]], "output_layers": [["y", 0, 0], ["inner", call, 0]]}
+        return {"class_name": "Functional", "config": parts}
+
+    assert cleaned(outer(1)) == outer(0)
 
 
 def test_an_argument_with_an_effect_is_refused_and_the_file_stays_as_it_is(tmp_path):

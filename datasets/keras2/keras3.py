@@ -65,6 +65,21 @@ def layers_in(node: Any) -> list[tuple[str, dict[str, Any]]]:
     return inner
 
 
+def _count_calls_from_0(config: dict[str, Any]) -> None:
+    """Number the calls of nested models as Keras 3 does; Keras 2 counts how each was built as its first."""
+    nested = {}
+    for layer in config["layers"]:
+        inner = layer["config"].get("layers")
+        if inner and inner[0]["class_name"] == "InputLayer":
+            nested[layer["name"]] = layer["class_name"]
+    calls = [call for layer in config["layers"] for node in layer["inbound_nodes"] for call in node]
+    # Of an output that is a nested Functional, Keras 3 subtracts 1 itself.
+    calls += [call for call in config["output_layers"] if nested.get(call[0]) == "Sequential"]
+    for call in calls:
+        if isinstance(call, list) and call[0] in nested:
+            call[1] -= 1
+
+
 def cleaned(node: Any) -> Any:
     """Return a configuration of Keras 2 in the words of Keras 3."""
     if isinstance(node, list):
@@ -77,12 +92,23 @@ def cleaned(node: Any) -> Any:
         return config["name"]
     if kind == "Functional" and "module" in node:
         node["module"] = "keras.src.models.functional"
-    if isinstance(config, dict):
+    if kind == "Sequential" and isinstance(config, list):
+        # Before Keras 2.2.3 a Sequential was a list of layers, without a name.
+        node["config"] = {"name": "sequential", "layers": config}
+    elif isinstance(config, dict):
         drop = {key for key, value in NO_EFFECT.items() if config.get(key, ...) == value}
         drop |= {key for start, keys in UNUSED.items() if kind.startswith(start) for key in keys}
         node["config"] = config = {key: value for key, value in config.items() if key not in drop}
         if kind == "BatchNormalization" and isinstance(config.get("axis"), list):
             (config["axis"],) = config["axis"]
+        if kind != "InputLayer" and "batch_input_shape" in config:
+            # Keras 3 would take the whole of it, the batch too, for the shape of one row.
+            config["input_shape"] = config.pop("batch_input_shape")[1:]
+        if kind == "GRU":
+            # Files from before the argument have one bias: as Keras 3 with False, which is not its default.
+            config.setdefault("reset_after", False)
+        if "input_layers" in config:
+            _count_calls_from_0(config)
     return node
 
 
