@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterable
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -47,13 +48,18 @@ def loaded() -> dict[str, str]:
     """Return the versions on disk of the packages that this process has imported."""
     modules = {name.partition(".")[0] for name in sys.modules}
     names = {name for module, found in packages_distributions().items() if module in modules for name in found}
-    return {name: installed(name) for name in names}
+    return versions(names)
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions on disk, empty where there is none; what is installed is looked through once."""
+    rows = check_environment("\n".join(f"{name}==0" for name in names))
+    return {row["package"]: "" if row["state"] == "missing" else row["installed"] for row in rows}
 
 
 def installed(name: str) -> str:
     """Return the version on disk, empty if there is none."""
-    (row,) = check_environment(f"{name}==0")
-    return "" if row["state"] == "missing" else row["installed"]
+    return versions([name])[name]
 
 
 def pip(*arguments: str) -> None:
@@ -67,16 +73,16 @@ def pip(*arguments: str) -> None:
 
 def install(*options: str) -> None:
     """Install what is missing or of another version."""
-    versions, names = pins(), [*wanted(), "keras"]
+    pinned, names = pins(), [*wanted(), "keras"]
     (build,) = (name for name in names if name.startswith("tensorflow"))
-    if installed(build) == versions[build]:
+    if installed(build) == pinned[build]:
         names.remove(build)
     else:
         # Both builds hold the same files: the second would be written into the first.
         pip("uninstall", "--yes", "tensorflow", "tensorflow-cpu")
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "pins.txt"
-        constraints.write_text("".join(f"{name}=={version}\n" for name, version in versions.items()), encoding="utf-8")
+        constraints.write_text("".join(f"{name}=={version}\n" for name, version in pinned.items()), encoding="utf-8")
         pip("install", *options, "--constraint", str(constraints), *names)
 
 
@@ -87,6 +93,6 @@ def prepare() -> None:
     os.environ["PYTHONPATH"] = str(ROOT)
     before = loaded()
     install()
-    if before != {name: installed(name) for name in before}:
+    if before != versions(before):
         raise UserError("Packages in use have been replaced: choose Runtime > Restart session and run all.")
     print("The lesson's packages are ready.")
