@@ -12,7 +12,8 @@ import pytest
 
 from helpers.notebook import UserError
 from tools import slides, wheels, workshop
-from tools.lesson import LINES_A_MINUTE, WORDS_A_MINUTE, Lesson, tags
+from tools.lab import tags
+from tools.lesson import LINES_A_MINUTE, WORDS_A_MINUTE, Lesson
 from tools.run import notebooks
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -15,7 +15,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -40,11 +39,6 @@ LONGEST_OUTPUT = 25
 LONGEST_DESCRIPTION = 200
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 RECIPE = re.compile(r"^\| (.+) \| \[.+\]\(\.\./notebooks/([^)#]+)#?([^)]*)\) \|$", flags=re.MULTILINE)
-
-
-def settings(project: Path) -> dict[str, str]:
-    """Return where the project is published, from its one place."""
-    return tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["tensor-to-decision"]
 
 
 def lessons(project: Path) -> list[Path]:
@@ -82,8 +76,8 @@ def fenced(directive: str, title: str, body: str, *options: str) -> str:
 def lesson_page(path: Path, project: Path) -> dict[str, Any]:
     """Return a notebook as the site shows it: answer and card on top, what a reader should try first folded."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    cells = [cell for cell in notebook["cells"] if "instructor" not in _tags(cell)]
-    answer = "result" in _tags(cells[1])
+    cells = [cell for cell in notebook["cells"] if "instructor" not in lab.tags(cell)]
+    answer = "result" in lab.tags(cells[1])
     title, *rest = (dict(cell) for cell in cells)
     top = [title]
     if answer:
@@ -102,7 +96,7 @@ def folded(cells: Sequence[Cell]) -> Iterator[Cell]:
     """Yield cells: set-up, solutions, checks, and what is said of their results stand behind a click."""
     checked, setup = False, False
     for cell in cells:
-        tags, source = _tags(cell), _source(cell)
+        tags, source = lab.tags(cell), _source(cell)
         if cell["cell_type"] == "markdown":
             yield markdown(fenced("dropdown", "What came out", source)) if checked and "result" in tags else cell
             checked = checked and "result" in tags
@@ -121,7 +115,7 @@ def folded(cells: Sequence[Cell]) -> Iterator[Cell]:
 
 def fold(cell: Cell, name: str, *tags: str) -> Cell:
     """Return a code cell with what folds it, and with figures that bring their own caption."""
-    metadata = {**cell["metadata"], "tags": [*_tags(cell), *tags], "mystnb": {"code_prompt_show": name}}
+    metadata = {**cell["metadata"], "tags": [*lab.tags(cell), *tags], "mystnb": {"code_prompt_show": name}}
     return {**cell, "metadata": metadata, "outputs": list(captioned(cell["outputs"]))}
 
 
@@ -152,7 +146,7 @@ def captioned(outputs: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def links(path: Path, project: Path) -> str:
     """Return the row of a lesson's downloads and launch buttons, as HTML."""
-    where = settings(project)
+    where = generate.settings(project)
     hub = where["repository"].removeprefix("https://github.com/")
     offered = {
         "Notebook": f"../downloads/{path.name}",
@@ -191,10 +185,6 @@ def _source(cell: Cell) -> str:
     return "".join(cell["source"])
 
 
-def _tags(cell: Cell) -> list[str]:
-    return cell["metadata"].get("tags", [])
-
-
 def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
@@ -224,16 +214,19 @@ def toctree(entries: Sequence[str], *options: str) -> str:
     return fenced("toctree", "", "\n".join(entries), ":hidden:", *options)
 
 
+def chapters(project: Path) -> Iterator[tuple[str, str, list[Path]]]:
+    """Yield number, name and lessons of each chapter that has lessons."""
+    for number, name in generate.CHAPTERS.items():
+        if its := [path for path in lessons(project) if path.name.startswith(number)]:
+            yield number, name, its
+
+
 def chapter_pages(project: Path) -> dict[str, str]:
     """Return a page for each chapter that has lessons, by its name."""
     pages = {}
-    for number, name in generate.CHAPTERS.items():
-        its = [path for path in lessons(project) if path.name.startswith(number)]
-        if its:
-            contents = toctree(
-                [f"{path.stem[:2]} · {generate.header(path)['title']} <../notebooks/{path.stem}>" for path in its]
-            )
-            pages[f"chapters/{number}"] = f"# {number} · {name}\n\n{lesson_table(its, '../')}\n\n{contents}\n"
+    for number, name, its in chapters(project):
+        entries = [f"{path.stem[:2]} · {generate.header(path)['title']} <../notebooks/{path.stem}>" for path in its]
+        pages[f"chapters/{number}"] = f"# {number} · {name}\n\n{lesson_table(its, '../')}\n\n{toctree(entries)}\n"
     return pages
 
 
@@ -264,23 +257,21 @@ def questions(project: Path) -> str:
 
 def all_lessons(project: Path) -> str:
     """Return the table of lessons, by chapter."""
-    parts = []
-    for number, name in generate.CHAPTERS.items():
-        its = [path for path in lessons(project) if path.name.startswith(number)]
-        if its:
-            parts.append(f"### [{number} · {name}](chapters/{number}.md)\n\n{lesson_table(its)}")
-    return "\n\n".join(parts)
+    return "\n\n".join(
+        f"### [{number} · {name}](chapters/{number}.md)\n\n{lesson_table(its)}"
+        for number, name, its in chapters(project)
+    )
 
 
 def contents(project: Path) -> str:
     """Return the side bar: chapters, then the pages beside them."""
-    chapters = toctree(list(chapter_pages(project)), ":caption: Lessons")
+    taught = toctree(list(chapter_pages(project)), ":caption: Lessons")
     found = sorted(path.relative_to(project).with_suffix("").as_posix() for path in (project / "docs").rglob("*.md"))
     teaching = [name for name in found if name.startswith("docs/workshop/")]
     first = ["docs/recipes", "docs/glossary"]
     other = [name for name in found if name not in [*first, *teaching, "docs/home"]]
     beside = [name.removesuffix(".md") for name in PAGES]
-    parts = [chapters, toctree([*first, *other, *beside, "api/index"], ":caption: Look up")]
+    parts = [taught, toctree([*first, *other, *beside, "api/index"], ":caption: Look up")]
     return "\n\n".join([*parts, toctree(teaching, ":caption: Teach")] if teaching else parts)
 
 
@@ -382,7 +373,7 @@ def prepare(project: Path, source: Path) -> None:
 
 def _led(text: str, page: str, project: Path, source: Path) -> str:
     """Return a page whose links lead somewhere on the site: to sections, to files copied into it, or to the project."""
-    where = settings(project)
+    where = generate.settings(project)
 
     def led(match: re.Match[str]) -> str:
         target, _, anchor = match.group(1).replace("attachment:", "../").partition("#")
@@ -405,7 +396,7 @@ def _led(text: str, page: str, project: Path, source: Path) -> str:
 
 def write_downloads(project: Path, site: Path) -> None:
     """Write each lesson's downloads; what it links to in the project leads to where that is published."""
-    where = settings(project)
+    where = generate.settings(project)
     published = f"]({where['repository']}/blob/{where['branch']}/"
     for path in lessons(project):
         notebook = json.loads(path.read_text(encoding="utf-8"))

@@ -141,9 +141,14 @@ def with_table(readme: str) -> str:
     return TABLE.sub(lambda _: notebook_table(), readme)
 
 
+def settings(project: Path = ROOT) -> dict[str, str]:
+    """Return where the project is published, from its one place."""
+    return tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["tensor-to-decision"]
+
+
 def for_colab(notebook: dict[str, Any], name: str) -> dict[str, Any]:
     """Return a reader's copy that Colab opens alone: a first cell fetches the rest, and links lead out of the copy."""
-    where = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["tensor-to-decision"]
+    where = settings()
     repository, branch = where["repository"], where["branch"]
     first = COLAB_CELL.format(folder=repository.rpartition("/")[2], branch=branch, repository=repository)
     cells = [{"cell_type": "code", "id": "colab", "metadata": {}, "source": first, **UNRUN}]

@@ -32,11 +32,11 @@ def for_reader(notebook: dict[str, Any]) -> dict[str, Any]:
     As code, a solution would run after the reader's answer, and the check would judge the solution. In an older
     notebook it has to: its assertions would stop *Run All*.
     """
-    cells = [cell for cell in notebook["cells"] if "instructor" not in _tags(cell)]
+    cells = [cell for cell in notebook["cells"] if "instructor" not in tags(cell)]
     if any(map(_checks, cells)):
         folded = "<details><summary>Solution</summary>\n\n```python\n{}\n```\n\n</details>"
         for number, cell in enumerate(cells):
-            if "solution" in _tags(cell):
+            if "solution" in tags(cell):
                 kept = {"cell_type": "markdown", "id": cell["id"], "metadata": cell["metadata"]}
                 cells[number] = {**kept, "source": folded.format("".join(cell["source"]))}
             elif _checks(cell):
@@ -48,7 +48,7 @@ def for_student(notebook: dict[str, Any]) -> dict[str, Any]:
     """Return a notebook without solutions, stated results, notes for teachers and outputs; checks are packed."""
     cells, heading, task = [], "Check", ""
     for cell in notebook["cells"]:
-        if not NOT_FOR_STUDENTS & set(_tags(cell)):
+        if not NOT_FOR_STUDENTS & set(tags(cell)):
             code, source = cell["cell_type"] == "code", "".join(cell["source"])
             if not code and (
                 found := re.findall(r"^#+ (.+)$((?s:.*?))(?=^#|<details>|\Z)", source, flags=re.MULTILINE)
@@ -79,7 +79,8 @@ def _checks(cell: dict[str, Any]) -> bool:
     return "notebook.check(" in "".join(cell["source"]) and cell["cell_type"] == "code"
 
 
-def _tags(cell: dict[str, Any]) -> list[str]:
+def tags(cell: dict[str, Any]) -> list[str]:
+    """Return a cell's tags."""
     return cell["metadata"].get("tags", [])
 
 

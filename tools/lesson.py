@@ -19,7 +19,7 @@ import nbformat
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from helpers.notebook import UserError
-from tools.lab import wrong_answers
+from tools.lab import tags, wrong_answers
 
 WORDS_A_MINUTE = 200
 LINES_A_MINUTE = 24
@@ -28,11 +28,6 @@ MINUTES_A_PREDICTION = 2
 HEADING = re.compile(r"^(#{2,3}) (.+)$", flags=re.MULTILINE)
 HEADER = "Question and answer"
 NOTES = ("Plan", "Ask", "Skip first", "Fast pairs", "Watch for")
-
-
-def tags(cell: Any) -> list[str]:
-    """Return a cell's tags."""
-    return cell.metadata.get("tags", [])
 
 
 def plain(text: str) -> str:
@@ -179,11 +174,10 @@ class Lesson:
 
     @cached_property
     def notes(self) -> dict[str, str]:
-        """The notes for teachers by their labels; an older note, without labels, is one text named Notes."""
+        """The notes for teachers by their labels."""
         text = plain(self.stretches[0].first("instructor").source)
         parts = re.split(rf"^\*\*({'|'.join(NOTES)})\*\*:\s*", text, flags=re.MULTILINE)
-        found = dict(zip(parts[1::2], map(str.strip, parts[2::2]), strict=True))
-        return found or {"Notes": re.sub(r"^\*\*For teachers\*\*:?\s*", "", text)}
+        return dict(zip(parts[1::2], map(str.strip, parts[2::2]), strict=True))
 
     @cached_property
     def stretches(self) -> list[Stretch]:

@@ -24,7 +24,8 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from tools.lesson import HEADER, Lesson, Stretch, plain, printed, tags
+from tools.lab import tags
+from tools.lesson import HEADER, Lesson, Stretch, plain, printed
 
 CODE_LINES = 12
 OUTPUT_LINES = 14
