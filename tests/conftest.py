@@ -8,7 +8,15 @@ import time
 import evidence
 import pytest
 
-from helpers.notebook import ROOT
+from helpers.notebook import ENVIRONMENT, ROOT
+
+
+@pytest.fixture(autouse=True)
+def same_environment():
+    """Undo what a test's libraries write into the environment, as tf2onnx does when it is imported."""
+    before = {name: os.environ[name] for name in ENVIRONMENT}
+    yield
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,8 @@ FOUND = """() => ({
 @pytest.fixture(scope="module")
 def reader(browser):
     """A context in which no other machine is reached; it notes who is asked, and what the console says."""
-    context = browser.new_context(viewport=PHONE)
+    # Without transitions: a colour on its way to another theme is neither theme's.
+    context = browser.new_context(viewport=PHONE, reduced_motion="reduce")
     context.set_default_timeout(60_000)
     context.asked, context.said = [], []
 

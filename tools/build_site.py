@@ -196,7 +196,7 @@ def description(answer: str) -> str:
     --------
     >>> description("Use **one** [scaler](x.md). " + "So it goes on. " * 20)
     'Use one scaler. So it goes on. So it goes on. So it goes on. So it goes on. So it goes on. So it goes on. \
-So it goes on. So it goes on. So it goes on. So it goes on. So it goes on.'
+So it goes on. So it goes on. So it goes on. So it goes on. So it goes on. So it goes on.'
     """
     text = re.sub(r"[*`]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", answer))
     text = " ".join(text.split())
