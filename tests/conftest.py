@@ -11,12 +11,13 @@ import pytest
 from helpers.notebook import ENVIRONMENT, ROOT
 
 
+BEFORE = {name: os.environ[name] for name in ENVIRONMENT}
+
+
 @pytest.fixture(autouse=True)
 def same_environment():
-    """Undo what a test's libraries write into the environment, as tf2onnx does when it is imported."""
-    before = {name: os.environ[name] for name in ENVIRONMENT}
-    yield
-    os.environ.update(before)
+    """Undo what libraries write into the environment, as tf2onnx does when it is imported."""
+    os.environ.update(BEFORE)
 
 
 @pytest.fixture(scope="session")
