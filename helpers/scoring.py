@@ -18,8 +18,10 @@ import hashlib
 import json
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +212,7 @@ def finished_blocks(folder: Path, key: str, block_rows: int) -> set[int]:
 def write_part(folder: Path, number: int, table: pa.Table, key: str) -> None:
     """Write the scores of one block, whole or not at all."""
     part = folder / f"part-{number:06}.parquet"
-    draft = part.with_name(f".{part.name}.{os.getpid()}")
+    draft = part.with_name(f".{part.name}.{uuid.uuid4().hex}")  # Two hosts may have processes of one number.
     try:
         pq.write_table(table.replace_schema_metadata({KEY: key}), draft, use_dictionary=False)
         os.replace(draft, part)
@@ -238,6 +240,74 @@ def run_key(files: Sequence[Path], model_path: AnyPath, columns: Columns, block_
     digest = hashlib.sha256(existing_path(model_path, "model_path").read_bytes()).hexdigest()
     types = [(name, str(kind)) for name, kind in columns.items()]
     return json.dumps({"input": stats, "model": digest, "columns": types, "block_rows": block_rows})
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run scores, and where its parts go: all that a worker has to know, in this process or on another host.
+
+    Attributes
+    ----------
+    files : list of Path
+    model_path, folder : Path
+    features : list of str
+        In the model's order.
+    columns : dict of str to pyarrow.DataType
+        What is read: the features, and the id if there is one.
+    id_column : str
+    block_rows : int
+    key : str
+        As from `run_key`.
+    """
+
+    files: list[Path]
+    model_path: Path
+    folder: Path
+    features: list[str]
+    columns: Columns
+    id_column: str
+    block_rows: int
+    key: str
+
+    def finished(self) -> bool:
+        """Tell whether such a run came to its end in this folder."""
+        mark = self.folder / DONE
+        return mark.exists() and mark.read_text(encoding="utf-8") == self.key
+
+    def write(self, number: int, table: pa.Table, score: Score) -> None:
+        """Score a block, and write its part."""
+        scored = {ROW: np.arange(len(table)) + number * self.block_rows, **score(table)}
+        if self.id_column:
+            scored[self.id_column] = table[self.id_column]
+        write_part(self.folder, number, pa.table(scored), self.key)
+
+    def finish(self) -> int:
+        """Count the rows as `count_rows` does, and mark the folder as finished."""
+        rows = count_rows(self.folder)
+        write_text(self.folder / DONE, self.key)
+        return rows
+
+
+def plan(
+    source: AnyPath,
+    model_path: AnyPath,
+    folder: AnyPath,
+    features: Sequence[str] = (),
+    *,
+    id_column: str = "",
+    block_rows: int = BLOCK_ROWS,
+) -> Job:
+    """Return what `score_file` would do, its parameters and errors; the folder is made."""
+    files, folder = source_files(source), Path(folder).expanduser().absolute()
+    features = list(features) or [name for name in numeric_columns(files[0]) if name != id_column]
+    columns = dict.fromkeys(features, pa.float32())
+    if id_column:
+        known = pq.read_schema(files[0]) if is_parquet(files[0]) else pa.schema([])
+        columns[id_column] = dict(zip(known.names, known.types, strict=True)).get(id_column, pa.string())
+    key = run_key(files, model_path, columns, block_rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    files, model_path = [file.absolute() for file in files], existing_path(model_path).absolute()
+    return Job(files, model_path, folder, features, columns, id_column, block_rows, key)
 
 
 def score_file(
@@ -275,33 +345,19 @@ def score_file(
     UserError
         As in `read_blocks` and `load_scorer`; the folder holds parts of another run.
     """
-    files, folder = source_files(source), Path(folder).expanduser()
-    features = list(features) or [name for name in numeric_columns(files[0]) if name != id_column]
-    columns = dict.fromkeys(features, pa.float32())
-    if id_column:
-        known = pq.read_schema(files[0]) if is_parquet(files[0]) else pa.schema([])
-        columns[id_column] = dict(zip(known.names, known.types, strict=True)).get(id_column, pa.string())
-    key = run_key(files, model_path, columns, block_rows)
-    folder.mkdir(parents=True, exist_ok=True)
-    done = finished_blocks(folder, key, block_rows)
-    mark = folder / DONE
-    if not mark.exists() or mark.read_text(encoding="utf-8") != key:
-        score = load_scorer(model_path, features)
+    job = plan(source, model_path, folder, features, id_column=id_column, block_rows=block_rows)
+    done = finished_blocks(job.folder, job.key, job.block_rows)
+    if not job.finished():
+        score = load_scorer(job.model_path, job.features)
         first = next(number for number in range(len(done) + 1) if number not in done)
-        blocks = read_ahead(read_blocks(files, columns, block_rows, first))
+        blocks = read_ahead(read_blocks(job.files, job.columns, job.block_rows, first))
         # Silent where nobody looks: in a file, a notebook, a job.
-        with tqdm(unit=" rows", unit_scale=True, initial=first * block_rows, disable=None) as bar:
+        with tqdm(unit=" rows", unit_scale=True, initial=first * job.block_rows, disable=None) as bar:
             for number, table in blocks:
                 if number not in done:
-                    start = number * block_rows
-                    scored = {ROW: np.arange(start, start + len(table)), **score(table)}
-                    if id_column:
-                        scored[id_column] = table[id_column]
-                    write_part(folder, number, pa.table(scored), key)
+                    job.write(number, table, score)
                 bar.update(len(table))
-    rows = count_rows(folder)
-    write_text(mark, key)
-    return rows
+    return job.finish()
 
 
 def main() -> None:

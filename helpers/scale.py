@@ -1,0 +1,148 @@
+"""Score a table on several processes or hosts with Ray: each row exactly once, equal to one process to the bit.
+
+The gap: Ray Data shares rows among workers and repeats what a dead one left, but its batches follow from how the rows
+were shared, and a run that is started again begins anew. Here what is shared are numbers of blocks, which
+`helpers.scoring` reads, scores and writes: whoever scores a block, and however often, writes the same part.
+
+Ray is not in ``requirements.txt``: ``make scale`` installs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from helpers.notebook import ENVIRONMENT, ROOT, UserError, first_line
+from helpers.scoring import BLOCK_ROWS, Job, finished_blocks, load_scorer, plan, read_blocks
+from helpers.tables import AnyPath, is_parquet, require
+
+TOGETHER = 16
+"""Blocks that a worker takes at a time, where there are many: it reads a row group that holds several only once."""
+
+
+@contextmanager
+def ray_cluster(address: str = "", workers: int = 0) -> Iterator[Any]:
+    """Join a cluster, or start one on this machine, and leave it at the end of the block.
+
+    Parameters
+    ----------
+    address : str
+        ``host:port`` of a cluster's head, or ``auto``; empty: a cluster of this process's own. If Ray is running in
+        this process, it is used as it is and left alone.
+    workers : int
+        Processors that an own cluster may use; 0: all.
+
+    Yields
+    ------
+    module
+        ``ray``.
+
+    Raises
+    ------
+    UserError
+        Ray is not installed, or no cluster answers.
+    """
+    # Before Ray is imported: it reports to nobody, and waits for its parts on a machine that is busy.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
+    try:
+        import ray.data
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is missing: `make scale` installs what more than one machine needs.") from None
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    if ray.is_initialized():
+        yield ray
+        return
+    # Workers find the packages where they are not installed, and compute as every other runner does.
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    own: dict[str, Any] = {"address": address} if address else {"num_cpus": workers or None, "include_dashboard": False}
+    try:
+        ray.init(**own, **quiet, runtime_env={"env_vars": {**ENVIRONMENT, "PYTHONPATH": paths}})
+    except ConnectionError as error:
+        raise UserError(f"no Ray cluster answers at {address}: {error}; start one with `ray start --head`.") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+class BlockScorer:
+    """Scores blocks by their numbers; ``map_batches`` makes one for each worker, so the model is loaded once."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.score = job, load_scorer(job.model_path, job.features)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Score and write the blocks with the numbers in ``batch["item"]``; return them as they came."""
+        wanted = set(batch["item"].tolist())
+        for number, table in read_blocks(self.job.files, self.job.columns, self.job.block_rows, min(wanted)):
+            if number in wanted:
+                self.job.write(number, table, self.score)
+            if number >= max(wanted):
+                break
+        return batch
+
+
+def score_with_ray(
+    source: AnyPath,
+    model_path: AnyPath,
+    folder: AnyPath,
+    features: Sequence[str] = (),
+    *,
+    id_column: str = "",
+    block_rows: int = BLOCK_ROWS,
+    workers: int = 0,
+    address: str = "",
+) -> int:
+    """Score Parquet files as `helpers.scoring.score_file` does, on the workers of a Ray cluster; call again to resume.
+
+    Parameters
+    ----------
+    source, model_path, folder, features, id_column, block_rows
+        As in `helpers.scoring.score_file`; on several hosts, paths that all of them see.
+    workers : int
+        Processes, each of which loads the model once; 0: as many as the cluster has processors.
+    address : str
+        As in `ray_cluster`.
+
+    Returns
+    -------
+    int
+        The number of rows, each of which was found exactly once in the parts.
+
+    Raises
+    ------
+    UserError
+        As in `helpers.scoring.score_file` and `ray_cluster`; a file is no Parquet.
+    """
+    job = plan(source, model_path, folder, features, id_column=id_column, block_rows=block_rows)
+    for file in job.files:
+        before = "in a CSV each worker would read all that stands before its rows"
+        require(is_parquet(file), f"{file.name} is no Parquet, and {before}: use score_file, or convert it.")
+    if not job.finished():
+        rows = sum(pq.read_metadata(file).num_rows for file in job.files)
+        done = finished_blocks(job.folder, job.key, block_rows)
+        numbers = [number for number in range(math.ceil(rows / block_rows)) if number not in done]
+        with ray_cluster(address, workers) as ray, tqdm(unit=" blocks", total=len(numbers), disable=None) as bar:
+            workers = workers or int(ray.cluster_resources()["CPU"])
+            # Several at a time, for the sake of row groups; not so many that one worker has the last ones alone.
+            size = max(1, min(TOGETHER, len(numbers) // (4 * workers)))
+            tasks = math.ceil(len(numbers) / size)
+            pool = ray.data.ActorPoolStrategy(size=min(workers, tasks))
+            blocks = ray.data.from_items(numbers, override_num_blocks=tasks)
+            scored = blocks.map_batches(BlockScorer, fn_constructor_args=[job], batch_size=size, compute=pool)
+            try:
+                for batch in scored.iter_batches(batch_size=None):
+                    bar.update(len(batch["item"]))
+            except ray.exceptions.RayTaskError as error:
+                raise UserError(first_line(error.cause.__cause__ or error.cause)) from error
+    return job.finish()
