@@ -4,7 +4,7 @@ The gap: Ray Data shares rows among workers and repeats what a dead one left, bu
 were shared, and a run that is started again begins anew. Here what is shared are numbers of blocks, which
 `helpers.scoring` reads, scores and writes: whoever scores a block, and however often, writes the same part.
 
-Ray is not in ``requirements.txt``: ``make scale`` installs it.
+Ray is not in ``requirements.txt``: ``make scale`` installs it. ``python -m helpers.scale --help`` shows the command.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from helpers.notebook import ENVIRONMENT, ROOT, UserError, first_line
-from helpers.scoring import BLOCK_ROWS, Job, finished_blocks, load_scorer, plan, read_blocks
+from helpers.scoring import BLOCK_ROWS, Job, finished_blocks, load_scorer, main, plan, read_blocks
 from helpers.tables import AnyPath, is_parquet, require
 
 TOGETHER = 16
@@ -68,7 +68,8 @@ def ray_cluster(address: str = "", workers: int = 0) -> Iterator[Any]:
     try:
         ray.init(**own, **quiet, runtime_env={"env_vars": {**ENVIRONMENT, "PYTHONPATH": paths}})
     except ConnectionError as error:
-        raise UserError(f"no Ray cluster answers at {address}: {error}; start one with `ray start --head`.") from None
+        remedy = "start one with `ray start --head`; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        raise UserError(f"no Ray cluster answers at {address}: {first_line(error)} {remedy}.") from None
     try:
         yield ray
     finally:
@@ -128,8 +129,8 @@ def score_with_ray(
     for file in job.files:
         before = "in a CSV each worker would read all that stands before its rows"
         require(is_parquet(file), f"{file.name} is no Parquet, and {before}: use score_file, or convert it.")
+    rows = sum(pq.read_metadata(file).num_rows for file in job.files)
     if not job.finished():
-        rows = sum(pq.read_metadata(file).num_rows for file in job.files)
         done = finished_blocks(job.folder, job.key, block_rows)
         numbers = [number for number in range(math.ceil(rows / block_rows)) if number not in done]
         with ray_cluster(address, workers) as ray, tqdm(unit=" blocks", total=len(numbers), disable=None) as bar:
@@ -145,4 +146,8 @@ def score_with_ray(
                     bar.update(len(batch["item"]))
             except ray.exceptions.RayTaskError as error:
                 raise UserError(first_line(error.cause.__cause__ or error.cause)) from error
-    return job.finish()
+    return job.finish(rows)
+
+
+if __name__ == "__main__":
+    main(score_with_ray, workers=0, address="")
