@@ -1,8 +1,6 @@
 """Blocks of scoring on a Ray cluster: on this machine, and on several hosts of which one loses its power."""
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -56,6 +54,23 @@ def assert_as_one_process(folder, scores):
     assert pq.read_table(scores)["name"].to_pylist() == [f"row {row}" for row in range(ROWS)]
 
 
+def start_killer(scores, name):
+    """Kill one process whose command has this in it as soon as five more parts are there; return whom it killed."""
+    before, killed = len(list(scores.glob("part-*"))), []
+
+    def kill():
+        while len(list(scores.glob("part-*"))) < before + 5:
+            time.sleep(0.002)
+        for process in psutil.Process().children(recursive=True):
+            if name in " ".join(process.cmdline()):
+                killed.append(process.pid)
+                process.kill()
+                return
+
+    threading.Thread(target=kill, daemon=True).start()
+    return killed
+
+
 def test_what_is_missing_or_unsuitable_is_told_before_anything_starts(folder, tmp_path, monkeypatch):
     (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match=r"rows.csv is no Parquet, .*: use score_file, or convert it"):
@@ -66,8 +81,20 @@ def test_what_is_missing_or_unsuitable_is_told_before_anything_starts(folder, tm
         scale.score_with_ray(folder / "rows", folder / "model.keras", tmp_path / "scores", **OPTIONS)
 
 
+def test_processes_of_joblib_are_killed_and_called_again(folder, tmp_path):
+    scores = tmp_path / "scores"
+    killed = start_killer(scores, "popen_loky")
+    with pytest.raises(RuntimeError, match=r"a process was killed, .*; call again"):
+        scale.score_in_processes(folder / "rows", folder / "model.keras", scores, workers=2, **OPTIONS)
+    assert killed
+    assert not (scores / "_SUCCESS").exists()
+    assert scale.score_in_processes(folder / "rows", folder / "model.keras", scores, workers=2, **OPTIONS) == ROWS
+    assert_as_one_process(folder, scores)
+    assert scale.score_in_processes(folder / "rows", folder / "model.keras", scores, **OPTIONS) == ROWS
+
+
 def test_a_worker_is_killed_and_every_row_is_there_once_as_from_one_process(folder, tmp_path, ray):
-    scores, killed = tmp_path / "scores", []
+    scores = tmp_path / "scores"
     scores.mkdir()
     # A run that was interrupted has left some; they stay.
     left = [scores / f"part-{number:06}.parquet" for number in (0, 1, 7, 200)]
@@ -75,19 +102,8 @@ def test_a_worker_is_killed_and_every_row_is_there_once_as_from_one_process(fold
         shutil.copy2(folder / "one" / part.name, part)
     when = [path.stat().st_mtime_ns for path in left]
 
-    def kill():
-        while len(list(scores.glob("part-*"))) < len(left) + 5:
-            time.sleep(0.002)
-        for process in psutil.process_iter(["cmdline"]):
-            if "BlockScorer" in " ".join(process.info["cmdline"] or []):
-                killed.append(process.pid)
-                os.kill(process.pid, signal.SIGKILL)
-                return
-
-    thread = threading.Thread(target=kill, daemon=True)
-    thread.start()
+    killed = start_killer(scores, "BlockScorer")
     assert scale.score_with_ray(folder / "rows", folder / "model.keras", scores, **OPTIONS) == ROWS
-    thread.join()
     assert killed
     assert_as_one_process(folder, scores)
     assert [path.stat().st_mtime_ns for path in left] == when
