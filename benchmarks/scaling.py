@@ -115,7 +115,8 @@ def main() -> None:
     if len(sys.argv) > 1:
         what, way, *paths = sys.argv[1:]
         *given, folder = map(Path, paths)
-        call = partial({"score": score, "sweep": sweep}[what], way, *given, folder)
+        calls: dict[str, Callable[..., None]] = {"score": score, "sweep": sweep}
+        call = partial(calls[what], way, *given, folder)
         print(json.dumps(timed(call, folder, "part-*" if what == "score" else "run.json")))
         return
     head = "way | processes | seconds | to the first result | speed | for each process | memory, MiB"
@@ -125,8 +126,7 @@ def main() -> None:
         save_model(model)
         for rows in (1_000_000, 10_000_000):
             write(source, rows)
-            given = ["score", source, model, Path(name) / str(rows)]
-            rows_of(f"{rows:,} rows scored", SCORING, given)
+            rows_of(f"{rows:,} rows scored", SCORING, ["score", source, model, Path(name) / str(rows)])
         rows_of("eight runs of notebook 20", SWEEPS, ["sweep", Path(name) / "sweeps"])
 
 
