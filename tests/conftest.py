@@ -1,5 +1,6 @@
-"""What tests share: a browser; the site, built once; for evidence, a module's table, and the script that made it."""
+"""What tests share: a browser, Ray and Dask; the site, built once; for evidence, a module's table and its script."""
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -9,7 +10,6 @@ import evidence
 import pytest
 
 from helpers.notebook import ENVIRONMENT, ROOT
-
 
 BEFORE = {name: os.environ[name] for name in ENVIRONMENT}
 
@@ -55,6 +55,15 @@ def table(request):
 def script(request):
     pytest.importorskip("keras")
     return evidence.script(_name(request))
+
+
+@pytest.fixture(scope="module")
+def scale():
+    """Ray and Dask. Where one is missing: a skip, or a failure in CI on Linux, which installs them."""
+    missing = [name for name in ("ray", "dask", "distributed") if importlib.util.find_spec(name) is None]
+    if missing:
+        told = f"not installed: {', '.join(missing)}"
+        (pytest.fail if os.environ.get("CI") == "true" and sys.platform == "linux" else pytest.skip)(told)
 
 
 @pytest.fixture(scope="module")

@@ -467,11 +467,18 @@ def _dask(workers: int, address: str) -> Iterator[Submit]:
 
     # A run whose worker was killed is told; Dask would try it three times more.
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}), contextlib.ExitStack() as stack:
-        options: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+        options: dict[str, Any] = {
+            "n_workers": workers,
+            "threads_per_worker": 1,
+            "dashboard_address": None,
+            "scheduler_kwargs": {"dashboard": False},
+        }
         if not address:
-            cluster = stack.enter_context(LocalCluster(**options, memory_limit=0, silence_logs=50))
+            # An interrupt in a terminal reaches workers, too; they leave it to this process.
+            with _signals(signal.SIGINT, signal.SIG_IGN):
+                cluster = stack.enter_context(LocalCluster(**options, memory_limit=0, silence_logs=50))
         try:
-            client = stack.enter_context(Client(address or cluster, timeout=30))
+            client = stack.enter_context(Client(address or cluster, timeout=10))
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"no Dask scheduler answers at {shown(address)}: {first_line(error)}.") from None
         try:
@@ -481,6 +488,20 @@ def _dask(workers: int, address: str) -> Iterator[Submit]:
             for nanny in [] if address else cluster.workers.values():
                 _kill_children(nanny.pid)
             raise
+
+
+@contextmanager
+def _signals(number: int, handler: Any = None) -> Iterator[None]:
+    """Handle a signal in another way while the block runs, and as before after it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(number)
+    try:
+        signal.signal(number, before if handler is None else handler)
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 @contextmanager
@@ -505,7 +526,10 @@ def start_ray(address: str = "", workers: int | None = None) -> Iterator[Any]:
 
 @contextmanager
 def _ray(workers: int, address: str) -> Iterator[Submit]:
-    with start_ray(address, workers) as ray:
+    with contextlib.ExitStack() as stack:
+        # Ray takes SIGTERM for itself, and would end this process without its tables.
+        with _signals(signal.SIGTERM):
+            ray = stack.enter_context(start_ray(address, workers))
         # A run whose worker was killed is told, not tried again by Ray.
         remote = ray.remote(num_cpus=1, max_retries=0)(_elsewhere)
         running: dict[Future[Any], Any] = {}
@@ -556,7 +580,7 @@ def _column(values: list[Any]) -> Series:
     if types and types <= {int, float}:
         return pd.Series([math.nan if value is None else float(value) for value in values], dtype="float64")
     texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
-    return pd.Series(texts, dtype="object")
+    return pd.Series(texts)
 
 
 def _write_tables(plan: _Sweep, rows: Mapping[str, dict[str, Any]]) -> DataFrame:
@@ -646,7 +670,7 @@ def _numbers(column: Series) -> tuple[Series, list[Any]]:
 
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         return column.astype("float64"), []
-    levels = sorted(column.dropna().unique())
+    levels = sorted(column.dropna().unique().tolist())
     return column.map({level: place for place, level in enumerate(levels)}).astype("float64"), levels
 
 
