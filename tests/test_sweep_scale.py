@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 from test_sweep import written
 
 from tools import run
-from tools.sweep import _signals, start_ray
+from tools.sweep import _require, _signals, start_ray
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Ray's processes are killed by signals")
 PARAMETERS = "seed: int = 0  # seed\nresults_path: str = ''  # JSON"
@@ -93,7 +94,7 @@ def test_a_killed_worker_costs_its_own_run_only_and_is_repeated(ray, tiny, tmp_p
     assert list(frame["error"]) == ["", "", ""]
 
 
-def test_ray_reports_to_nobody(ray):
+def test_ray_reports_to_nobody(ray, monkeypatch):
     @ray.remote
     def of_a_worker():
         from ray._common.usage import usage_lib
@@ -104,19 +105,44 @@ def test_ray_reports_to_nobody(ray):
 
     assert not usage_lib.usage_stats_enabled()
     assert not ray.get(of_a_worker.remote())
+    # Whatever Ray's own default is.
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED")
+    _require("ray", None, "")
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
-def test_a_cluster_by_its_address_takes_runs_from_any_folder(scale, tiny, tmp_path):
-    """Its workers know nothing of the project, and have several threads."""
+@pytest.fixture
+def address(scale, tmp_path_factory):
+    """A scheduler, and a worker of two threads that was started elsewhere and knows nothing of the project."""
     from dask.distributed import LocalCluster
 
-    environment = {"PYTHONPATH": ""}
-    with LocalCluster(
-        n_workers=1, threads_per_worker=2, dashboard_address=None, env=environment, silence_logs=50
-    ) as cluster:
-        frame = run.sweep(tiny, {"seed": [0, 3]}, engine="dask", address=cluster.scheduler_address, output_dir="out")
+    with LocalCluster(n_workers=0, scheduler_kwargs={"dashboard": False}, silence_logs=50) as cluster:
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address, "--nthreads", "2"]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        folder = tmp_path_factory.mktemp("elsewhere")
+        with (folder / "log").open("w") as log:
+            worker = subprocess.Popen(
+                [*command, "--no-dashboard"],
+                cwd=folder,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            yield cluster.scheduler_address
+        finally:
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+
+
+def test_a_cluster_by_its_address_takes_runs(address, tiny, tmp_path):
+    frame = run.sweep(tiny, {"seed": [0, 3]}, engine="dask", address=address, output_dir="out")
     assert list(frame["error"]) == ["", ""]
+    assert set(frame["where"]) == {str(tmp_path)}
+
+
+def test_an_address_at_which_nothing_is_is_told_and_nothing_is_written(scale, tiny, tmp_path):
     with pytest.raises(run.UserError, match=r"no Dask scheduler answers at 'tcp://127.0.0.1:9'"):
         run.sweep(tiny, {"seed": [0]}, engine="dask", address="tcp://127.0.0.1:9", output_dir="other")
     assert not list(tmp_path.glob("other/tiny/[!.]*"))

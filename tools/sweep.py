@@ -69,6 +69,8 @@ ENGINES = {"joblib": "joblib", "dask": "dask.distributed", "ray": "ray"}
 """What runs in parallel, and the package that it needs."""
 # Sums are split by threads: with one, a run gives the same bits on every engine and machine.
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+# Read when Ray is imported and started: nothing leaves the machine, and a slow one gets its time.
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "180"}
 KILLED = "the process that ran it was killed, perhaps for its memory"
 RANGE = re.compile(r"(-?\d{1,18}):(-?\d{1,18})(?::(-?\d{1,18}))?")
 Submit = Callable[..., "Future[dict[str, Any]]"]
@@ -265,9 +267,7 @@ def _require(engine: str, workers: int | None, address: str) -> None:
         raise UserError("joblib runs on this machine only; an address needs the engine dask or ray.")
     if workers is not None and (type(workers) is not int or workers < 1):
         raise UserError(f"workers is a whole number of 1 or more; got {shown(workers)}.")
-    # Both are read when Ray is imported: nothing leaves the machine, and a slow one gets its time.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
+    os.environ.update({**RAY, **os.environ})
     try:
         importlib.import_module(ENGINES[engine])
     except ModuleNotFoundError:
@@ -507,6 +507,7 @@ def _signals(number: int, handler: Any = None) -> Iterator[None]:
 @contextmanager
 def start_ray(address: str = "", workers: int | None = None) -> Iterator[Any]:
     """Start Ray on this machine or join a cluster, and leave it again; one that is there already stays."""
+    os.environ.update({**RAY, **os.environ})
     import ray
 
     if ray.is_initialized():
