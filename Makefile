@@ -2,6 +2,8 @@
 #   make                 run the core notebooks, then show the results
 #   make all             run every notebook
 #   make run NOTEBOOK=20 ARGS="-p cost_fn 90"      some; NOTEBOOK=5 runs chapter 5
+#   make sweep NOTEBOOK=20 ARGS="-g cost_fn 10,20,40,80 -g seed 0:5"      one notebook over a grid of parameters,
+#                        in parallel; --resume runs what is missing, --engine ray or dask takes a cluster
 #   make test            everything that has to hold; ARGS="-k masks" for a part
 #   make test-fast       lint and tests, without types, stored outputs and whole runs of notebooks
 #   make lab             JupyterLab on copies in build/lab, which are yours; solutions are collapsed
@@ -39,13 +41,16 @@ LAB = PYTHONPATH="$(CURDIR)" $(BIN)/jupyter lab --notebook-dir=. \
 
 # A recipe that fails or is interrupted must not leave a target that looks finished.
 .DELETE_ON_ERROR:
-.PHONY: run all test test-fast lab lab-edit store workshop wheels check collect site pdf bench evidence lock scale clean
+.PHONY: run all sweep test test-fast lab lab-edit store workshop wheels check collect site pdf bench evidence lock scale clean
 
 run: $(READY)
 	@$(BIN)/python tools/run.py $(NOTEBOOK) $(ARGS)
 
 all: $(READY)
 	@$(BIN)/python tools/run.py --all $(ARGS)
+
+sweep: $(READY)
+	@$(BIN)/python tools/sweep.py $(NOTEBOOK) $(ARGS)
 
 test: $(READY_TEST)
 	@echo "==> lint, format and types"

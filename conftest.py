@@ -12,7 +12,7 @@ for name, value in ENVIRONMENT.items():
 
 
 class CellsTogether(LoadScopeScheduling):
-    """Every test on any free worker; on one, those that share something: a notebook's kernel, a browser, a cluster."""
+    """Every test on any free worker; on one, those that share something: a kernel, a browser, or Ray."""
 
     def _split_scope(self, nodeid):
         file, _, _ = nodeid.partition("::")

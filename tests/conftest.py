@@ -1,4 +1,4 @@
-"""What tests share: a browser; the site, built once; for evidence, a module's table, and the script that made it."""
+"""What tests share: a browser, Ray and Dask; the site, built once; for evidence, a module's table and its script."""
 
 import importlib.util
 import os
@@ -58,6 +58,15 @@ def script(request):
 
 
 @pytest.fixture(scope="module")
+def scale():
+    """Ray and Dask. Where one is missing: a skip, or a failure in CI on Linux, which installs them."""
+    missing = [name for name in ("ray", "dask", "distributed") if importlib.util.find_spec(name) is None]
+    if missing:
+        told = f"not installed: {', '.join(missing)}"
+        (pytest.fail if os.environ.get("CI") == "true" and sys.platform == "linux" else pytest.skip)(told)
+
+
+@pytest.fixture(scope="module")
 def browser():
     """Debian's Chromium, or another one. Where there is none: a skip, or a failure in CI on Linux, which installs one.
 
@@ -72,11 +81,3 @@ def browser():
         started = running.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield started
         started.close()
-
-
-@pytest.fixture(scope="session")
-def needs_scale():
-    """Ray and Dask. Where they are missing: a skip, or a failure in CI on Linux, where ``make test`` installs them."""
-    if missing := [name for name in ("dask", "ray") if importlib.util.find_spec(name) is None]:
-        told = f"{' and '.join(missing)} missing: make scale"
-        (pytest.fail if os.environ.get("CI") == "true" and sys.platform == "linux" else pytest.skip)(told)

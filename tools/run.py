@@ -354,10 +354,15 @@ def table(finished: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
+def at_once(runs: int) -> int:
+    """Return how many of some runs have a processor and memory at a time."""
+    slots = psutil.virtual_memory().available // BYTES_PER_NOTEBOOK
+    return max(1, min(runs, os.cpu_count() or 1, slots))
+
+
 def _run_all(chosen: dict[Path, dict[str, Any]], folder: Path, console: Console, finished: list[Run]) -> None:
     context = multiprocessing.get_context("spawn")
-    slots = psutil.virtual_memory().available // BYTES_PER_NOTEBOOK
-    workers = max(1, min(len(chosen), os.cpu_count() or 1, slots))
+    workers = at_once(len(chosen))
     print(f"Notebooks to run: {len(chosen)}, {workers} at a time, into {os.path.relpath(folder)}", flush=True)
     section = TextColumn("{task.fields[section]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
     columns = (TextColumn("{task.fields[name]}"), BarColumn(16), TextColumn("{task.fields[cell]}"))
@@ -388,9 +393,9 @@ def _run_all(chosen: dict[Path, dict[str, Any]], folder: Path, console: Console,
         pool.shutdown(cancel_futures=True)
 
 
-def _kill_children() -> None:
-    """Kill the workers and, with them, their kernels: none may outlive this process."""
-    for child in psutil.Process().children(recursive=True):
+def _kill_children(of: int | None = None) -> None:
+    """Kill the workers of this process, or of another, and with them their kernels: none may outlive it."""
+    for child in psutil.Process(of).children(recursive=True):
         # Python's own tracker of shared resources ends by itself, and complains if it does not.
         with suppress(psutil.Error):
             if not any("resource_tracker" in part for part in child.cmdline()):
@@ -436,6 +441,15 @@ def _result(future: Future[Run], path: Path, folder: Path) -> Run:
         if isinstance(error, BrokenProcessPool):
             reason = "the process that ran it, or one beside it, was killed, perhaps for its memory"
         return Run(path, folder / f"{path.stem}.partial.ipynb", error=reason)
+
+
+def __getattr__(name: str) -> Any:
+    """Find `sweep` when it is asked for: a run needs none of what it imports."""
+    if name == "sweep":
+        from tools.sweep import sweep
+
+        return sweep
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 if __name__ == "__main__":
