@@ -12,8 +12,11 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -25,6 +28,12 @@ from helpers.notebook import ENVIRONMENT, ROOT, UserError, first_line
 from helpers.scoring import BLOCK_ROWS, Job, finished_blocks, load_scorer, main, plan, read_blocks
 from helpers.tables import AnyPath, is_parquet, require
 
+# Read when Ray is imported and started: it reports to nobody, and a slow machine gets its time. Ray nices its workers:
+# on a machine that does something else they would hardly get on.
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "60", "RAY_worker_niceness": "0"}
+# What jsonschema imports if it is there: a grammar of addresses, built anew for seconds in each of Ray's ten processes,
+# for one of which the raylet waits 15 seconds and then ends (ray#65983). Ray asks for no address.
+SLOW = "rfc3987_syntax"
 TOGETHER = 16
 """Blocks that a worker takes at a time, where there are many: it reads a row group that holds several only once."""
 
@@ -51,30 +60,49 @@ def ray_cluster(address: str = "", workers: int = 0) -> Iterator[Any]:
     UserError
         Ray is not installed, or no cluster answers.
     """
-    # Before Ray is imported: it reports to nobody, and waits for its parts on a machine that is busy.
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
-    try:
-        import ray.data
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is missing: `make scale` installs what more than one machine needs.") from None
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    if ray.is_initialized():
-        yield ray
-        return
-    # Workers find the packages where they are not installed, and compute as every other runner does.
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    own: dict[str, Any] = {"address": address} if address else {"num_cpus": workers or None, "include_dashboard": False}
-    try:
-        ray.init(**own, **quiet, runtime_env={"env_vars": {**ENVIRONMENT, "PYTHONPATH": paths}})
-    except ConnectionError as error:
-        remedy = "start one with `ray start --head`; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
-        raise UserError(f"no Ray cluster answers at {address}: {first_line(error)} {remedy}.") from None
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    os.environ.update({**RAY, **os.environ})
+    with quick_imports() as paths:
+        try:
+            import ray.data
+        except ModuleNotFoundError as error:
+            raise UserError(f"{error.name} is missing; `make scale` installs it.") from None
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        logging.getLogger("ray.serve").disabled = True
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        if ray.is_initialized():
+            yield ray
+            return
+        # Workers find the packages where they are not installed, and compute as every other runner does.
+        options: dict[str, Any] = {"runtime_env": {"env_vars": {**ENVIRONMENT, "PYTHONPATH": paths}}}
+        options |= {"logging_level": logging.ERROR, "log_to_driver": False}
+        options |= {} if address else {"num_cpus": workers or None, "include_dashboard": False}
+        try:
+            ray.init(address or "local", **options)
+        except (OSError, RuntimeError, ValueError) as error:
+            remedy = "start one with `ray start --head`; one that asks for a token needs RAY_AUTH_MODE=token here"
+            told = f"no Ray cluster answers at {address}: {remedy}" if address else "Ray does not start here"
+            raise UserError(f"{told} ({first_line(error)}).") from None
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def quick_imports() -> Iterator[str]:
+    """Keep `SLOW` from being imported, here and in processes that are begun; yield where those find packages."""
+    modules: dict[str, Any] = sys.modules
+    before = os.environ.get("PYTHONPATH", "")
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / f"{SLOW}.py").write_text("raise ImportError", encoding="utf-8")
+        hidden = modules.setdefault(SLOW, None) is None
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, str(ROOT), before]))
+        try:
+            yield os.environ["PYTHONPATH"]
+        finally:
+            os.environ["PYTHONPATH"] = before
+            if hidden:
+                del modules[SLOW]
 
 
 class BlockScorer:

@@ -58,7 +58,7 @@ def script(request):
 
 
 @pytest.fixture(scope="module")
-def scale():
+def needs_scale():
     """Ray and Dask. Where one is missing: a skip, or a failure in CI on Linux, which installs them."""
     missing = [name for name in ("ray", "dask", "distributed") if importlib.util.find_spec(name) is None]
     if missing:

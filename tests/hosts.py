@@ -16,9 +16,10 @@ from pathlib import Path
 
 import psutil
 
-from helpers.notebook import ENVIRONMENT, ROOT
+from helpers.notebook import ENVIRONMENT
+from helpers.scale import RAY, quick_imports
 
-RAY = Path(sys.executable).with_name("ray")
+COMMAND = Path(sys.executable).with_name("ray")
 PORT = 6379
 
 
@@ -54,12 +55,10 @@ class Host:
     def begin(self, *command, **options):
         """Start a command on this host."""
         inside = ["ip", "netns", "exec", self.device] if self.bridge else []
-        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        told = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "180", "PYTHONPATH": paths}
-        told |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f" * 64}
+        told = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f" * 64}
         # A host without power says no goodbye: it has to be missed.
         missed = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "5000"}
-        environment = {**os.environ, **ENVIRONMENT, **told, **missed, "RAY_health_check_failure_threshold": "4"}
+        environment = {**os.environ, **ENVIRONMENT, **RAY, **told, **missed, "RAY_health_check_failure_threshold": "4"}
         started = subprocess.Popen([*inside, *map(str, command)], env=environment, start_new_session=True, **options)
         self.processes.append(started)
         return started
@@ -99,6 +98,8 @@ class Cluster:
         self.count = workers
 
     def __enter__(self):
+        self.quick = quick_imports()
+        self.quick.__enter__()
         # Ray's sockets lie below it, and their names may have 107 characters.
         self.folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
         self.bridge = f"ttd{os.getpid() % 10**6}x" if can_be_namespaces() else ""
@@ -124,7 +125,7 @@ class Cluster:
         own = ["--block", "--disable-usage-stats", "--object-store-memory=200000000"]
         log = Path(self.folder) / f"{host.address}.log"
         with log.open("w") as file:
-            host.begin(RAY, "start", *options, *own, f"--node-ip-address={host.address}", stdout=file, stderr=file)
+            host.begin(COMMAND, "start", *options, *own, f"--node-ip-address={host.address}", stdout=file, stderr=file)
         self.wait(lambda: "Ray runtime started" in log.read_text(), log.read_text)
 
     def __exit__(self, *error):
@@ -133,6 +134,7 @@ class Cluster:
         if self.bridge:
             _ip("link", "del", self.bridge)
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.quick.__exit__(None, None, None)
 
     def wait(self, condition, what, seconds=240):
         """Wait until a condition holds; what an AssertionError says if it never does is asked then."""

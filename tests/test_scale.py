@@ -1,5 +1,6 @@
 """Blocks of scoring on a Ray cluster: on this machine, and on several hosts of which one loses its power."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -119,9 +120,12 @@ def test_a_fault_in_a_file_is_one_sentence_and_what_is_scored_stays(folder, tmp_
     assert not (tmp_path / "scores" / "_SUCCESS").exists()
 
 
-def test_ray_reports_to_nobody(ray):
+def test_ray_reports_to_nobody(ray, monkeypatch):
     from ray._common.usage import usage_lib
 
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED")
+    with scale.ray_cluster():
+        assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
     assert not usage_lib.usage_stats_enabled()
 
     @ray.remote

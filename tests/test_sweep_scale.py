@@ -12,8 +12,9 @@ import psutil
 import pytest
 from test_sweep import written
 
+from helpers.scale import ray_cluster
 from tools import run
-from tools.sweep import _require, _signals, start_ray
+from tools.sweep import _signals
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Ray's processes are killed by signals")
 PARAMETERS = "seed: int = 0  # seed\nresults_path: str = ''  # JSON"
@@ -31,9 +32,9 @@ assert seed != 2
 
 
 @pytest.fixture(scope="module")
-def ray(scale):
+def ray(needs_scale):
     """Ray on this machine, started once; sweeps use what is there."""
-    with _signals(signal.SIGTERM), start_ray(workers=2) as started:
+    with _signals(signal.SIGTERM), ray_cluster(workers=2) as started:
         yield started
 
 
@@ -94,25 +95,8 @@ def test_a_killed_worker_costs_its_own_run_only_and_is_repeated(ray, tiny, tmp_p
     assert list(frame["error"]) == ["", "", ""]
 
 
-def test_ray_reports_to_nobody(ray, monkeypatch):
-    @ray.remote
-    def of_a_worker():
-        from ray._common.usage import usage_lib
-
-        return usage_lib.usage_stats_enabled()
-
-    from ray._common.usage import usage_lib
-
-    assert not usage_lib.usage_stats_enabled()
-    assert not ray.get(of_a_worker.remote())
-    # Whatever Ray's own default is.
-    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED")
-    _require("ray", None, "")
-    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
-
-
 @pytest.fixture
-def address(scale, tmp_path_factory):
+def address(needs_scale, tmp_path_factory):
     """A scheduler, and a worker of two threads that was started elsewhere and knows nothing of the project."""
     from dask.distributed import LocalCluster
 
@@ -142,7 +126,7 @@ def test_a_cluster_by_its_address_takes_runs(address, tiny, tmp_path):
     assert set(frame["where"]) == {str(tmp_path)}
 
 
-def test_an_address_at_which_nothing_is_is_told_and_nothing_is_written(scale, tiny, tmp_path):
+def test_an_address_at_which_nothing_is_is_told_and_nothing_is_written(needs_scale, tiny, tmp_path):
     with pytest.raises(run.UserError, match=r"no Dask scheduler answers at 'tcp://127.0.0.1:9'"):
         run.sweep(tiny, {"seed": [0]}, engine="dask", address="tcp://127.0.0.1:9", output_dir="other")
     assert not list(tmp_path.glob("other/tiny/[!.]*"))

@@ -15,7 +15,7 @@ import argparse
 import contextlib
 import csv
 import hashlib
-import importlib
+import importlib.util
 import io
 import itertools
 import json
@@ -57,6 +57,7 @@ from helpers.notebook import (
     some,
     write_text,
 )
+from helpers.scale import ray_cluster
 from tools.run import _claimed, _kill_children, at_once, notebooks, run_notebook
 
 if TYPE_CHECKING:
@@ -69,8 +70,6 @@ ENGINES = {"joblib": "joblib", "dask": "dask.distributed", "ray": "ray"}
 """What runs in parallel, and the package that it needs."""
 # Sums are split by threads: with one, a run gives the same bits on every engine and machine.
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-# Read when Ray is imported and started: nothing leaves the machine, and a slow one gets its time.
-RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "180"}
 KILLED = "the process that ran it was killed, perhaps for its memory"
 RANGE = re.compile(r"(-?\d{1,18}):(-?\d{1,18})(?::(-?\d{1,18}))?")
 Submit = Callable[..., "Future[dict[str, Any]]"]
@@ -267,11 +266,8 @@ def _require(engine: str, workers: int | None, address: str) -> None:
         raise UserError("joblib runs on this machine only; an address needs the engine dask or ray.")
     if workers is not None and (type(workers) is not int or workers < 1):
         raise UserError(f"workers is a whole number of 1 or more; got {shown(workers)}.")
-    os.environ.update({**RAY, **os.environ})
-    try:
-        importlib.import_module(ENGINES[engine])
-    except ModuleNotFoundError:
-        raise UserError(f"the engine {engine} needs a package that is not here; `make scale` installs it.") from None
+    if importlib.util.find_spec(ENGINES[engine].partition(".")[0]) is None:
+        raise UserError(f"the engine {engine} needs a package that is not here; `make scale` installs it.")
 
 
 def _folder_name(values: Mapping[str, Any]) -> str:
@@ -505,32 +501,11 @@ def _signals(number: int, handler: Any = None) -> Iterator[None]:
 
 
 @contextmanager
-def start_ray(address: str = "", workers: int | None = None) -> Iterator[Any]:
-    """Start Ray on this machine or join a cluster, and leave it again; one that is there already stays."""
-    os.environ.update({**RAY, **os.environ})
-    import ray
-
-    if ray.is_initialized():
-        yield ray
-        return
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    options |= {} if address else {"num_cpus": workers, "include_dashboard": False}
-    try:
-        ray.init(address or "local", **options)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"Ray does not start at {address or 'this machine'}: {first_line(error)}.") from None
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
 def _ray(workers: int, address: str) -> Iterator[Submit]:
     with contextlib.ExitStack() as stack:
         # Ray takes SIGTERM for itself, and would end this process without its tables.
         with _signals(signal.SIGTERM):
-            ray = stack.enter_context(start_ray(address, workers))
+            ray = stack.enter_context(ray_cluster(address, workers))
         # A run whose worker was killed is told, not tried again by Ray.
         remote = ray.remote(num_cpus=1, max_retries=0)(_elsewhere)
         running: dict[Future[Any], Any] = {}
