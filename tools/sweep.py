@@ -330,7 +330,7 @@ def _run_all(
             name = waiting.popleft()
             task = {"values": every[name], "fixed": plan.fixed, "code_sha256": plan.code}
             where = {"cwd": str(Path.cwd()), "environment": environment, "driver": driver}
-            running[submit(str(ROOT), str(plan.copy), str(plan.folder / name), task, where)] = name
+            running[submit(str(ROOT), "run_one", str(plan.copy), str(plan.folder / name), task, where)] = name
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             name = running.pop(future)
             record = rows[name] = _outcome(plan, name, future)
@@ -356,21 +356,34 @@ def _outcome(plan: _Sweep, name: str, future: Future[dict[str, Any]]) -> dict[st
     return record
 
 
-def _elsewhere(root: str, *task: Any) -> dict[str, Any]:
-    """Run a task in a worker, which may know nothing of the project."""
+def _elsewhere(root: str, name: str, *arguments: Any) -> Any:
+    """Call a function of this module in a worker, which may know nothing of the project."""
     import sys
 
     if root not in sys.path:
         sys.path.insert(0, root)
-    from tools.sweep import run_one
+    from tools import sweep
 
-    return run_one(*task)
+    return getattr(sweep, name)(*arguments)
 
 
-# Functions of this module travel as a text, not by the name of a module that a worker has yet to find.
+# It travels as a text, not by the name of a module that a worker has yet to find.
 _elsewhere.__module__ = "__main__"
 _alone = threading.Lock()
 _watching = threading.Event()
+
+
+def begin(driver: int) -> None:
+    """Prepare a worker on this machine: an interrupt in the terminal is the driver's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    watch(driver)
+
+
+def watch(driver: int) -> None:
+    """Have this worker end with the process of this number."""
+    if not _watching.is_set():
+        _watching.set()
+        threading.Thread(target=_end_with, args=(psutil.Process(driver),), daemon=True).start()
 
 
 def run_one(notebook: str, folder: str, task: dict[str, Any], where: dict[str, Any]) -> dict[str, Any]:
@@ -389,9 +402,8 @@ def run_one(notebook: str, folder: str, task: dict[str, Any], where: dict[str, A
     dict
         ``values``, ``fixed``, ``code_sha256``, ``seconds``, ``peak_mb``, ``results`` and ``error``.
     """
-    if where["driver"] and not _watching.is_set():
-        _watching.set()
-        threading.Thread(target=_end_with, args=(psutil.Process(where["driver"]),), daemon=True).start()
+    if where["driver"]:
+        watch(where["driver"])
     # Working directory and environment belong to the process: a Dask worker may have several threads.
     with _alone, _surroundings(where, Path(folder)):
         run = run_notebook(notebook, folder, {**task["fixed"], **task["values"]}, notes=False)
@@ -439,7 +451,8 @@ def _loky(workers: int, address: str) -> Iterator[Submit]:
 
     def run(*task: Any) -> dict[str, Any]:
         if getattr(mine, "pool", None) is None:
-            mine.pool = ProcessPoolExecutor(1, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+            # A worker that gets no task before this process is killed has to end, too.
+            mine.pool = ProcessPoolExecutor(1, initializer=_elsewhere, initargs=(str(ROOT), "begin", os.getpid()))
             pools.append(mine.pool)
         try:
             return mine.pool.submit(_elsewhere, *task).result()
