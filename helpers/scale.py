@@ -12,8 +12,11 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,9 @@ from helpers.notebook import ENVIRONMENT, ROOT, UserError, first_line
 from helpers.scoring import BLOCK_ROWS, Job, finished_blocks, load_scorer, plan, read_blocks
 from helpers.tables import AnyPath, is_parquet, require
 
+# What jsonschema imports if it is there: a grammar of addresses, built anew for seconds in each of Ray's ten processes,
+# of which the raylet waits 15 seconds for one (ray#65983). Ray asks for no address.
+SLOW = "rfc3987_syntax"
 TOGETHER = 16
 """Blocks that a worker takes at a time, where there are many: it reads a row group that holds several only once."""
 
@@ -52,27 +58,40 @@ def ray_cluster(address: str = "", workers: int = 0) -> Iterator[Any]:
     """
     # Before Ray is imported: it reports to nobody, and waits for its parts on a machine that is busy.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "60")
+    modules: dict[str, Any] = sys.modules
+    kept = modules.setdefault(SLOW, None)
     try:
         import ray.data
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is missing: `make scale` installs what more than one machine needs.") from None
+    finally:
+        if kept is None:
+            del modules[SLOW]
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     if ray.is_initialized():
         yield ray
         return
-    # Workers find the packages where they are not installed, and compute as every other runner does.
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     own: dict[str, Any] = {"address": address} if address else {"num_cpus": workers or None, "include_dashboard": False}
-    try:
-        ray.init(**own, **quiet, runtime_env={"env_vars": {**ENVIRONMENT, "PYTHONPATH": paths}})
-    except ConnectionError as error:
-        raise UserError(f"no Ray cluster answers at {address}: {error}; start one with `ray start --head`.") from None
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / f"{SLOW}.py").write_text("raise ImportError", encoding="utf-8")
+        before = os.environ.get("PYTHONPATH")
+        # Workers find the packages where they are not installed, and compute as every other runner does.
+        paths = os.pathsep.join(filter(None, [folder, str(ROOT), before]))
+        os.environ["PYTHONPATH"] = paths
+        try:
+            ray.init(**own, **quiet, runtime_env={"env_vars": {**ENVIRONMENT, "PYTHONPATH": paths}})
+        except ConnectionError as error:
+            message = f"no Ray cluster answers at {address}: {error}; start one with `ray start --head`."
+            raise UserError(message) from None
+        finally:
+            del os.environ["PYTHONPATH"]
+            os.environ.update({"PYTHONPATH": before} if before is not None else {})
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
 
 
 class BlockScorer:
