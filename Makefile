@@ -18,6 +18,7 @@
 #   make bench           ours beside the alternatives; writes the tables into benchmarks/README.md
 #   make evidence        the tables that take longer than a lesson may; ARGS=decisions makes one
 #   make lock            newest allowed versions into the locks, and what is generated from them
+#   make scale           Ray and Dask into .venv, for more than one machine (lesson 80, scores, sweeps)
 #   make clean           remove .venv, build/runs and caches; build/lab and build/workshop stay
 
 ifeq ($(OS),Windows_NT)
@@ -29,6 +30,7 @@ BIN := .venv/bin
 endif
 READY := .venv/.ready
 READY_TEST := .venv/.ready-test
+READY_SCALE := .venv/.ready-scale
 NOTEBOOKS ?= notebooks
 UV_PIN = $$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.txt)
 # JupyterLab would ask the network for newer versions of itself; the packages are found from every folder.
@@ -37,7 +39,7 @@ LAB = PYTHONPATH="$(CURDIR)" $(BIN)/jupyter lab --notebook-dir=. \
 
 # A recipe that fails or is interrupted must not leave a target that looks finished.
 .DELETE_ON_ERROR:
-.PHONY: run all test test-fast lab lab-edit store workshop wheels check collect site pdf bench evidence lock clean
+.PHONY: run all test test-fast lab lab-edit store workshop wheels check collect site pdf bench evidence lock scale clean
 
 run: $(READY)
 	@$(BIN)/python tools/run.py $(NOTEBOOK) $(ARGS)
@@ -96,6 +98,8 @@ evidence: $(READY)
 lock: $(READY)
 	@$(BIN)/python tools/generate.py --upgrade
 
+scale: $(READY_SCALE)
+
 clean:
 	rm -rf .venv build/runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
@@ -112,6 +116,16 @@ $(READY): requirements.txt pyproject.toml tools/overrides.json
 	@mkdir -p .venv/share/jupyter/lab/settings && cp tools/overrides.json .venv/share/jupyter/lab/settings/
 	@touch $(READY)
 	@echo "==> .venv is ready"
+
+$(READY_SCALE): $(READY) requirements-scale.txt
+	@echo "==> Ray and Dask, from requirements-scale.txt"
+	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.txt -r requirements-scale.txt
+	@touch $(READY_SCALE)
+
+# What needs Ray is tested where hosts can be made up.
+ifeq ($(shell uname -s),Linux)
+$(READY_TEST): $(READY_SCALE)
+endif
 
 $(READY_TEST): $(READY) requirements-test.txt tests/openvino.txt
 	@echo "==> what the tests need, from requirements-test.txt"

@@ -12,11 +12,11 @@ for name, value in ENVIRONMENT.items():
 
 
 class CellsTogether(LoadScopeScheduling):
-    """Every test on any free worker; on one, those that share something: a notebook's kernel, or a browser."""
+    """Every test on any free worker; on one, those that share something: a notebook's kernel, a browser, a cluster."""
 
     def _split_scope(self, nodeid):
         file, _, _ = nodeid.partition("::")
-        return file if file.endswith((".ipynb", "_browser.py")) else nodeid
+        return file if file.endswith((".ipynb", "_browser.py", "_scale.py")) else nodeid
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -31,7 +31,15 @@ from helpers.estimators import ScoreClassifier
 from helpers.notebook import ENVIRONMENT, ROOT, fresh_process, write_text
 
 TABLE = re.compile(r"(?<=<!-- benchmarks: made by make bench -->\n).*?(?=<!-- end -->)", flags=re.DOTALL)
-SCRIPTS = ("batch_scoring.py", "regions.py", "smoothing.py", "serving_ops.py", "serving_requests.py", "stacking.py")
+SCRIPTS = (
+    "batch_scoring.py",
+    "regions.py",
+    "smoothing.py",
+    "serving_ops.py",
+    "serving_requests.py",
+    "stacking.py",
+    "scaling.py",
+)
 
 
 class Ways(NamedTuple):

@@ -1,10 +1,10 @@
-"""Score a table on several processes or hosts with Ray: each row exactly once, equal to one process to the bit.
+"""Score a table in several processes or on several hosts: each row exactly once, equal to one process to the bit.
 
-The gap: Ray Data shares rows among workers and repeats what a dead one left, but its batches follow from how the rows
-were shared, and a run that is started again begins anew. Here what is shared are numbers of blocks, which
+The gap: joblib knows nothing of what is done, and Ray Data repeats what a dead worker left, but its batches follow from
+how rows were shared, and a run that is started again begins anew. Here what is shared are numbers of blocks, which
 `helpers.scoring` reads, scores and writes: whoever scores a block, and however often, writes the same part.
 
-Ray is not in ``requirements.txt``: ``make scale`` installs it.
+Ray is not in ``requirements.txt``: ``make scale`` installs it. ``python -m helpers.scale --help`` shows the command.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from helpers.notebook import ENVIRONMENT, ROOT, UserError, first_line
-from helpers.scoring import BLOCK_ROWS, Job, finished_blocks, load_scorer, plan, read_blocks
+from helpers.scoring import BLOCK_ROWS, Job, finished_blocks, load_scorer, main, plan, read_blocks
 from helpers.tables import AnyPath, is_parquet, require
 
 # What jsonschema imports if it is there: a grammar of addresses, built anew for seconds in each of Ray's ten processes,
@@ -83,8 +84,10 @@ def ray_cluster(address: str = "", workers: int = 0) -> Iterator[Any]:
         try:
             ray.init(**own, **quiet, runtime_env={"env_vars": {**ENVIRONMENT, "PYTHONPATH": paths}})
         except ConnectionError as error:
-            message = f"no Ray cluster answers at {address}: {error}; start one with `ray start --head`."
-            raise UserError(message) from None
+            remedy = (
+                "start one with `ray start --head`; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+            )
+            raise UserError(f"no Ray cluster answers at {address}: {first_line(error)} {remedy}.") from None
         finally:
             del os.environ["PYTHONPATH"]
             os.environ.update({"PYTHONPATH": before} if before is not None else {})
@@ -109,6 +112,82 @@ class BlockScorer:
             if number >= max(wanted):
                 break
         return batch
+
+
+def _to_do(job: Job) -> tuple[int, list[int]]:
+    """Return the number of rows, and the numbers of the blocks that are not scored yet."""
+    for file in job.files:
+        before = "in a CSV each worker would read all that stands before its rows"
+        require(is_parquet(file), f"{file.name} is no Parquet, and {before}: use score_file, or convert it.")
+    rows = sum(pq.read_metadata(file).num_rows for file in job.files)
+    done = finished_blocks(job.folder, job.key, job.block_rows)
+    every = range(0 if job.finished() else math.ceil(rows / job.block_rows))
+    return rows, [number for number in every if number not in done]
+
+
+def _shared(numbers: list[int], workers: int) -> list[list[int]]:
+    """Return the blocks in tasks: several in each, but not so many that one worker has the last ones alone."""
+    size = max(1, min(TOGETHER, len(numbers) // (4 * workers)))
+    return [numbers[start : start + size] for start in range(0, len(numbers), size)]
+
+
+def score_in_processes(
+    source: AnyPath,
+    model_path: AnyPath,
+    folder: AnyPath,
+    features: Sequence[str] = (),
+    *,
+    id_column: str = "",
+    block_rows: int = BLOCK_ROWS,
+    workers: int = 0,
+) -> int:
+    """Score Parquet files as `helpers.scoring.score_file` does, in several processes; call again to resume.
+
+    joblib starts them on this machine; under ``joblib.parallel_config(backend="dask")`` they are a cluster's.
+
+    Parameters
+    ----------
+    source, model_path, folder, features, id_column, block_rows
+        As in `helpers.scoring.score_file`; on several hosts, paths that all of them see.
+    workers : int
+        Processes, each of which loads the model once; 0: as many as there are processors.
+
+    Returns
+    -------
+    int
+        The number of rows, each of which was found exactly once in the parts.
+
+    Raises
+    ------
+    UserError
+        As in `helpers.scoring.score_file`; a file is no Parquet.
+    RuntimeError
+        A process was killed: what is scored stays.
+    """
+    job = plan(source, model_path, folder, features, id_column=id_column, block_rows=block_rows)
+    rows, numbers = _to_do(job)
+    tasks = _shared(numbers, workers or joblib.cpu_count())
+    with tqdm(unit=" blocks", total=len(numbers), disable=None) as bar:
+        run = joblib.Parallel(workers or -1, return_as="generator_unordered", batch_size=1)
+        try:
+            for scored in run(joblib.delayed(_score)(job, np.array(task)) for task in tasks):
+                bar.update(scored)
+        except joblib.externals.loky.process_executor.TerminatedWorkerError:
+            raise RuntimeError(
+                "a process was killed, perhaps for its memory; call again: what is scored stays."
+            ) from None
+    return job.finish(rows)
+
+
+_scorers: dict[str, BlockScorer] = {}
+
+
+def _score(job: Job, numbers: np.ndarray) -> int:
+    """Score in a process that keeps the model for the next call."""
+    if job.key not in _scorers:
+        _scorers.clear()
+        _scorers[job.key] = BlockScorer(job)
+    return len(_scorers[job.key]({"item": numbers})["item"])
 
 
 def score_with_ray(
@@ -144,24 +223,21 @@ def score_with_ray(
         As in `helpers.scoring.score_file` and `ray_cluster`; a file is no Parquet.
     """
     job = plan(source, model_path, folder, features, id_column=id_column, block_rows=block_rows)
-    for file in job.files:
-        before = "in a CSV each worker would read all that stands before its rows"
-        require(is_parquet(file), f"{file.name} is no Parquet, and {before}: use score_file, or convert it.")
-    if not job.finished():
-        rows = sum(pq.read_metadata(file).num_rows for file in job.files)
-        done = finished_blocks(job.folder, job.key, block_rows)
-        numbers = [number for number in range(math.ceil(rows / block_rows)) if number not in done]
+    rows, numbers = _to_do(job)
+    if numbers:
         with ray_cluster(address, workers) as ray, tqdm(unit=" blocks", total=len(numbers), disable=None) as bar:
             workers = workers or int(ray.cluster_resources()["CPU"])
-            # Several at a time, for the sake of row groups; not so many that one worker has the last ones alone.
-            size = max(1, min(TOGETHER, len(numbers) // (4 * workers)))
-            tasks = math.ceil(len(numbers) / size)
-            pool = ray.data.ActorPoolStrategy(size=min(workers, tasks))
-            blocks = ray.data.from_items(numbers, override_num_blocks=tasks)
-            scored = blocks.map_batches(BlockScorer, fn_constructor_args=[job], batch_size=size, compute=pool)
+            tasks = _shared(numbers, workers)
+            pool = ray.data.ActorPoolStrategy(size=min(workers, len(tasks)))
+            blocks = ray.data.from_items(numbers, override_num_blocks=len(tasks))
+            scored = blocks.map_batches(BlockScorer, fn_constructor_args=[job], batch_size=len(tasks[0]), compute=pool)
             try:
                 for batch in scored.iter_batches(batch_size=None):
                     bar.update(len(batch["item"]))
             except ray.exceptions.RayTaskError as error:
                 raise UserError(first_line(error.cause.__cause__ or error.cause)) from error
-    return job.finish()
+    return job.finish(rows)
+
+
+if __name__ == "__main__":
+    main(score_with_ray, workers=0, address="")

@@ -281,9 +281,11 @@ class Job:
             scored[self.id_column] = table[self.id_column]
         write_part(self.folder, number, pa.table(scored), self.key)
 
-    def finish(self) -> int:
-        """Count the rows as `count_rows` does, and mark the folder as finished."""
+    def finish(self, expected: int | None = None) -> int:
+        """Count the rows as `count_rows` does, compare with what is expected, and mark the folder as finished."""
         rows = count_rows(self.folder)
+        if expected not in (None, rows):
+            raise RuntimeError(f"{self.folder.name} has {rows} of {expected} rows: score again.")
         write_text(self.folder / DONE, self.key)
         return rows
 
@@ -360,16 +362,17 @@ def score_file(
     return job.finish()
 
 
-def main() -> None:
-    """Score from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+def main(score: Callable[..., int] = score_file, **more: Any) -> None:
+    """Score from the command line; `more` are options with their defaults."""
+    parser = argparse.ArgumentParser(description=(score.__doc__ or "").split("\n")[0])
     for name in ("source", "model_path", "folder"):
         parser.add_argument(name)
     parser.add_argument("--features", nargs="*", default=[], metavar="COLUMN", help="in the model's order")
     parser.add_argument("--id-column", default="", metavar="COLUMN")
-    parser.add_argument("--block-rows", type=int, default=BLOCK_ROWS)
+    for name, default in {"block_rows": BLOCK_ROWS, **more}.items():
+        parser.add_argument("--" + name.replace("_", "-"), type=type(default), default=default)
     try:
-        print(f"{score_file(**vars(parser.parse_args())):,} rows, each exactly once")
+        print(f"{score(**vars(parser.parse_args())):,} rows, each exactly once")
     except (OSError, UserError) as error:
         sys.exit(str(error))
 

@@ -1,5 +1,6 @@
 """What tests share: a browser; the site, built once; for evidence, a module's table, and the script that made it."""
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -9,7 +10,6 @@ import evidence
 import pytest
 
 from helpers.notebook import ENVIRONMENT, ROOT
-
 
 BEFORE = {name: os.environ[name] for name in ENVIRONMENT}
 
@@ -72,3 +72,11 @@ def browser():
         started = running.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield started
         started.close()
+
+
+@pytest.fixture(scope="session")
+def needs_scale():
+    """Ray and Dask. Where they are missing: a skip, or a failure in CI on Linux, where ``make test`` installs them."""
+    if missing := [name for name in ("dask", "ray") if importlib.util.find_spec(name) is None]:
+        told = f"{' and '.join(missing)} missing: make scale"
+        (pytest.fail if os.environ.get("CI") == "true" and sys.platform == "linux" else pytest.skip)(told)
