@@ -60,6 +60,8 @@ def ray_cluster(address: str = "", workers: int = 0) -> Iterator[Any]:
     # Before Ray is imported: it reports to nobody, and waits for its parts on a machine that is busy.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "60")
+    # By default workers are niced: on a machine that does something else they would hardly get on.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     modules: dict[str, Any] = sys.modules
     kept = modules.setdefault(SLOW, None)
     try:
