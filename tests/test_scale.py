@@ -88,7 +88,9 @@ def test_processes_of_joblib_are_killed_and_called_again(folder, tmp_path):
         scale.score_in_processes(folder / "rows", folder / "model.keras", scores, workers=2, **OPTIONS)
     assert killed
     assert not (scores / "_SUCCESS").exists()
+    kept = {part: part.stat().st_mtime_ns for part in scores.glob("part-*")}
     assert scale.score_in_processes(folder / "rows", folder / "model.keras", scores, workers=2, **OPTIONS) == ROWS
+    assert {part: part.stat().st_mtime_ns for part in kept} == kept
     assert_as_one_process(folder, scores)
     assert scale.score_in_processes(folder / "rows", folder / "model.keras", scores, **OPTIONS) == ROWS
 
