@@ -72,6 +72,8 @@ def ray_cluster(address: str = "", workers: int = 0) -> Iterator[Any]:
         if kept is None:
             del modules[SLOW]
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    logging.getLogger("ray.serve").disabled = True
+    ray.data.DataContext.get_current().enable_progress_bars = False
     if ray.is_initialized():
         yield ray
         return
