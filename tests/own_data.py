@@ -1,6 +1,8 @@
 """Small files as readers have them, one kind a function: what notebooks are run on."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 
@@ -82,9 +84,26 @@ def write_series(folder):
     return folder / "own.csv"
 
 
+def write_parquet(folder):
+    """A table in two files, whose columns are of many types, with gaps, a label and a text."""
+    rng = np.random.default_rng(0)
+    (folder / "own.parquet").mkdir()
+    for number, rows in enumerate((20_000, 7_001)):
+        columns = {
+            "age": pa.array(rng.integers(18, 90, rows), mask=rng.random(rows) < 0.1),
+            "income": rng.normal(3000, 900, rows),
+            "town": rng.choice(["Bonn", "Köln"], rows),
+            "ratio": rng.random(rows, dtype=np.float32),
+            "label": rng.choice(["yes", "no"], rows),
+        }
+        pq.write_table(pa.table(columns), folder / "own.parquet" / f"{number}.parquet", row_group_size=3000)
+    return folder / "own.parquet"
+
+
 # Words that stand in the comment of `data_path`, and what they announce.
 KINDS = {
     "CSV": write_csv,
+    "Parquet file": write_parquet,
     "image folder": write_images,
     "text file": write_text,
     "time series": write_series,

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import anatomy
@@ -356,6 +357,8 @@ def own_data(path, folder):
     if {"image_dir", "mask_dir"} <= set(declared):
         image_dir, mask_dir = map(str, write_pairs(folder / "own", folder / "masks"))
         return {"image_dir": image_dir, "mask_dir": mask_dir, **few}
+    if "ray_address" in declared and find_spec("ray") is None:
+        return {}  # Without Ray it shows a stored run, which is not of the reader's data.
     for kind, write in KINDS.items():
         if "data_path" in declared and kind in declared["data_path"].help:
             return {"data_path": str(write(folder)), **few}
@@ -376,8 +379,8 @@ def test_it_runs_from_an_empty_folder_on_the_readers_own_data(path, tmp_path, mo
     for name, value in done.results.items():
         assert re.search(rf"^{name} +{re.escape(str(value))}$", shown, flags=re.MULTILINE), (name, value)
     if parameters:
-        assert re.search(r"^own(\.csv|\.txt)?: \d+ ", shown, flags=re.MULTILINE)
-    assert done.peak_mb < 1700
+        assert re.search(r"^own(\.csv|\.txt|\.parquet)?: \d+ ", shown, flags=re.MULTILINE)
+    assert done.peak_mb < (2500 if "ray_address" in schema(path) else 1700)
 
 
 @each
