@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from helpers.notebook import ENVIRONMENT, ROOT, UserError, first_line
+from helpers.notebook import ENVIRONMENT, ROOT, UserError, first_line, shown
 from helpers.scoring import BLOCK_ROWS, Job, finished_blocks, load_scorer, main, plan, read_blocks
 from helpers.tables import AnyPath, is_parquet, require
 
@@ -60,6 +61,7 @@ def ray_cluster(address: str = "", workers: int = 0) -> Iterator[Any]:
     UserError
         Ray is not installed, or no cluster answers.
     """
+    _require_listener(address)
     os.environ.update({**RAY, **os.environ})
     with quick_imports() as paths:
         try:
@@ -79,13 +81,24 @@ def ray_cluster(address: str = "", workers: int = 0) -> Iterator[Any]:
         try:
             ray.init(address or "local", **options)
         except (OSError, RuntimeError, ValueError) as error:
-            remedy = "start one with `ray start --head`; one that asks for a token needs RAY_AUTH_MODE=token here"
-            told = f"no Ray cluster answers at {address}: {remedy}" if address else "Ray does not start here"
-            raise UserError(f"{told} ({first_line(error)}).") from None
+            remedy = "a cluster that asks for a token needs RAY_AUTH_MODE=token here" if address else "try again"
+            raise UserError(f"Ray does not start: {remedy} ({first_line(error)}).") from None
         try:
             yield ray
         finally:
             ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Refuse an address at which nobody listens: Ray itself tries for minutes, and prints its log."""
+    if address in ("", "auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        remedy = "start one with `ray start --head`, and give its host:port"
+        raise UserError(f"no Ray cluster answers at {shown(address)}: {remedy} ({first_line(error)}).") from None
 
 
 @contextmanager

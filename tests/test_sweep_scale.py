@@ -126,7 +126,17 @@ def test_a_cluster_by_its_address_takes_runs(address, tiny, tmp_path):
     assert set(frame["where"]) == {str(tmp_path)}
 
 
-def test_an_address_at_which_nothing_is_is_told_and_nothing_is_written(needs_scale, tiny, tmp_path):
-    with pytest.raises(run.UserError, match=r"no Dask scheduler answers at 'tcp://127.0.0.1:9'"):
-        run.sweep(tiny, {"seed": [0]}, engine="dask", address="tcp://127.0.0.1:9", output_dir="other")
+@pytest.mark.parametrize(
+    ("engine", "address", "who"),
+    [
+        ("dask", "tcp://127.0.0.1:9", "Dask scheduler"),
+        ("ray", "127.0.0.1:9", "Ray cluster"),
+        ("ray", "ray://127.0.0.1:x", "Ray cluster"),
+    ],
+)
+def test_an_address_at_which_nothing_is_is_told_and_nothing_is_written(
+    needs_scale, tiny, tmp_path, engine, address, who
+):
+    with pytest.raises(run.UserError, match=f"no {who} answers at '{address}'"):
+        run.sweep(tiny, {"seed": [0]}, engine=engine, address=address, output_dir="other")
     assert not list(tmp_path.glob("other/tiny/[!.]*"))
