@@ -78,11 +78,16 @@ def ray_cluster(address: str = "", workers: int = 0) -> Iterator[Any]:
         options: dict[str, Any] = {"runtime_env": {"env_vars": {**ENVIRONMENT, "PYTHONPATH": paths}}}
         options |= {"logging_level": logging.ERROR, "log_to_driver": False}
         options |= {} if address else {"num_cpus": workers or None, "include_dashboard": False}
-        try:
-            ray.init(address or "local", **options)
-        except (OSError, RuntimeError, ValueError) as error:
-            remedy = "a cluster that asks for a token needs RAY_AUTH_MODE=token here" if address else "try again"
-            raise UserError(f"Ray does not start: {remedy} ({first_line(error)}).") from None
+        for last in (False, True):
+            try:
+                ray.init(address or "local", **options)
+                break
+            except Exception as error:  # Of a node that does not start in time Ray raises no other.
+                ray.shutdown()
+                remedy = "a cluster that asks for a token needs RAY_AUTH_MODE=token here" if address else "try again"
+                # On a busy machine Ray's own 15 seconds may not be enough; the files that it reads are then in memory.
+                if last or address:
+                    raise UserError(f"Ray does not start: {remedy} ({first_line(error)}).") from None
         try:
             yield ray
         finally:

@@ -137,6 +137,28 @@ def test_ray_reports_to_nobody(ray, monkeypatch):
     assert not ray.get(enabled.remote())
 
 
+def test_a_start_that_fails_is_tried_once_more(needs_scale, monkeypatch):
+    import ray
+
+    def init(*arguments, **options):
+        tried.append(arguments)
+        if len(tried) < needed:
+            raise Exception("The current node timed out")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    tried, needed = [], 2
+    with scale.ray_cluster():
+        assert tried == [("local",)] * 2
+    tried, needed = [], 3
+    with (
+        pytest.raises(UserError, match=r"Ray does not start: try again \(The current node timed out\)"),
+        scale.ray_cluster(),
+    ):
+        pass
+
+
 @pytest.mark.whole_run
 def test_a_host_loses_its_power_and_every_row_is_there_once(folder, tmp_path, needs_scale):
     scores, many = tmp_path / "scores", tmp_path / "rows.parquet"
