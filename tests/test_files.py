@@ -47,7 +47,7 @@ def test_pip_too_accepts_the_lock_on_this_python():
         str(pin)
         for pin in PINS["requirements.txt"]
         if (pin.marker is None or pin.marker.evaluate())
-        and not SpecifierSet(distribution(pin.name).metadata["Requires-Python"] or "").contains(
+        and not SpecifierSet(distribution(pin.name).metadata.get("Requires-Python", "")).contains(
             platform.python_version()
         )
     ]
