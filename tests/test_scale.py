@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 
 import hosts
 import numpy as np
@@ -45,6 +46,16 @@ def folder(tmp_path_factory):
 def ray(needs_scale):
     with scale.ray_cluster(workers=2) as ray:
         yield ray
+
+
+def test_workers_report_to_nobody_and_skip_a_grammar_that_ray_never_reads(ray):
+    """With it, Ray's parts start late, and on a busy machine the cluster not at all."""
+
+    def look():
+        return os.environ["RAY_USAGE_STATS_ENABLED"], "rfc3987_syntax" in sys.modules, os.nice(0)
+
+    assert ray.get(ray.remote(look).remote()) == ("0", False, os.nice(0))
+    assert find_spec("rfc3987_syntax"), "it is there for others"
 
 
 def assert_as_one_process(folder, scores):
